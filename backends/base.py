@@ -1,0 +1,199 @@
+"""The protocol: what a backend offers, with a default for everything in array-API calls.
+
+A `Backend` is an array-API namespace and more: every attribute that it does not define is
+the namespace's own (`backend.exp`, `backend.sum`), so an op's body takes a backend where it
+takes a namespace. A library with something better overrides a method; no method is about
+derivatives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+COMPLEXES = ("complex64", "complex128")
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that exists but cannot work on this machine; says what was looked for."""
+
+
+class Backend:
+    """An array library.
+
+    Parameters
+    ----------
+    name : how the user calls it.
+    xp : its array-API namespace.
+    array_types : the types of its arrays.
+    device : where new arrays are made; None is the library's default.
+    """
+
+    def __init__(
+        self, name: str, xp: ModuleType, array_types: tuple[type, ...], device: Any = None
+    ) -> None:
+        self.name = name
+        self.xp = xp
+        self.array_types = array_types
+        self.device = device
+        self._native: dict[Any, Any] = {}
+        self._canonical: dict[Any, np.dtype] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            value = getattr(self.__dict__["xp"], name)
+        except AttributeError:
+            raise AttributeError(f"backend {self.name!r} has no function {name!r}") from None
+        self.__dict__[name] = value
+        return value
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+    # -- dtypes: NumPy's dtype objects are the common tongue -------------------------------
+
+    def native(self, dtype: Any) -> Any:
+        """The library's own dtype for any spelling: a NumPy dtype or its name, a Python
+        type, another library's dtype. None stays None."""
+        if dtype is None:
+            return None
+        if dtype not in self._native:
+            self._native[dtype] = getattr(self.xp, self._attribute(dtype_name(dtype)))
+        return self._native[dtype]
+
+    def _attribute(self, name: str) -> str:
+        return name if hasattr(self.xp, name) else {"bool": "bool_"}.get(name, name)
+
+    def canonical(self, dtype: Any) -> np.dtype:
+        """The NumPy dtype that stands for a dtype of this library."""
+        if dtype not in self._canonical:
+            self._canonical[dtype] = np.dtype(dtype_name(dtype))
+        return self._canonical[dtype]
+
+    def is_inexact(self, dtype: Any) -> bool:
+        """True for real and complex floating dtypes: those that have derivatives."""
+        return dtype_name(dtype) in FLOATS + COMPLEXES
+
+    def is_complex(self, dtype: Any) -> bool:
+        return dtype_name(dtype) in COMPLEXES
+
+    # -- making and moving arrays -----------------------------------------------------------
+
+    def device_of(self, x: Array) -> Any:
+        return x.device
+
+    def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
+        """An array of this library from its own arrays, Python numbers or nested lists, on
+        `device` (default: where `data` is, else this backend's device)."""
+        if isinstance(data, self.array_types) and device is None:
+            device = self.device_of(data)
+        device = self.device if device is None else device
+        extra = {} if device is None else {"device": device}
+        return self.xp.asarray(data, dtype=self.native(dtype), copy=copy, **extra)
+
+    def to_host(self, x: Array) -> np.ndarray:
+        """A NumPy copy of `x`: the one explicit way from the device."""
+        return np.array(np.from_dlpack(x))
+
+    def from_host(self, x: np.ndarray, device: Any = None) -> Array:
+        """A copy of a NumPy array here: the one explicit way to the device."""
+        return self.asarray(x.tolist(), dtype=x.dtype, device=device)
+
+    def copy(self, x: Array) -> Array:
+        return self.xp.asarray(x, copy=True)
+
+    def snapshot(self, x: Array) -> Array:
+        """`x`, safe from later writes by whoever else holds it."""
+        return self.copy(x)
+
+    def add_into(self, total: Array, x: Array) -> Array:
+        """total + x, written into `total` (whose buffer the caller owns) where it can be."""
+        return total + x
+
+    # -- indexing -----------------------------------------------------------------------------
+
+    def getitem(self, x: Array, key: tuple) -> Array:
+        """x[key] as NumPy defines it; arrays in `key` are of this library."""
+        return x[key]
+
+    def index_add(self, x: Array, key: tuple, values: Array) -> Array:
+        """A copy of `x` with `values` added at `key`; repeated indices add up."""
+        raise NotImplementedError
+
+    def index_update(self, x: Array, key: tuple, values: Array) -> Array:
+        """A copy of `x` with `values` at `key`; of repeated indices the last one wins."""
+        raise NotImplementedError
+
+    # -- linear algebra --------------------------------------------------------------------------
+
+    def gemm(
+        self,
+        a: Array,
+        b: Array,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        out: Array | None = None,
+        accumulate: bool = False,
+    ) -> Array:
+        """op(a) @ op(b) for 2-D arrays, into `out` if given, added to it if `accumulate`."""
+        a = self.xp.matrix_transpose(a) if transpose_a else a
+        b = self.xp.matrix_transpose(b) if transpose_b else b
+        product = self.xp.matmul(a, b)
+        if out is None:
+            return product
+        out[...] = out + product if accumulate else product
+        return out
+
+    # -- the device ---------------------------------------------------------------------------
+
+    def synchronize(self) -> None:
+        """Wait until all work queued on the device is done."""
+
+    def memory(self) -> tuple[int, int]:
+        """(bytes in use, peak bytes) of this library's arrays."""
+        raise NotImplementedError
+
+    def event(self) -> Any:
+        """A point in time on the device; two of them go to `elapsed`."""
+        return time.perf_counter()
+
+    def elapsed(self, start: Any, stop: Any) -> float:
+        """Seconds between two events."""
+        return stop - start
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Silence floating-point warnings: rules compute infinities that are masked later."""
+        yield
+
+
+def dtype_name(dtype: Any) -> str:
+    """The standard's name of a dtype of any library: "float32", "bool", "complex128" ..."""
+    if isinstance(dtype, np.dtype):
+        return dtype.name
+    if dtype in _PYTHON_TYPES:
+        return _PYTHON_TYPES[dtype]
+    if isinstance(dtype, str):
+        return np.dtype(dtype).name if dtype != "bfloat16" else dtype
+    if isinstance(dtype, type):
+        return np.dtype(dtype).name
+    return str(dtype).rpartition(".")[2]
+
+
+_PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
+
+
+def size_of(shape: tuple[int, ...]) -> int:
+    return math.prod(shape)
