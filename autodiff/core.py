@@ -1,0 +1,418 @@
+"""The engine's nouns: Tensor, Node, Op, Interpreter, Tape.
+
+A call of an op looks at its arguments, finds the innermost interpreter that owns one of
+them, and lets it process the call. An interpreter unwraps the values that are its own,
+applies the op to what lies beneath (another interpreter's values, or raw arrays), and
+wraps the result. Values of another interpreter are constants to it. Nothing is pushed or
+popped: interpreters are told apart by a level that grows with their age, so an inner
+transform always outranks an outer one and an exception leaves no mode behind.
+
+This module knows no rule, no array library and no particular op.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import backends
+from autodiff import errors
+
+Array = Any
+NUMBERS = frozenset((int, float, bool, complex))
+
+_count = itertools.count(1).__next__
+_recorded_from: ContextVar[int] = ContextVar("autodiff_recorded_from", default=0)
+_debugging: ContextVar[bool] = ContextVar("autodiff_debugging", default=False)
+
+
+class Aval:
+    """An abstract value: the shape and dtype of an array, without its numbers."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+    def __eq__(self, other: object) -> bool:
+        same_kind = isinstance(other, Aval)
+        return same_kind and self.shape == other.shape and self.dtype == other.dtype
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+
+class Node(Aval):
+    """One application of an op, and the abstract value of what came out.
+
+    `op` is None for a leaf. `inputs` are the nodes of the arguments, None for a constant.
+    `saved` holds what the op's rule will read, output first. An op with several outputs
+    has one node whose shape and dtype are tuples, and a `Project` node for each output.
+    """
+
+    __slots__ = ("grad", "inputs", "op", "params", "saved", "serial", "where")
+
+    def __init__(
+        self,
+        op: Op | None,
+        inputs: tuple[Node | None, ...],
+        params: dict[str, Any],
+        saved: list | None,
+        shape: Any,
+        dtype: Any,
+    ) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.saved = saved
+        self.shape = shape
+        self.dtype = dtype
+        self.serial = _count()
+        self.where = None
+        self.grad = None
+
+    def __repr__(self) -> str:
+        return f"<node {self.op.name if self.op else 'leaf'} {self.dtype}{self.shape}>"
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class Tensor:
+    """An array that can be differentiated.
+
+    Parameters
+    ----------
+    data : array, number or nested list; copied, so that later writes cannot reach it.
+    requires_grad : record what is computed from it, so that `.backward()` gives `.grad`.
+    dtype : the dtype to have; default that of `data` (Python floats: float64).
+    backend : where to put it, by name or object; default where `data` is, or the current
+        backend for Python data. Naming another backend moves the data there.
+
+    Raises
+    ------
+    TypeError
+        `requires_grad` with a dtype that has no derivative.
+
+    Example
+    -------
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    array([2., 4.])
+    """
+
+    # data: the value beneath: a raw array or a Tensor of an older interpreter.
+    # node: what the interpreter knows of it (Tape: its Node or None; Dual: its tangent).
+    __slots__ = ("__weakref__", "backend", "data", "interp", "node")
+    __array_ufunc__ = None  # NumPy then leaves `ndarray * tensor` to the Tensor
+
+    def __init__(
+        self,
+        data: Any,
+        requires_grad: bool = False,
+        dtype: Any = None,
+        backend: str | backends.Backend | None = None,
+    ) -> None:
+        raw = to_raw(data, dtype, backend)
+        self.data = raw
+        self.backend = backends.of(raw)
+        self.interp = ROOT
+        self.node = None
+        if requires_grad:
+            if not self.backend.is_inexact(raw.dtype):
+                raise TypeError(
+                    f"Tensor: requires_grad needs a floating dtype; got {raw.dtype} "
+                    "(pass dtype='float64' or another floating dtype)"
+                )
+            self.node = leaf(raw)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.interp.shape(self))
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype as a NumPy dtype object, on every backend."""
+        inner = self.data
+        return inner.dtype if isinstance(inner, Tensor) else self.backend.canonical(inner.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def device(self) -> Any:
+        inner = self.data
+        return inner.device if isinstance(inner, Tensor) else self.backend.device_of(inner)
+
+
+def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Array:
+    """A raw array of `backend` that nobody else can write to."""
+    while isinstance(data, Tensor):
+        data = data.data
+    home = backends.of(data)
+    target = home or backends.current() if backend is None else backends.get(backend)
+    if home is None:
+        return target.asarray(data, dtype=dtype)
+    if backends.of(data) is not target and type(target) is not type(home):
+        data = target.from_host(home.to_host(data), device=target.device)
+    elif backend is not None and target.device is not None:
+        data = target.asarray(data, device=target.device)
+    return target.asarray(data, dtype=dtype, copy=True)
+
+
+def is_complex(x: Any) -> bool:
+    """Whether a raw array, a Tensor or a number is complex."""
+    while isinstance(x, Tensor):
+        x = x.data
+    home = backends.of(x)
+    return isinstance(x, complex) if home is None else home.is_complex(x.dtype)
+
+
+def box(data: Any, interp: Interpreter, backend: backends.Backend, node: Any) -> Tensor:
+    """A Tensor from its parts: the constructor that the engine uses."""
+    tensor = _new(Tensor)
+    tensor.data = data
+    tensor.interp = interp
+    tensor.backend = backend
+    tensor.node = node
+    return tensor
+
+
+_new = object.__new__
+
+
+def leaf(value: Any) -> Node:
+    """A node for a value that nothing on its tape produced."""
+    return Node(None, (), {}, None, tuple(value.shape), value.dtype)
+
+
+class Op:
+    """A function of arrays, declared once. Its kind (a subclass) says how it is
+    differentiated; see autodiff.kinds.
+
+    Parameters
+    ----------
+    name : the public name, and the namespace's function if there is no `impl`.
+    impl : `impl(xp, *arrays, **params)` in the array API; `xp` is a Backend.
+    """
+
+    differentiable = True
+    fresh = False  # True: what the rule returns shares no buffer with anything else
+    holomorphic = False  # True: the engine conjugates around the rule for complex values
+    broadcasts = False  # True: the arguments broadcast together
+    singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
+
+    def __init__(self, name: str, impl: Callable | None = None) -> None:
+        self.name = name
+        self.impl = impl
+        self.kernels: dict[backends.Backend, Callable] = {}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        top = None
+        for a in args:
+            if isinstance(a, Tensor) and (top is None or a.interp.level > top.level):
+                top = a.interp
+        if top is None:
+            return self.run(args, params)
+        return top.process(self, args, params)
+
+    def run(self, args: tuple, params: dict[str, Any]) -> Any:
+        """Apply to raw arrays and numbers: the bottom of every call."""
+        backend = None
+        for a in args:
+            if type(a) not in NUMBERS:
+                backend = backends.of(a)
+                break
+        if backend is None:
+            args, backend = self.to_arrays(args)
+        kernel = self.kernels.get(backend)
+        if kernel is None:
+            kernel = self.kernel(backend)
+        try:
+            return kernel(*args, **params)
+        except Exception as error:
+            raise errors.explain(self, args, params, error) from error
+
+    def to_arrays(self, args: tuple) -> tuple[tuple, backends.Backend]:
+        """Python numbers alone are made arrays of the current backend."""
+        for position, a in enumerate(args, 1):
+            if type(a) not in NUMBERS:
+                raise errors.not_an_array(self, position, a)
+        backend = backends.current()
+        return tuple(backend.asarray(a) for a in args), backend
+
+    def kernel(self, backend: backends.Backend) -> Callable:
+        """The function that runs this op on raw arrays of `backend`."""
+        own = self.impl is None
+        kernel = getattr(backend, self.name) if own else partial(self.impl, backend)
+        self.kernels[backend] = kernel
+        return kernel
+
+    def save(self, y: Any, values: list, nodes: list) -> list:
+        """What a node keeps for the rule: [output, *arguments], None where it is not read."""
+        raise NotImplementedError
+
+    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+        """Cotangents of the arguments, None where `inputs` has None."""
+        raise NotImplementedError
+
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
+        """The tangent of the output; `tangents` has None for zero."""
+        raise NotImplementedError
+
+
+class Project(Op):
+    """Output number `index` of a node that has several."""
+
+
+PROJECT = Project("project")
+
+
+class Interpreter:
+    """Gives ops a meaning for the values that it owns."""
+
+    def __init__(self, level: int | None = None) -> None:
+        self.level = _count() if level is None else level
+
+    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def shape(self, tensor: Tensor) -> tuple[int, ...]:
+        return tensor.data.shape
+
+
+class Tape(Interpreter):
+    """Records nodes, so that reverse.walk can pull cotangents back along them."""
+
+    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        values, nodes, given = [], [], None
+        traced, backend = False, None
+        for position, a in enumerate(args):
+            if isinstance(a, Tensor):
+                if a.backend is not backend:
+                    if backend is not None:
+                        raise errors.mixed(op, args)
+                    backend = a.backend
+                if a.interp is self:
+                    values.append(a.data)
+                    nodes.append(a.node)
+                    traced = traced or a.node is not None
+                    continue
+            elif type(a) not in NUMBERS:
+                given = given or []
+                given.append(position)
+            values.append(a)
+            nodes.append(None)
+        if given:
+            check_operands(op, args, given, backend)
+        y = op(*values, **params)
+        if not traced or not op.differentiable or self.level < _recorded_from.get():
+            return self.constant(y, backend)
+        return self.record(op, params, y, values, nodes, backend, given)
+
+    def record(
+        self,
+        op: Op,
+        params: dict[str, Any],
+        y: Any,
+        values: list,
+        nodes: list,
+        backend: backends.Backend,
+        given: list[int] | None,
+    ) -> Any:
+        saved = op.save(y, values, nodes)
+        for position in given or ():  # the caller's own arrays: they may yet write to them
+            if backends.of(saved[position + 1]) is backend:
+                saved[position + 1] = backend.snapshot(saved[position + 1])
+        if type(y) is not tuple:
+            node = Node(op, tuple(nodes), params, saved, y.shape, y.dtype)
+            if _debugging.get():
+                inspect(node, y, backend)
+            return box(y, self, backend, node)
+        shapes = tuple(part.shape for part in y)
+        dtypes = tuple(part.dtype for part in y)
+        node = Node(op, tuple(nodes), params, saved, shapes, dtypes)
+        return tuple(
+            box(part, self, backend, project(node, index)) for index, part in enumerate(y)
+        )
+
+    def constant(self, y: Any, backend: backends.Backend) -> Any:
+        if type(y) is tuple:
+            return tuple(box(part, self, backend, None) for part in y)
+        return box(y, self, backend, None)
+
+
+def project(node: Node, index: int) -> Node:
+    """The node of one output of a node that has several."""
+    return Node(PROJECT, (node,), {"index": index}, None, node.shape[index], node.dtype[index])
+
+
+def check_operands(op: Op, args: tuple, given: list[int], backend: backends.Backend) -> None:
+    for position in given:
+        home = backends.of(args[position])
+        if home is None:
+            raise errors.not_an_array(op, position + 1, args[position])
+        if home is not backend:
+            raise errors.mixed(op, args)
+
+
+ROOT = Tape(level=0)  # the plain tape, on which .backward() works
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside the block on tapes that exist when it is entered. A transform
+    that starts inside (`grad`, `vjp`) still differentiates."""
+    token = _recorded_from.set(_count())
+    try:
+        yield
+    finally:
+        _recorded_from.reset(token)
+
+
+@contextmanager
+def debug() -> Iterator[None]:
+    """Inside the block every recorded value remembers the line that made it, and the first
+    NaN stops the program with a FloatingPointError that names that line."""
+    token = _debugging.set(True)
+    try:
+        yield
+    finally:
+        _debugging.reset(token)
+
+
+def inspect(node: Node, y: Any, backend: backends.Backend) -> None:
+    node.where = user_line()
+    while isinstance(y, Tensor):
+        y = y.data
+    if bool(backend.any(backend.isnan(y))):
+        raise FloatingPointError(f"{node.op.name} gave NaN, shape {y.shape}, at {node.where}")
+
+
+def user_line() -> str:
+    """file:line of the innermost frame outside this library."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__", "") in _OWN:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+_OWN = ("autodiff", "autodiff.ops", "backends")

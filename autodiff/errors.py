@@ -1,0 +1,61 @@
+"""What went wrong, said well: the op, the argument, shapes and dtypes, and what to do.
+
+Called only once something has failed, so nothing here costs a working program anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import backends
+
+
+def describe(x: Any) -> str:
+    """"numpy float32 (2, 3)" for an array of any kind, the repr of anything else."""
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        home = getattr(x, "backend", None) or backends.of(x)
+        return f"{home.name if home else type(x).__name__} {x.dtype} {tuple(x.shape)}"
+    return repr(x)
+
+
+def listed(args: Any) -> str:
+    return ", ".join(describe(a) for a in args)
+
+
+def mixed(op: Any, args: Any) -> TypeError:
+    return TypeError(
+        f"{op.name}: the operands are of different backends: {listed(args)}. Nothing moves "
+        "between them unasked: call .to(backend) on one"
+    )
+
+
+def not_an_array(op: Any, position: int, a: Any) -> TypeError:
+    return TypeError(
+        f"{op.name}: argument {position} is a {type(a).__name__}, not an array or a number; "
+        "make it one with autodiff.asarray"
+    )
+
+
+def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exception:
+    """The exception to raise in place of `error`, which `op` met on raw `args`."""
+    homes = {backends.of(a) for a in args if hasattr(a, "shape")}
+    if len(homes) > 1:
+        return mixed(op, args)
+    shapes = [tuple(a.shape) for a in args if hasattr(a, "shape")]
+    if op.broadcasts and not broadcastable(shapes):
+        got = ", ".join(map(str, shapes))
+        return ValueError(f"{op.name} got incompatible shapes for broadcasting: {got}")
+    extra = "".join(f", {key}={value!r}" for key, value in params.items())
+    text = f"{op.name}({listed(args)}{extra}): {error}"
+    for kind in (IndexError, ValueError, TypeError):
+        if type(error) is kind or (kind is not ValueError and isinstance(error, kind)):
+            return kind(text)
+    error.add_note(text)
+    return error
+
+
+def broadcastable(shapes: list[tuple[int, ...]]) -> bool:
+    """Whether arrays of these shapes broadcast together."""
+    longest = max((len(s) for s in shapes), default=0)
+    padded = [(1,) * (longest - len(s)) + s for s in shapes]
+    return all(len(set(sizes) - {1}) <= 1 for sizes in zip(*padded, strict=True))

@@ -1,0 +1,108 @@
+"""Forward mode: values that carry a tangent.
+
+A Dual interpreter applies each op to the primals and the op's JVP to the tangents, side by
+side; None is the tangent of a constant. The JVP of a general op without one of its own is
+derived from its VJP: the VJP is linear in the cotangent, and the transpose of that map is
+the JVP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import backends
+from autodiff.core import Aval, Interpreter, Op, Tape, Tensor, box, check_operands, is_complex, leaf
+from autodiff.core import NUMBERS
+from autodiff.ops.creation import zeros_like
+from autodiff.ops.elementwise import equal, real, where
+from autodiff.ops.manipulation import astype, broadcast_to
+from autodiff.reverse import fit, walk
+
+
+class Dual(Interpreter):
+    """Wraps primals; the `node` of a wrapped value is its tangent."""
+
+    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        mine = [isinstance(a, Tensor) and a.interp is self for a in args]
+        primals = [a.data if own else a for a, own in zip(args, mine, strict=True)]
+        tangents = [a.node if own else None for a, own in zip(args, mine, strict=True)]
+        backend = next(a.backend for a, own in zip(args, mine, strict=True) if own)
+        given = [
+            i
+            for i, a in enumerate(args)
+            if not isinstance(a, Tensor) and type(a) not in NUMBERS
+        ]
+        check_operands(op, args, given, backend)
+        y = op(*primals, **params)
+        tangent = None
+        if op.differentiable and any(t is not None for t in tangents):
+            tangent = pushforward(op, tangents, y, primals, params)
+        if type(y) is not tuple:
+            return box(y, self, backend, tangent)
+        parts = tangent or [None] * len(y)
+        return tuple(box(v, self, backend, t) for v, t in zip(y, parts, strict=True))
+
+
+def pushforward(
+    op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]
+) -> Any:
+    """The tangent of an op's output: same shape and dtype as the output, or None for zero."""
+    t = op.jvp(tangents, y, primals, params)
+    if t is NotImplemented:
+        t = transposed_vjp(op, tangents, y, primals, params)
+    if t is None:
+        return None
+    if type(y) is tuple:
+        return [None if part is None else match(part, value) for part, value in zip(t, y, strict=True)]
+    t = match(t, y)
+    if op.singular:
+        t = where(still(tangents, y), 0, t)
+    return t
+
+
+def still(tangents: list, y: Any) -> Any:
+    """Where every tangent is exactly zero: there the output's is zero too."""
+    result = None
+    for t in tangents:
+        if t is not None:
+            zero = equal(t, 0)
+            result = zero if result is None else result & zero
+    return broadcast_to(result, tuple(y.shape))
+
+
+def match(t: Any, y: Any) -> Any:
+    """A tangent with the shape and dtype of its primal."""
+    if tuple(t.shape) != tuple(y.shape):
+        t = broadcast_to(t, tuple(y.shape))
+    if t.dtype != y.dtype:
+        if is_complex(t) and not is_complex(y):
+            t = real(t)
+        t = astype(t, y.dtype, copy=False)
+    return t
+
+
+def transposed_vjp(
+    op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]
+) -> Any:
+    """J t from a VJP alone: differentiate <vjp(g), t>, which is linear in g, by g."""
+    tape = Tape()
+    outputs = y if type(y) is tuple else (y,)
+    backend = next(t for t in tangents if t is not None)
+    backend = backend.backend if isinstance(backend, Tensor) else backends.of(backend)
+    zeros = [zeros_like(part) for part in outputs]
+    gs = tuple(box(z, tape, backend, leaf(z)) for z in zeros)
+    wanted = tuple(
+        None if t is None else Aval(tuple(p.shape), p.dtype)
+        for t, p in zip(tangents, primals, strict=True)
+    )
+    cotangents = op.vjp(gs if type(y) is tuple else gs[0], [y, *primals], wanted, params)
+    seeds: dict = {}
+    for ct, t, aval in zip(cotangents, tangents, wanted, strict=True):
+        if t is None or ct is None:
+            continue
+        ct = fit(ct, aval)
+        if ct.node is not None:
+            seeds[ct.node] = seeds[ct.node] + t if ct.node in seeds else t
+    reached = walk(seeds)
+    parts = [reached[g.node][0] if g.node in reached else None for g in gs]
+    return parts if type(y) is tuple else parts[0]

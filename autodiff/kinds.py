@@ -1,0 +1,278 @@
+"""The kinds of op: what each declares, and how its VJP and JVP follow from that.
+
+Elementwise, linear, multilinear, general, nondiff. A rule is written with operators and
+with public ops, so it runs on raw arrays, Tensors, duals and staged values alike. Summing
+over broadcast axes, casting back, complex conjugation and zero cotangents are the engine's
+work (autodiff.reverse, autodiff.forward) and appear in no rule.
+
+A parameter of a rule whose name starts with an underscore is not read and so not saved;
+the rule gets None in its place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import backends
+from autodiff.core import NUMBERS, Aval, Op, Tensor
+from backends import abstract
+
+OPS: dict[str, Op] = {}
+
+Rules = Callable | tuple[Callable | None, ...] | None
+
+
+def register(op: Op) -> Op:
+    """Enter an op into the table of ops by its name, which must be new."""
+    if op.name in OPS:
+        raise ValueError(f"an op named {op.name!r} exists already; give yours another name")
+    OPS[op.name] = op
+    return op
+
+
+class KindOp(Op):
+    """What all kinds share: shape and dtype, and saving what the rules read."""
+
+    broadcasts = False
+
+    def __init__(self, name: str, impl: Callable | None, rules: Rules = None) -> None:
+        super().__init__(name, impl)
+        self.rules = rules if isinstance(rules, tuple) else (rules,)
+        self.reads = [reads(rule) for rule in self.rules]
+        self.kept: dict[tuple[bool, ...], list[bool]] = {}
+
+    def aval(self, *avals: Aval, **params: Any) -> Aval | tuple[Aval, ...]:
+        """Shapes and dtypes of the outputs, given those of the arguments (numbers as they
+        are). No array of the arguments' size is made."""
+        shapes = abstract.evaluate(self.impl or self.name, avals, params)
+        if isinstance(shapes, list):
+            return tuple(Aval(*each) for each in shapes)
+        return Aval(*shapes)
+
+    def rule_of(self, position: int) -> int:
+        """Which rule serves an argument: the last one serves all that follow."""
+        return min(position, len(self.rules) - 1)
+
+    def save(self, y: Any, values: list, nodes: list) -> list:
+        traced = tuple([node is not None for node in nodes])
+        keep = self.kept.get(traced)
+        if keep is None:
+            keep = self.kept[traced] = self.keeps(traced)
+        return [v if k else None for k, v in zip(keep, (y, *values), strict=True)]
+
+    def keeps(self, traced: tuple[bool, ...]) -> list[bool]:
+        """For [output, *arguments]: does a rule that will be called read it?"""
+        slots = range(len(traced) + 1)
+        called = {self.rule_of(i) for i, wanted in enumerate(traced) if wanted}
+        return [any(self.reads[rule](slot) for rule in called) for slot in slots]
+
+
+def reads(rule: Callable | None) -> Callable[[int], bool]:
+    """Which slots of [output, *arguments] a rule `(g, y, *arguments)` reads, by its names."""
+    if rule is None:
+        return lambda slot: False
+    parameters = list(inspect.signature(rule).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
+    read = [not p.name.startswith("_") for p in positional[1:]]
+    read_rest = bool(rest) and not rest[0].name.startswith("_")
+    return lambda slot: read[slot] if slot < len(read) else read_rest
+
+
+class Elementwise(KindOp):
+    """y[i] = f(a[i], b[i], ...). Declares `d(g, y, *args) = g * df/darg` for each argument:
+    a diagonal Jacobian is its own transpose, so one rule serves both modes. `None` in
+    place of a rule says that the derivative is zero everywhere (floor, a condition)."""
+
+    fresh = True
+    holomorphic = True
+    broadcasts = True
+
+    def __init__(self, name: str, impl: Callable | None, d: Rules, singular: bool) -> None:
+        super().__init__(name, impl, d)
+        self.singular = singular
+
+    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+        return [
+            None if node is None or d is None else d(g, *saved, **params)
+            for node, d in zip(inputs, self.rules, strict=True)
+        ]
+
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
+        return total(
+            d(t, y, *args, **params)
+            for t, d in zip(tangents, self.rules, strict=True)
+            if t is not None and d is not None
+        )
+
+
+class Linear(KindOp):
+    """Linear in its floating arguments together; integer and boolean arguments (indices)
+    are not operands of the map. Declares the adjoint `adjoint(g, *args)`, in which floating
+    arguments have a shape and a dtype but no values; with several, it returns a tuple."""
+
+    def __init__(self, name: str, impl: Callable | None, adjoint: Callable) -> None:
+        super().__init__(name, impl)
+        self.adjoint = adjoint
+
+    def save(self, y: Any, values: list, nodes: list) -> list:
+        kept = [v if n is None else None for v, n in zip(values, nodes, strict=True)]
+        return [None, *(Aval(v.shape, v.dtype) if is_operand(v) else v for v in kept)]
+
+    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+        args = [n if n is not None else v for v, n in zip(saved[1:], inputs, strict=True)]
+        adjoint = self.adjoint(g, *args, **params)
+        parts = adjoint if isinstance(adjoint, tuple) else (adjoint,)
+        padded = (*parts, *[None] * (len(inputs) - len(parts)))
+        return [p if n is not None else None for p, n in zip(padded, inputs, strict=True)]
+
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
+        operands = [
+            t if t is not None else zero_tangent(a) for t, a in zip(tangents, args, strict=True)
+        ]
+        return self(*operands, **params)
+
+
+class Multilinear(KindOp):
+    """Linear in each argument with the others held. Declares one adjoint per argument,
+    `adjoint(g, *args)`, in which that argument itself has a shape but no values. The JVP
+    is the op with a tangent in the place of each argument in turn."""
+
+    fresh = True
+    holomorphic = True
+
+    def keeps(self, traced: tuple[bool, ...]) -> list[bool]:
+        others = [any(t for j, t in enumerate(traced) if j != i) for i in range(len(traced))]
+        return [False, *others]
+
+    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+        args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+        return [
+            None if node is None else adjoint(g, *args, **params)
+            for node, adjoint in zip(inputs, self.rules, strict=True)
+        ]
+
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
+        return total(
+            self(*args[:i], t, *args[i + 1 :], **params)
+            for i, t in enumerate(tangents)
+            if t is not None
+        )
+
+
+class General(KindOp):
+    """Anything else. Declares `vjp(g, y, *args)`: one rule per argument in a tuple, or one
+    rule that returns the tuple of all cotangents. The JVP, `jvp(tangents, y, *args)` with
+    None for zero tangents, is derived from two VJPs where it is not given. `g` and `y` are
+    tuples for an op with several outputs."""
+
+    def __init__(
+        self, name: str, impl: Callable | None, vjp: Rules, jvp: Callable | None = None
+    ) -> None:
+        super().__init__(name, impl, vjp)
+        self.together = not isinstance(vjp, tuple)
+        self.given_jvp = jvp
+
+    def rule_of(self, position: int) -> int:
+        return 0 if self.together else position
+
+    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+        args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+        slots = [saved[0], *args]
+        if self.together:
+            cotangents = self.rules[0](g, *slots, **params)
+            if not isinstance(cotangents, (tuple, list)):
+                cotangents = (cotangents,)
+            if len(cotangents) != len(inputs):
+                raise ValueError(
+                    f"{self.name}: its vjp rule returned {len(cotangents)} cotangents for "
+                    f"{len(inputs)} arguments; return one for each, None where it has none"
+                )
+            return [c if n is not None else None for c, n in zip(cotangents, inputs, strict=True)]
+        return [
+            None if node is None or rule is None else rule(g, *slots, **params)
+            for node, rule in zip(inputs, self.rules, strict=True)
+        ]
+
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
+        if self.given_jvp is None:
+            return NotImplemented
+        return self.given_jvp(tangents, y, *args, **params)
+
+
+class Nondiff(KindOp):
+    """No derivative to speak of (comparisons, argmax): the result is a constant."""
+
+    differentiable = False
+    broadcasts = True
+
+
+def total(terms: Iterable) -> Any:
+    """The sum of terms, None if there is none."""
+    result = None
+    for term in terms:
+        if term is not None:
+            result = term if result is None else result + term
+    return result
+
+
+def is_operand(v: Any) -> bool:
+    """Whether a linear op is linear in this argument: a floating array."""
+    if v is None or type(v) in NUMBERS or not hasattr(v, "dtype"):
+        return False
+    if isinstance(v, Tensor):
+        return v.backend.is_inexact(v.dtype)
+    return abstract.is_inexact(v.dtype)
+
+
+def zero_tangent(a: Any) -> Any:
+    """The tangent of a constant argument of a linear op; an index array stands for itself."""
+    if type(a) in NUMBERS:
+        return 0
+    if not is_operand(a):
+        return a
+    while isinstance(a, Tensor):
+        a = a.data
+    return backends.of(a).zeros_like(a)
+
+
+def elementwise(
+    name: str, *, d: Rules, impl: Callable | None = None, singular: bool = False
+) -> Elementwise:
+    """Declare an elementwise op: `d(g, y, *args)`, or a tuple with one for each argument.
+
+    `impl(xp, *args, **params)` computes it in the array API; without one it is the
+    namespace's function of that name. `singular=True` where the derivative can be infinite:
+    an exactly zero cotangent then stays zero (two more passes over the array).
+
+    Example
+    -------
+    >>> cube = elementwise("cube", impl=lambda xp, x: x * x * x, d=lambda g, _y, x: 3 * g * x * x)
+    """
+    return register(Elementwise(name, impl, d, singular))
+
+
+def linear(name: str, *, adjoint: Callable, impl: Callable | None = None) -> Linear:
+    """Declare a linear op by its adjoint `adjoint(g, *args, **params)`."""
+    return register(Linear(name, impl, adjoint))
+
+
+def multilinear(
+    name: str, *, adjoints: tuple[Callable, ...], impl: Callable | None = None
+) -> Multilinear:
+    """Declare an op that is linear in each argument, by one adjoint for each."""
+    return register(Multilinear(name, impl, adjoints))
+
+
+def general(
+    name: str, *, vjp: Rules, impl: Callable | None = None, jvp: Callable | None = None
+) -> General:
+    """Declare any other differentiable op by its `vjp(g, y, *args, **params)`."""
+    return register(General(name, impl, vjp, jvp))
+
+
+def nondiff(name: str, *, impl: Callable | None = None) -> Nondiff:
+    """Declare an op whose result is a constant: no derivative is asked of it."""
+    return register(Nondiff(name, impl))

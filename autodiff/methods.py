@@ -1,0 +1,281 @@
+"""What a Tensor can do: operators, methods, conversions. core.Tensor is the box; each name
+here is one public function seen from inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import backends
+from autodiff import reverse
+from autodiff.core import ROOT, Tensor
+from autodiff.ops import elementwise as e
+from autodiff.ops import indexing, linalg, manipulation, reductions
+
+
+def attach(name: str) -> Callable[[Any], Any]:
+    """Make the decorated function or property the Tensor's `name`."""
+
+    def put(value: Any) -> Any:
+        setattr(Tensor, name, value)
+        return value
+
+    return put
+
+
+def operand(x: Any) -> bool:
+    """Whether Python's operators accept `x` beside a Tensor."""
+    return isinstance(x, (Tensor, int, float, complex)) or backends.of(x) is not None
+
+
+def binary(op: Callable) -> tuple[Callable, Callable]:
+    def forward(self: Tensor, other: Any) -> Any:
+        return op(self, other) if operand(other) else NotImplemented
+
+    def reflected(self: Tensor, other: Any) -> Any:
+        return op(other, self) if operand(other) else NotImplemented
+
+    return forward, reflected
+
+
+ARITHMETIC = {
+    "add": e.add,
+    "sub": e.subtract,
+    "mul": e.multiply,
+    "truediv": e.divide,
+    "floordiv": e.floor_divide,
+    "mod": e.remainder,
+    "pow": e.pow,
+    "matmul": linalg.matmul,
+    "and": e.bitwise_and,
+    "or": e.bitwise_or,
+    "xor": e.bitwise_xor,
+}
+COMPARISONS = {
+    "eq": e.equal,
+    "ne": e.not_equal,
+    "lt": e.less,
+    "le": e.less_equal,
+    "gt": e.greater,
+    "ge": e.greater_equal,
+}
+UNARY = {"neg": e.negative, "pos": e.positive, "abs": e.abs, "invert": e.bitwise_invert}
+
+for _name, _op in ARITHMETIC.items():
+    _forward, _reflected = binary(_op)
+    setattr(Tensor, f"__{_name}__", _forward)
+    setattr(Tensor, f"__r{_name}__", _reflected)
+for _name, _op in COMPARISONS.items():
+    setattr(Tensor, f"__{_name}__", binary(_op)[0])
+for _name, _op in UNARY.items():
+    setattr(Tensor, f"__{_name}__", lambda self, op=_op: op(self))
+Tensor.__hash__ = object.__hash__  # by identity: equality is elementwise
+
+METHODS = (
+    (reductions, "sum mean prod var std max min argmax argmin all any"),
+    (manipulation, "squeeze astype"),
+)
+for _module, _names in METHODS:
+    for _name in _names.split():
+        setattr(Tensor, _name, getattr(_module, _name))
+
+Tensor.backward = reverse.backward
+Tensor.__getitem__ = indexing.getitem
+
+
+@attach("reshape")
+def _reshape(self: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
+    whole = len(shape) == 1 and isinstance(shape[0], (tuple, list))
+    return manipulation.reshape(self, shape[0] if whole else shape)
+
+
+@attach("transpose")
+def _transpose(self: Tensor, *axes: Any) -> Tensor:
+    """The axes in another order; reversed if none is given."""
+    if not axes:
+        return manipulation.permute_dims(self, tuple(reversed(range(self.ndim))))
+    return manipulation.permute_dims(self, axes[0] if isinstance(axes[0], tuple) else axes)
+
+
+@attach("T")
+@property
+def _t(self: Tensor) -> Tensor:
+    """The axes in reverse order."""
+    return self.transpose()
+
+
+@attach("mT")
+@property
+def _mt(self: Tensor) -> Tensor:
+    """The last two axes swapped."""
+    return manipulation.matrix_transpose(self)
+
+
+@attach("size")
+@property
+def _size(self: Tensor) -> int:
+    size = 1
+    for n in self.shape:
+        size *= n
+    return size
+
+
+@attach("__len__")
+def _len(self: Tensor) -> int:
+    if not self.shape:
+        raise TypeError("len() of a 0-d Tensor")
+    return self.shape[0]
+
+
+@attach("__iter__")
+def _iter(self: Tensor) -> Any:
+    return (self[i] for i in range(len(self)))
+
+
+# -- leaves and gradients ------------------------------------------------------------------------
+
+
+@attach("requires_grad")
+@property
+def _requires_grad(self: Tensor) -> bool:
+    """Whether what is computed from this value is recorded."""
+    return self.node is not None
+
+
+def get_grad(self: Tensor) -> Any:
+    """What `.backward()` has added up: an array like `.data`, or None. Set it to None to
+    start anew."""
+    grad = self.node.grad if self.interp is ROOT and self.node is not None else None
+    return grad if grad is None or isinstance(grad, Tensor) else self.backend.asarray(grad)
+
+
+def set_grad(self: Tensor, value: Any) -> None:
+    if self.interp is not ROOT or self.node is None or self.node.op is not None:
+        raise AttributeError("only a leaf with requires_grad=True has a gradient to set")
+    if value is not None and tuple(value.shape) != self.shape:
+        raise ValueError(f"grad: shape {tuple(value.shape)} does not fit {self.shape}")
+    self.node.grad = value
+
+
+Tensor.grad = property(get_grad, set_grad)
+
+
+@attach("detach")
+def _detach(self: Tensor) -> Tensor:
+    """The same value as a constant."""
+    return e.stop_gradient(self)
+
+
+@attach("to")
+def _to(self: Tensor, backend: str | backends.Backend) -> Tensor:
+    """A constant copy on another backend: `x.to("cupy")`. Not differentiable: a Tensor that
+    requires a gradient has to be detached first."""
+    if self.node is not None:
+        raise RuntimeError(
+            "to: moving between backends is not recorded; write x.detach().to(...), or make "
+            "the Tensor there: Tensor(data, requires_grad=True, backend=...)"
+        )
+    return Tensor(self, backend=backend)
+
+
+# -- leaving for Python and NumPy ------------------------------------------------------------------
+
+
+def concrete(self: Tensor) -> Any:
+    """The raw array beneath, whatever interpreters are around it."""
+    while isinstance(self, Tensor):
+        self = self.data
+    if not hasattr(self, "shape") or type(self).__module__.startswith("autodiff"):
+        raise TypeError("this value has no numbers yet: it is being staged")
+    return self
+
+
+@attach("numpy")
+def _numpy(self: Tensor) -> np.ndarray:
+    """A copy as a NumPy array: the explicit way to the host. What is done with it is not
+    recorded."""
+    return self.backend.to_host(concrete(self))
+
+
+@attach("item")
+def _item(self: Tensor) -> Any:
+    """The single element as a Python number. What is done with it is not recorded."""
+    return self.numpy().item()
+
+
+@attach("tolist")
+def _tolist(self: Tensor) -> Any:
+    """The elements as nested Python lists."""
+    return self.numpy().tolist()
+
+
+@attach("__array__")
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    if self.node is not None:
+        raise TypeError(
+            "this Tensor is being differentiated, and NumPy cannot record what it does with "
+            "it: use autodiff's functions, or .detach().numpy() for a constant copy"
+        )
+    if self.backend.name != "numpy":
+        raise TypeError(
+            f"this Tensor is on {self.backend.name}: call .numpy() to copy it to the host"
+        )
+    return np.array(concrete(self), dtype=dtype)
+
+
+def number(name: str, kind: type) -> None:
+    def convert(self: Tensor) -> Any:
+        if self.node is not None:
+            raise TypeError(
+                f"{name}() of a Tensor that is being differentiated would lose its "
+                "derivative: use autodiff's functions, or .item() for a constant"
+            )
+        return kind(self.item())
+
+    setattr(Tensor, f"__{name}__", convert)
+
+
+for _name, _kind in (("float", float), ("int", int), ("complex", complex)):
+    number(_name, _kind)
+
+
+@attach("__index__")
+def _index(self: Tensor) -> int:
+    if self.backend.is_inexact(self.dtype):
+        raise TypeError(f"a Tensor of {self.dtype} is not an index")
+    return self.item()
+
+
+@attach("__bool__")
+def _bool(self: Tensor) -> bool:
+    """The truth of a single element: a branch on it is taken as it stands now."""
+    if self.size != 1:
+        raise ValueError(
+            f"the truth of a Tensor of shape {self.shape} is ambiguous: use autodiff.where, or "
+            ".any() or .all()"
+        )
+    return bool(concrete(self))
+
+
+@attach("__format__")
+def _format(self: Tensor, spec: str) -> str:
+    return format(self.item(), spec) if spec else repr(self)
+
+
+@attach("__repr__")
+def _repr(self: Tensor) -> str:
+    """Values, backend, and what made it."""
+    inner = self.data
+    if isinstance(inner, Tensor):
+        values = repr(inner)
+    else:
+        values = np.array2string(self.backend.to_host(inner), separator=", ", prefix="Tensor(")
+    made = ""
+    if self.interp is not ROOT:
+        made = f", in={type(self.interp).__name__}"
+    elif self.node is not None:
+        made = f", made_by={self.node.op.name}" if self.node.op else ", requires_grad=True"
+    return f"Tensor({values}, dtype={self.dtype}, backend={self.backend.name}{made})"

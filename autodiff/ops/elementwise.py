@@ -1,0 +1,279 @@
+"""Elementwise ops. `d(g, y, *args)` is `g` times the derivative by each argument; an
+underscore marks what a rule does not read (and the tape does not keep).
+
+Conventions at kinks and ties are in the table of tests/test_conventions.py. Functions that
+are constant between jumps (floor, round, sign) have the derivative zero.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from typing import Any
+
+from autodiff.core import NUMBERS, is_complex
+from autodiff.kinds import elementwise, linear, nondiff
+
+# -- arithmetic -------------------------------------------------------------------------------
+
+add = elementwise("add", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g))
+subtract = elementwise("subtract", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g))
+multiply = elementwise(
+    "multiply", d=(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
+)
+divide = elementwise(
+    "divide",
+    d=(lambda g, _y, _a, b: g / b, lambda g, _y, a, b: -g * (a / b) / b),
+    singular=True,
+)
+negative = elementwise("negative", d=lambda g, _y, _x: -g)
+positive = elementwise("positive", d=lambda g, _y, _x: g)
+square = elementwise("square", d=lambda g, _y, x: g * (2 * x))
+reciprocal = elementwise("reciprocal", d=lambda g, y, _x: -g * (y * y), singular=True)
+remainder = elementwise(
+    "remainder", d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * floor(a / b))
+)
+floor_divide = elementwise("floor_divide", d=(None, None))
+
+
+def _by_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
+    if type(b) in NUMBERS:
+        return g * (b * _power(a, b - 1)) if b else g * 0
+    return g * (b * _power(a, where(b == 0, 1, b - 1)))
+
+
+def _by_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
+    if type(a) in NUMBERS:
+        return g * (y * (cmath.log(a) if isinstance(a, complex) else _log_of_number(a)))
+    return g * (y * log(where(a == 0, 1, a)))
+
+
+def _log_of_number(a: float) -> float:
+    return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
+
+
+_power = elementwise("pow", d=(_by_base, _by_exponent), singular=True)
+
+
+def pow(x1: Any, x2: Any, /) -> Any:
+    """x1 ** x2. By the base: 0 at 0**0 and n*x**(n-1) for integer n, also at x <= 0. By the
+    exponent: 0 where the base is 0. A Python exponent of 1 or 2 takes the short way."""
+    if type(x2) in NUMBERS and type(x1) not in NUMBERS:
+        if x2 == 2:
+            return square(x1)
+        if x2 == 1:
+            return positive(x1)
+    return _power(x1, x2)
+
+
+# -- exponentials and logarithms ---------------------------------------------------------------
+
+exp = elementwise("exp", d=lambda g, y, _x: g * y)
+exp2 = elementwise(
+    "exp2", impl=lambda xp, x: xp.pow(2.0, x), d=lambda g, y, _x: g * (y * math.log(2))
+)
+expm1 = elementwise("expm1", d=lambda g, _y, x: g * exp(x))
+log = elementwise("log", d=lambda g, _y, x: g / x, singular=True)
+log2 = elementwise("log2", d=lambda g, _y, x: g / (x * math.log(2)), singular=True)
+log10 = elementwise("log10", d=lambda g, _y, x: g / (x * math.log(10)), singular=True)
+log1p = elementwise("log1p", d=lambda g, _y, x: g / (1 + x), singular=True)
+logaddexp = elementwise(
+    "logaddexp", d=(lambda g, _y, a, b: g * sigmoid(a - b), lambda g, _y, a, b: g * sigmoid(b - a))
+)
+sqrt = elementwise("sqrt", d=lambda g, y, _x: g / (2 * y), singular=True)
+
+
+def _hypot_share(g: Any, y: Any, a: Any) -> Any:
+    return g * (a / where(y == 0, 1, y))
+
+
+hypot = elementwise(
+    "hypot",
+    d=(lambda g, y, a, _b: _hypot_share(g, y, a), lambda g, y, _a, b: _hypot_share(g, y, b)),
+)
+
+# -- trigonometric and hyperbolic --------------------------------------------------------------
+
+sin = elementwise("sin", d=lambda g, _y, x: g * cos(x))
+cos = elementwise("cos", d=lambda g, _y, x: -g * sin(x))
+tan = elementwise("tan", d=lambda g, y, _x: g * (1 + y * y))
+asin = elementwise("asin", d=lambda g, _y, x: g / sqrt(1 - x * x), singular=True)
+acos = elementwise("acos", d=lambda g, _y, x: -g / sqrt(1 - x * x), singular=True)
+atan = elementwise("atan", d=lambda g, _y, x: g / (1 + x * x))
+sinh = elementwise("sinh", d=lambda g, _y, x: g * cosh(x))
+cosh = elementwise("cosh", d=lambda g, _y, x: g * sinh(x))
+tanh = elementwise("tanh", d=lambda g, y, _x: g * (1 - y * y))
+asinh = elementwise("asinh", d=lambda g, _y, x: g / sqrt(1 + x * x))
+acosh = elementwise(
+    "acosh", d=lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)), singular=True
+)
+atanh = elementwise("atanh", d=lambda g, _y, x: g / (1 - x * x), singular=True)
+
+
+def _over_squared_radius(g: Any, c: Any, a: Any, b: Any) -> Any:
+    squared = a * a + b * b
+    return g * (c / where(squared == 0, 1, squared))
+
+
+atan2 = elementwise(
+    "atan2",
+    d=(
+        lambda g, _y, a, b: _over_squared_radius(g, b, a, b),
+        lambda g, _y, a, b: -_over_squared_radius(g, a, a, b),
+    ),
+)
+
+# -- activations and special functions ---------------------------------------------------------
+
+
+def _sigmoid(xp: Any, x: Any) -> Any:
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, xp.ones_like(x), small) / (1 + small)
+
+
+sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
+softplus = elementwise(
+    "softplus",
+    impl=lambda xp, x: xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x))),
+    d=lambda g, _y, x: g * sigmoid(x),
+)
+silu = elementwise(
+    "silu",
+    impl=lambda xp, x: x * _sigmoid(xp, x),
+    d=lambda g, y, x: g * (y + sigmoid(x) * (1 - y)),
+)
+relu = elementwise(
+    "relu", impl=lambda xp, x: xp.maximum(x, 0.0), d=lambda g, y, _x: where(y > 0, g, 0)
+)
+erf = elementwise("erf", d=lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+
+
+def _gelu_slope(g: Any, _y: Any, x: Any) -> Any:
+    cumulative = 0.5 * (1 + erf(x * math.sqrt(0.5)))
+    density = exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return g * (cumulative + x * density)
+
+
+_gelu = elementwise(
+    "gelu",
+    impl=lambda xp, x: x * (0.5 * (1 + xp.erf(x * math.sqrt(0.5)))),
+    d=_gelu_slope,
+)
+
+
+def gelu(x: Any, /, *, approximate: bool = False) -> Any:
+    """x * Phi(x), the Gaussian error linear unit (Hendrycks and Gimpel 2016); with
+    `approximate`, their formula 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))."""
+    if not approximate:
+        return _gelu(x)
+    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+
+
+# -- choice -------------------------------------------------------------------------------------
+
+
+def _share(g: Any, ahead: Any, tied: Any) -> Any:
+    return where(ahead, g, where(tied, 0.5 * g, 0))
+
+
+maximum = elementwise(
+    "maximum",
+    d=(
+        lambda g, _y, a, b: _share(g, a > b, a == b),
+        lambda g, _y, a, b: _share(g, b > a, a == b),
+    ),
+)
+minimum = elementwise(
+    "minimum",
+    d=(
+        lambda g, _y, a, b: _share(g, a < b, a == b),
+        lambda g, _y, a, b: _share(g, b < a, a == b),
+    ),
+)
+where = elementwise(
+    "where",
+    d=(None, lambda g, _y, c, _a, _b: where(c, g, 0), lambda g, _y, c, _a, _b: where(c, 0, g)),
+)
+_clip_min = elementwise(
+    "clip_min",
+    impl=lambda xp, x, low: xp.maximum(x, low),
+    d=(lambda g, _y, x, low: where(x >= low, g, 0), lambda g, _y, x, low: where(x < low, g, 0)),
+)
+_clip_max = elementwise(
+    "clip_max",
+    impl=lambda xp, x, high: xp.minimum(x, high),
+    d=(lambda g, _y, x, high: where(x <= high, g, 0), lambda g, _y, x, high: where(x > high, g, 0)),
+)
+
+
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+    """x limited to [min, max], either of which may be None. The derivative at the edges is
+    1; the bounds are differentiable too."""
+    y = positive(x) if min is None else _clip_min(x, min)
+    return y if max is None else _clip_max(y, max)
+
+
+_abs = elementwise("abs", d=lambda g, _y, x: g * _sign(x))
+_sign = elementwise("sign", d=None)
+
+
+def abs(x: Any, /) -> Any:
+    """|x|. The derivative at 0 is 0, real or complex."""
+    return hypot(real(x), imag(x)) if is_complex(x) else _abs(x)
+
+
+def sign(x: Any, /) -> Any:
+    """-1, 0 or 1, with derivative 0; z/|z| for complex z, 0 at 0."""
+    if not is_complex(x):
+        return _sign(x)
+    size = abs(x)
+    return x / where(size == 0, 1, size)
+
+
+floor = elementwise("floor", d=None)
+ceil = elementwise("ceil", d=None)
+round = elementwise("round", d=None)
+trunc = elementwise("trunc", d=None)
+
+# -- complex parts: linear over the reals -------------------------------------------------------
+
+_real = linear("real", adjoint=lambda g, _x: g)
+_imag = linear("imag", adjoint=lambda g, _x: g * 1j)
+_conj = linear("conj", adjoint=lambda g, _x: _conj(g))
+
+
+def real(x: Any, /) -> Any:
+    """The real part; a real array itself."""
+    return _real(x) if is_complex(x) else x
+
+
+def imag(x: Any, /) -> Any:
+    """The imaginary part; zeros for a real array."""
+    return _imag(x) if is_complex(x) else x * 0
+
+
+def conj(x: Any, /) -> Any:
+    """The complex conjugate; a real array itself."""
+    return _conj(x) if is_complex(x) else x
+
+
+# -- no derivative ------------------------------------------------------------------------------
+
+equal = nondiff("equal")
+not_equal = nondiff("not_equal")
+less = nondiff("less")
+less_equal = nondiff("less_equal")
+greater = nondiff("greater")
+greater_equal = nondiff("greater_equal")
+logical_and = nondiff("logical_and")
+logical_or = nondiff("logical_or")
+logical_xor = nondiff("logical_xor")
+logical_not = nondiff("logical_not")
+bitwise_and = nondiff("bitwise_and")
+bitwise_or = nondiff("bitwise_or")
+bitwise_xor = nondiff("bitwise_xor")
+bitwise_invert = nondiff("bitwise_invert")
+isnan = nondiff("isnan")
+isinf = nondiff("isinf")
+isfinite = nondiff("isfinite")
+stop_gradient = nondiff("stop_gradient", impl=lambda _xp, x: x)

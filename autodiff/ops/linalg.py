@@ -1,0 +1,182 @@
+"""Products of matrices. Everything here comes down to one op, `matmul` on stacks of
+matrices; 2-D products are kept 2-D, where libraries are fastest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from autodiff.kinds import multilinear
+from autodiff.ops.elementwise import conj
+from autodiff.ops.manipulation import (
+    expand_dims,
+    matrix_transpose,
+    moveaxis,
+    normalize_axis,
+    permute_dims,
+    reshape,
+    squeeze,
+)
+from autodiff.ops.reductions import sum
+
+_matmul = multilinear(
+    "matmul",
+    adjoints=(
+        lambda g, _a, b: _matmul(g, matrix_transpose(b)),
+        lambda g, a, _b: _matmul(matrix_transpose(a), g),
+    ),
+)
+
+
+def matmul(x1: Any, x2: Any, /) -> Any:
+    """The matrix product over the last two axes, broadcasting the others; a 1-D argument is
+    a row on the left, a column on the right."""
+    if x1.ndim == 0 or x2.ndim == 0:
+        raise ValueError("matmul: a 0-d argument has no matrix product; use multiply")
+    if x1.shape[-1] != x2.shape[0 if x2.ndim == 1 else -2]:
+        raise ValueError(
+            f"matmul got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; the last "
+            "axis of the first must be as long as the last but one of the second"
+        )
+    if x1.ndim == 2 and x2.ndim == 2:
+        return _matmul(x1, x2)
+    if x1.ndim == 1:
+        return squeeze(matmul(expand_dims(x1, axis=0), x2), axis=-1 if x2.ndim == 1 else -2)
+    if x2.ndim == 1:
+        return squeeze(matmul(x1, expand_dims(x2, axis=1)), axis=-1)
+    if x2.ndim == 2:
+        rows = reshape(x1, (math.prod(x1.shape[:-1]), x1.shape[-1]))
+        return reshape(_matmul(rows, x2), (*x1.shape[:-1], x2.shape[-1]))
+    return _matmul(x1, x2)
+
+
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    """sum(conj(x1) * x2) over `axis`."""
+    return sum(conj(x1) * x2, axis=axis)
+
+
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
+    """The sum of products over pairs of axes: the last `axes` of x1 with the first of x2, or
+    two lists of axes."""
+    if isinstance(axes, int):
+        axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))
+    left = normalize_axis("tensordot", x1, tuple(axes[0]))
+    right = normalize_axis("tensordot", x2, tuple(axes[1]))
+    if [x1.shape[a] for a in left] != [x2.shape[a] for a in right]:
+        raise ValueError(
+            f"tensordot: axes {left} of {tuple(x1.shape)} and {right} of {tuple(x2.shape)} "
+            "have different lengths"
+        )
+    free1 = [a for a in range(x1.ndim) if a not in left]
+    free2 = [a for a in range(x2.ndim) if a not in right]
+    shared = math.prod(x1.shape[a] for a in left)
+    out1, out2 = [x1.shape[a] for a in free1], [x2.shape[a] for a in free2]
+    rows = reshape(permute_dims(x1, (*free1, *left)), (math.prod(out1), shared))
+    columns = reshape(permute_dims(x2, (*right, *free2)), (shared, math.prod(out2)))
+    return reshape(_matmul(rows, columns), (*out1, *out2))
+
+
+def einsum(subscripts: str, /, *operands: Any) -> Any:
+    """Einstein's summation: `einsum("ij,jk->ik", a, b)`. Repeated letters within an operand
+    take its diagonal, "..." broadcasts, and without "->" the letters that appear once are
+    the result's, in alphabetical order."""
+    terms, output = _parse(subscripts, operands)
+    pending = [_diagonal(x, labels) for x, labels in zip(operands, terms, strict=True)]
+    total, labels = pending.pop(0)
+    for i, (x, xlabels) in enumerate(pending):
+        later = set(output).union(*[rest for _, rest in pending[i + 1 :]])
+        total, labels = _contract(total, labels, x, xlabels, later)
+    total, labels = _sum_out(total, labels, set(output))
+    return permute_dims(total, tuple(labels.index(label) for label in output))
+
+
+Labels = list[str]
+
+
+def _parse(subscripts: str, operands: tuple) -> tuple[list[Labels], Labels]:
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(
+            f"einsum: {subscripts!r} names {len(terms)} operands, but {len(operands)} are given"
+        )
+    expanded = [_labels(t, x.ndim, subscripts) for t, x in zip(terms, operands, strict=True)]
+    _check_lengths(subscripts, expanded, operands)
+    dots = max((t for t in expanded), key=lambda t: len([d for d in t if d.startswith(".")]))
+    dots = [d for d in dots if d.startswith(".")]
+    if arrow:
+        before, _, after = output.partition("...")
+        result = [*before, *(dots if "..." in output else []), *after]
+    else:
+        letters = [label for term in expanded for label in term if not label.startswith(".")]
+        result = [*dots, *sorted(c for c in set(letters) if letters.count(c) == 1)]
+    known = {label for term in expanded for label in term}
+    if not known.issuperset(result) or len(set(result)) != len(result):
+        raise ValueError(f"einsum: the result of {subscripts!r} names an unknown or repeated axis")
+    return expanded, result
+
+
+def _labels(term: str, ndim: int, subscripts: str) -> Labels:
+    """A label for each axis; those under "..." are ".1", ".2" from the right."""
+    before, dots, after = term.partition("...")
+    hidden = ndim - len(before) - len(after)
+    if hidden < 0 or (hidden and not dots) or not (before + after + "a").isalpha():
+        raise ValueError(f"einsum: {term!r} of {subscripts!r} does not fit {ndim} axes")
+    return [*before, *[f".{i}" for i in range(hidden, 0, -1)], *after]
+
+
+def _check_lengths(subscripts: str, terms: list[Labels], operands: tuple) -> None:
+    lengths: dict[str, int] = {}
+    for term, x in zip(terms, operands, strict=True):
+        for label, n in zip(term, x.shape, strict=True):
+            known = lengths.setdefault(label, n)
+            if known != n and not (label.startswith(".") and 1 in (known, n)):
+                shapes = ", ".join(str(tuple(o.shape)) for o in operands)
+                raise ValueError(
+                    f"einsum: axis {label!r} of {subscripts!r} is {known} and {n} long: {shapes}"
+                )
+
+
+def _diagonal(x: Any, labels: Labels) -> tuple[Any, Labels]:
+    """Repeated labels of one operand reduced to one axis each."""
+    for label in [c for c in dict.fromkeys(labels) if labels.count(c) > 1]:
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            x = moveaxis(x, (first, second), (0, 1))
+            n, rest = x.shape[0], tuple(x.shape[2:])
+            x = reshape(x, (n * n, *rest))[:: n + 1]
+            labels = [label, *[c for i, c in enumerate(labels) if i not in (first, second)]]
+    return x, labels
+
+
+def _sum_out(x: Any, labels: Labels, keep: set[str]) -> tuple[Any, Labels]:
+    gone = tuple(i for i, label in enumerate(labels) if label not in keep)
+    if not gone:
+        return x, labels
+    return sum(x, axis=gone), [label for label in labels if label in keep]
+
+
+def _contract(a: Any, la: Labels, b: Any, lb: Labels, later: set[str]) -> tuple[Any, Labels]:
+    """The product of two operands as one stack of matrix products."""
+    a, la = _sum_out(a, la, later | set(lb))
+    b, lb = _sum_out(b, lb, later | set(la))
+    batch = [c for c in la if c in lb and c in later]
+    inner = [c for c in la if c in lb and c not in later]
+    rows = [c for c in la if c not in lb]
+    columns = [c for c in lb if c not in la]
+    left, a_lengths = _matrix(a, la, batch, rows, inner)
+    right, b_lengths = _matrix(b, lb, batch, inner, columns)
+    product = _matmul(left, right)
+    shape = (*product.shape[:-2], *[a_lengths[c] for c in rows], *[b_lengths[c] for c in columns])
+    return reshape(product, shape), [*batch, *rows, *columns]
+
+
+def _matrix(
+    x: Any, labels: Labels, batch: Labels, rows: Labels, columns: Labels
+) -> tuple[Any, dict[str, int]]:
+    lengths = dict(zip(labels, x.shape, strict=True))
+    order = tuple(labels.index(c) for c in (*batch, *rows, *columns))
+    joined = [math.prod(lengths[c] for c in part) for part in (rows, columns)]
+    return reshape(permute_dims(x, order), (*[lengths[c] for c in batch], *joined)), lengths

@@ -1,0 +1,281 @@
+"""Shapes and order: reshape, permute, broadcast, join and split. All linear; their adjoints
+pair up (sum/broadcast, concat/split, a permutation and its inverse)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from autodiff import errors
+from autodiff.kinds import linear, nondiff
+from backends import abstract
+
+Axis = int | tuple[int, ...] | None
+
+
+def normalize_axis(name: str, x: Any, axis: Axis) -> tuple[int, ...]:
+    """The axes as a tuple of numbers from 0; all of them for None.
+
+    Raises IndexError for one out of range and ValueError for a repeated one.
+    """
+    ndim = x.ndim if hasattr(x, "ndim") else 0
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    result = tuple(one_axis(name, a, ndim, x) for a in axes)
+    if len(set(result)) != len(result):
+        raise ValueError(f"{name}: axis {axis} names one axis twice (shape {tuple(x.shape)})")
+    return result
+
+
+def one_axis(name: str, axis: Any, ndim: int, x: Any) -> int:
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name}: axis must be an integer; got {axis!r}") from None
+    if not -ndim <= number < ndim:
+        valid = f"use {-ndim} to {ndim - 1}" if ndim else "a 0-d array has no axes"
+        shape = f" for {errors.describe(x)}" if hasattr(x, "shape") else ""
+        raise IndexError(f"{name}: axis {number} is out of range{shape}: {valid}")
+    return number % ndim
+
+
+def count(x: Any, axis: tuple[int, ...]) -> int:
+    """How many elements a reduction over `axis` joins into one."""
+    return math.prod(x.shape[a] for a in axis)
+
+
+_reshape = linear("reshape", adjoint=lambda g, x, *, shape: reshape(g, x.shape))
+
+
+def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
+    """The same elements in C order in another shape; one length may be -1."""
+    shape = (shape,) if isinstance(shape, int) else tuple(operator.index(n) for n in shape)
+    size = math.prod(x.shape)
+    if shape.count(-1) > 1:
+        raise ValueError(f"reshape: only one length may be -1; got {shape}")
+    if -1 in shape:
+        known = math.prod(n for n in shape if n != -1)
+        shape = tuple(size // known if n == -1 and known else n for n in shape)
+    if math.prod(shape) != size or -1 in shape:
+        raise ValueError(f"reshape: shape {tuple(x.shape)} cannot become {shape}")
+    y = _reshape(x, shape=shape)
+    return _astype(y, dtype=None) if copy else y
+
+
+_permute = linear(
+    "permute_dims",
+    impl=lambda xp, x, *, axes: xp.permute_dims(x, axes),
+    adjoint=lambda g, _x, *, axes: _permute(g, axes=inverse(axes)),
+)
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
+def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
+    """Axis i of the result is axis `axes[i]` of x."""
+    order = normalize_axis("permute_dims", x, tuple(axes))
+    if len(order) != x.ndim:
+        raise ValueError(f"permute_dims: axes {axes} do not name all of shape {tuple(x.shape)}")
+    return _permute(x, axes=order)
+
+
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes swapped."""
+    if x.ndim < 2:
+        raise ValueError(f"matrix_transpose: needs 2 axes or more; got shape {tuple(x.shape)}")
+    return _permute(x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def moveaxis(x: Any, source: int | tuple, destination: int | tuple, /) -> Any:
+    """Axes `source` moved to the places `destination`, the others in their order."""
+    origin = normalize_axis("moveaxis", x, source)
+    target = normalize_axis("moveaxis", x, destination)
+    if len(origin) != len(target):
+        raise ValueError(f"moveaxis: {len(origin)} sources but {len(target)} destinations")
+    order = [a for a in range(x.ndim) if a not in origin]
+    for place, axis in sorted(zip(target, origin, strict=True)):
+        order.insert(place, axis)
+    return _permute(x, axes=tuple(order))
+
+
+# The engine sums a cotangent back over broadcast axes, so broadcasting itself is identity.
+_broadcast_to = linear(
+    "broadcast_to",
+    impl=lambda xp, x, *, shape: xp.broadcast_to(x, shape),
+    adjoint=lambda g, _x, *, shape: g,
+)
+
+
+def broadcast_to(x: Any, /, shape: tuple[int, ...]) -> Any:
+    """x repeated along new axes and axes of length 1, as a read-only view where possible."""
+    return _broadcast_to(x, shape=tuple(shape))
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that arrays of these shapes broadcast to."""
+    if not errors.broadcastable([tuple(s) for s in shapes]):
+        raise ValueError(f"incompatible shapes for broadcasting: {shapes}")
+    longest = max((len(s) for s in shapes), default=0)
+    padded = [(1,) * (longest - len(s)) + tuple(s) for s in shapes]
+    return tuple(
+        next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True)
+    )
+
+
+def broadcast_arrays(*arrays: Any) -> list[Any]:
+    """All arrays at their common shape."""
+    shape = broadcast_shapes(*[tuple(a.shape) for a in arrays])
+    return [broadcast_to(a, shape) for a in arrays]
+
+
+def expand_dims(x: Any, /, *, axis: int | tuple[int, ...] = 0) -> Any:
+    """New axes of length 1 at the places `axis` of the result."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    ndim = x.ndim + len(axes)
+    places = {one_axis("expand_dims", a, ndim, x) for a in axes}
+    if len(places) != len(axes):
+        raise ValueError(f"expand_dims: axis {axis} names one axis twice")
+    old = iter(x.shape)
+    return _reshape(x, shape=tuple(1 if i in places else next(old) for i in range(ndim)))
+
+
+def squeeze(x: Any, /, axis: Axis = None) -> Any:
+    """Without the axes `axis`, which must be of length 1 (None: all such)."""
+    if axis is None:
+        places = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    else:
+        places = normalize_axis("squeeze", x, axis)
+    if any(x.shape[a] != 1 for a in places):
+        raise ValueError(f"squeeze: axis {axis} of shape {tuple(x.shape)} is not of length 1")
+    return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in places))
+
+
+_flip = linear("flip", adjoint=lambda g, _x, *, axis: _flip(g, axis=axis))
+
+
+def flip(x: Any, /, *, axis: Axis = None) -> Any:
+    """The order of elements reversed along `axis`."""
+    return _flip(x, axis=normalize_axis("flip", x, axis))
+
+
+_roll = linear(
+    "roll",
+    adjoint=lambda g, _x, *, shift, axis: _roll(g, shift=tuple(-s for s in shift), axis=axis),
+)
+
+
+def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
+    """Elements moved by `shift` places along `axis`, those that fall off coming back; without
+    an axis, through the flattened array."""
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
+    axes = normalize_axis("roll", x, axis)
+    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    if len(shifts) != len(axes):
+        raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
+    return _roll(x, shift=shifts, axis=axes)
+
+
+# -- joining and splitting ------------------------------------------------------------------------
+
+
+def slice_axis(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
+    """x[..., start:stop, ...] along one axis."""
+    return x[(*[slice(None)] * axis, slice(start, stop))]
+
+
+def _concat_adjoint(g: Any, *parts: Any, axis: int) -> tuple:
+    cotangents = _split(g, lengths=tuple(p.shape[axis] for p in parts), axis=axis)
+    return tuple(cotangents)
+
+
+def _split_impl(_xp: Any, x: Any, *, lengths: tuple[int, ...], axis: int) -> tuple:
+    at = [0, *itertools.accumulate(lengths)]
+    return tuple(slice_axis(x, axis, at[i], at[i + 1]) for i in range(len(lengths)))
+
+
+_concat = linear(
+    "concat",
+    impl=lambda xp, *parts, axis: xp.concat(parts, axis=axis),
+    adjoint=_concat_adjoint,
+)
+_split = linear(
+    "split",
+    impl=_split_impl,
+    adjoint=lambda g, _x, *, lengths, axis: _concat(*g, axis=axis),
+)
+
+
+def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
+    """Arrays joined along an axis that they have (None: flattened first)."""
+    parts = sequence("concat", arrays)
+    if axis is None:
+        parts, axis = [reshape(p, (-1,)) for p in parts], 0
+    (place,) = normalize_axis("concat", parts[0], axis)
+    rest = {tuple(n for i, n in enumerate(p.shape) if i != place) for p in parts}
+    if len(rest) > 1:
+        shapes = ", ".join(str(tuple(p.shape)) for p in parts)
+        raise ValueError(f"concat: shapes differ off axis {place}: {shapes}")
+    return _concat(*parts, axis=place)
+
+
+def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
+    """Arrays of one shape joined along a new axis."""
+    parts = sequence("stack", arrays)
+    if len({tuple(p.shape) for p in parts}) > 1:
+        shapes = ", ".join(str(tuple(p.shape)) for p in parts)
+        raise ValueError(f"stack: all shapes must be the same; got {shapes}")
+    return _concat(
+        *[expand_dims(p, axis=axis) for p in parts],
+        axis=one_axis("stack", axis, parts[0].ndim + 1, parts[0]),
+    )
+
+
+def sequence(name: str, arrays: Any) -> list:
+    parts = list(arrays)
+    if not parts:
+        raise ValueError(f"{name}: needs at least one array")
+    for position, part in enumerate(parts, 1):
+        if not hasattr(part, "shape"):
+            raise TypeError(f"{name}: item {position} is a {type(part).__name__}, not an array")
+    return parts
+
+
+def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[Any]:
+    """x cut along `axis`: into so many equal sections, or at the given places."""
+    (place,) = normalize_axis("split", x, axis)
+    length = x.shape[place]
+    if isinstance(sections, int):
+        if sections < 1 or length % sections:
+            raise ValueError(f"split: length {length} is not divisible into {sections} sections")
+        lengths = (length // sections,) * sections
+    else:
+        edges = [0, *(min(s if s >= 0 else s + length, length) for s in sections), length]
+        lengths = tuple(max(b - a, 0) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return list(_split(x, lengths=lengths, axis=place))
+
+
+# -- dtype ------------------------------------------------------------------------------------------
+
+# The engine casts a cotangent to the dtype of what it is the cotangent of.
+_astype = linear(
+    "astype",
+    impl=lambda xp, x, *, dtype: xp.copy(x) if dtype is None else xp.astype(x, dtype),
+    adjoint=lambda g, _x, *, dtype: g,
+)
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
+    """x converted to `dtype`. The derivative is cast back to the dtype of x."""
+    if not copy and x.dtype == dtype:
+        return x
+    return (_astype if abstract.is_inexact(dtype) else _cast)(x, dtype=dtype)
+
+
+_cast = nondiff("cast", impl=lambda xp, x, *, dtype: xp.astype(x, dtype))

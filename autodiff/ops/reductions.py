@@ -1,0 +1,264 @@
+"""Reductions: sums, products, moments, extremes, and the normalizations built on them.
+
+`axis` is None (all), an integer or a tuple; negative axes count from the end. A reduction
+over ties gives each an equal share of the derivative.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from typing import Any
+
+from autodiff.kinds import general, linear, nondiff
+from autodiff.ops.creation import ones_like
+from autodiff.ops.elementwise import conj, exp, isfinite, where
+from autodiff.ops.manipulation import (
+    Axis,
+    broadcast_to,
+    concat,
+    count,
+    expand_dims,
+    flip,
+    normalize_axis,
+    permute_dims,
+    reshape,
+)
+
+
+def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """A reduced array with its axes back, so that it broadcasts against what it came from."""
+    return y if keepdims else expand_dims(y, axis=axis)
+
+
+_sum = linear(
+    "sum",
+    impl=lambda xp, x, *, axis, dtype, keepdims: xp.sum(
+        x, axis=axis, dtype=xp.native(dtype), keepdims=keepdims
+    ),
+    adjoint=lambda g, x, *, axis, dtype, keepdims: broadcast_to(
+        restore(g, axis, keepdims), x.shape
+    ),
+)
+_mean = linear(
+    "mean",
+    adjoint=lambda g, x, *, axis, keepdims: broadcast_to(
+        restore(g * (1 / builtins.max(count(x, axis), 1)), axis, keepdims), x.shape
+    ),
+)
+
+
+def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The sum over `axis`; floats keep their dtype."""
+    return _sum(x, axis=normalize_axis("sum", x, axis), dtype=dtype, keepdims=keepdims)
+
+
+def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The arithmetic mean over `axis`."""
+    return _mean(x, axis=normalize_axis("mean", x, axis), keepdims=keepdims)
+
+
+# -- products ------------------------------------------------------------------------------------
+
+
+def _products_before(x: Any) -> Any:
+    """Along axis 0, the product of all that come before: a scan in log2(n) steps of
+    multiplications alone (Hillis and Steele 1986), so that derivatives of every order are
+    exact where factors are zero."""
+    scan = concat([ones_like(x[:1]), x[:-1]], axis=0)
+    step = 1
+    while step < x.shape[0]:
+        scan = concat([scan[:step], scan[step:] * scan[:-step]], axis=0)
+        step *= 2
+    return scan
+
+
+def _prod_vjp(
+    g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], dtype: Any, keepdims: bool
+) -> Any:
+    g = restore(g, axis, keepdims)
+    if count(x, axis) == 0:
+        return broadcast_to(g, x.shape)
+    order = (*axis, *[i for i in range(x.ndim) if i not in axis])
+    moved = permute_dims(x, order)
+    factors = reshape(moved, (count(x, axis), *moved.shape[len(axis) :]))
+    after = flip(_products_before(flip(factors, axis=0)), axis=0)
+    others = reshape(_products_before(factors) * after, moved.shape)
+    back = tuple(order.index(i) for i in range(x.ndim))
+    return g * conj(permute_dims(others, back))
+
+
+_prod = general(
+    "prod",
+    impl=lambda xp, x, *, axis, dtype, keepdims: xp.prod(
+        x, axis=axis, dtype=xp.native(dtype), keepdims=keepdims
+    ),
+    vjp=_prod_vjp,
+)
+
+
+def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The product over `axis`. Its derivative is the exact product of the other factors,
+    however many are zero."""
+    return _prod(x, axis=normalize_axis("prod", x, axis), dtype=dtype, keepdims=keepdims)
+
+
+# -- variance -------------------------------------------------------------------------------------
+
+
+def _var_impl(xp: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
+    if xp.is_complex(x.dtype):
+        parts = (xp.real(x), xp.imag(x))
+        return builtins.sum(
+            xp.var(p, axis=axis, correction=correction, keepdims=keepdims) for p in parts
+        )
+    return xp.var(x, axis=axis, correction=correction, keepdims=keepdims)
+
+
+def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
+    """(x - mean) / (n - correction): half the gradient of the variance."""
+    freedom = count(x, axis) - correction
+    return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom else math.nan)
+
+
+def _std_vjp(
+    g: Any, y: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool
+) -> Any:
+    scale = where(y == 0, 0, g / where(y == 0, 1, y))
+    return restore(scale, axis, keepdims) * _spread(x, axis, correction)
+
+
+_var = general(
+    "var",
+    impl=_var_impl,
+    vjp=lambda g, _y, x, *, axis, correction, keepdims: (
+        restore(2 * g, axis, keepdims) * _spread(x, axis, correction)
+    ),
+)
+_std = general("std", impl=lambda xp, x, **kw: xp.sqrt(_var_impl(xp, x, **kw)), vjp=_std_vjp)
+
+
+def var(
+    x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
+) -> Any:
+    """The variance over `axis`, divided by n - correction."""
+    axes = normalize_axis("var", x, axis)
+    return _var(x, axis=axes, correction=correction, keepdims=keepdims)
+
+
+def std(
+    x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
+) -> Any:
+    """The standard deviation over `axis`. The derivative at a constant is 0."""
+    axes = normalize_axis("std", x, axis)
+    return _std(x, axis=axes, correction=correction, keepdims=keepdims)
+
+
+# -- extremes -------------------------------------------------------------------------------------
+
+
+def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    here = x == restore(y, axis, keepdims)
+    share = where(here, ones_like(x), 0)
+    ties = sum(share, axis=axis, keepdims=True)
+    return where(here, restore(g, axis, keepdims) / where(ties == 0, 1, ties), 0)
+
+
+_max = general("max", vjp=_extreme_vjp)
+_min = general("min", vjp=_extreme_vjp)
+_argmax = nondiff("argmax")
+_argmin = nondiff("argmin")
+_all = nondiff("all")
+_any = nondiff("any")
+
+
+def max(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The largest element over `axis`; ties share the derivative equally."""
+    return _max(x, axis=normalize_axis("max", x, axis), keepdims=keepdims)
+
+
+def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The smallest element over `axis`; ties share the derivative equally."""
+    return _min(x, axis=normalize_axis("min", x, axis), keepdims=keepdims)
+
+
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first largest element."""
+    place = None if axis is None else normalize_axis("argmax", x, axis)[0]
+    return _argmax(x, axis=place, keepdims=keepdims)
+
+
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The index of the first smallest element."""
+    place = None if axis is None else normalize_axis("argmin", x, axis)[0]
+    return _argmin(x, axis=place, keepdims=keepdims)
+
+
+def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether every element over `axis` is true."""
+    return _all(x, axis=normalize_axis("all", x, axis), keepdims=keepdims)
+
+
+def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """Whether some element over `axis` is true."""
+    return _any(x, axis=normalize_axis("any", x, axis), keepdims=keepdims)
+
+
+# -- exponential sums -------------------------------------------------------------------------------
+
+
+def _finite_max(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """The largest element, 0 in its place if infinite: a shift that is always safe."""
+    largest = xp.max(x, axis=axis, keepdims=True)
+    return xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
+
+
+def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    shift = _finite_max(xp, x, axis)
+    with xp.quiet():
+        y = xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)) + shift
+    return y if keepdims else xp.squeeze(y, axis=axis)
+
+
+def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
+    y = restore(y, axis, keepdims)
+    return restore(g, axis, keepdims) * exp(x - where(isfinite(y), y, 0))
+
+
+def _softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def _log_softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+_logsumexp = general("logsumexp", impl=_logsumexp_impl, vjp=_logsumexp_vjp)
+_softmax = general(
+    "softmax",
+    impl=_softmax_impl,
+    vjp=lambda g, y, _x, *, axis: y * (g - sum(g * y, axis=axis, keepdims=True)),
+)
+_log_softmax = general(
+    "log_softmax",
+    impl=_log_softmax_impl,
+    vjp=lambda g, y, _x, *, axis: g - exp(y) * sum(g, axis=axis, keepdims=True),
+)
+
+
+def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) over `axis`, without overflow; -inf, with derivative 0, where all
+    elements are -inf."""
+    return _logsumexp(x, axis=normalize_axis("logsumexp", x, axis), keepdims=keepdims)
+
+
+def softmax(x: Any, /, *, axis: int | tuple[int, ...] = -1) -> Any:
+    """exp(x) / sum(exp(x)) over `axis`."""
+    return _softmax(x, axis=normalize_axis("softmax", x, axis))
+
+
+def log_softmax(x: Any, /, *, axis: int | tuple[int, ...] = -1) -> Any:
+    """x - logsumexp(x) over `axis`, without overflow."""
+    return _log_softmax(x, axis=normalize_axis("log_softmax", x, axis))

@@ -1,0 +1,256 @@
+"""Reverse mode: one walk from outputs to inputs.
+
+`walk` serves `.backward()`, `vjp` and every gradient built on them. It is a loop, so depth
+costs nothing, and it drops what a node saved as soon as the node has been used. What no
+rule has to know is done here: summing a cotangent back over broadcast axes, casting it to
+the dtype of what it belongs to, conjugation, zeros that stay zero, and sums over fan-out,
+in place only where the walk owns the buffer.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Any
+
+import backends
+from backends import abstract
+from autodiff.core import PROJECT, ROOT, Aval, Node, Tape, Tensor, box, is_complex, project
+from autodiff.ops.creation import ones_like, zeros_like
+from autodiff.ops.elementwise import conj, equal, real, where
+from autodiff.ops.manipulation import astype, broadcast_to, reshape
+from autodiff.ops.reductions import sum
+
+_serial = attrgetter("serial")
+
+
+def ancestors(nodes: Any) -> list[Node]:
+    """All nodes from which `nodes` were computed, themselves included, oldest first."""
+    seen = set(nodes)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().inputs:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_serial)
+
+
+def walk(
+    seeds: dict[Node, Any], *, retain: bool = False, tape: Tape | None = None
+) -> dict[Node, tuple[Any, bool]]:
+    """Pull cotangents back from `seeds` to the leaves.
+
+    Returns for each leaf that was reached (cotangent, is its buffer ours alone). With
+    `tape`, the rules run on that tape's own Tensors, so that the result can be
+    differentiated again. Unless `retain`, nodes lose what they saved.
+    """
+    order = ancestors(seeds)
+    for node in order:
+        if node.op is not None and node.saved is FREED:
+            raise RuntimeError(
+                "backward: the values saved for this graph were freed by an earlier backward; "
+                "call the first one with retain_graph=True to go through it twice"
+            )
+    pending: dict[Node, Any] = dict(seeds)
+    owned: set[Node] = set()
+    leaves: dict[Node, tuple[Any, bool]] = {}
+    while order:
+        node = order.pop()
+        g = pending.pop(node, None)
+        if node.op is None:
+            if g is not None:
+                leaves[node] = (g, node in owned)
+            continue
+        if g is not None:
+            pull(node, g, pending, owned, tape)
+        if not retain and node.op is not PROJECT:
+            node.saved = FREED
+    return leaves
+
+
+FREED: list = []  # a node whose saved values are gone; compared by identity
+
+
+def pull(
+    node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: Tape | None
+) -> None:
+    """One step of the walk: from a node's cotangent to those of its inputs."""
+    op, inputs = node.op, node.inputs
+    if op is PROJECT:
+        collect(node, g, pending)
+        return
+    saved = node.saved if tape is None else rebox(node, tape, g)
+    if type(g) is list:
+        g = fill_zeros(node, g)
+    conjugate = op.holomorphic and is_complex(g)
+    cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
+    for parent, ct in zip(inputs, cotangents, strict=True):
+        if parent is None or ct is None:
+            continue
+        if op.singular:
+            ct = where(equal(g, 0), 0, ct)
+        if conjugate:
+            ct = conj(ct)
+        fitted = fit(ct, parent)
+        accumulate(parent, fitted, fitted is not ct or (op.fresh and ct is not g), pending, owned)
+
+
+def accumulate(
+    parent: Node, ct: Any, fresh: bool, pending: dict[Node, Any], owned: set[Node]
+) -> None:
+    """Add a cotangent to what has arrived at `parent` by other paths."""
+    held = pending.get(parent)
+    if held is None:
+        pending[parent] = ct
+        if fresh:
+            owned.add(parent)
+    elif parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
+        pending[parent] = backends.of(held).add_into(held, ct)
+    else:
+        pending[parent] = held + ct
+        owned.add(parent)
+
+
+def collect(node: Node, g: Any, pending: dict[Node, Any]) -> None:
+    """Put the cotangent of one output where the node of all outputs expects it."""
+    (source,) = node.inputs
+    parts = pending.setdefault(source, [None] * len(source.shape))
+    index = node.params["index"]
+    parts[index] = g if parts[index] is None else parts[index] + g
+
+
+def fill_zeros(node: Node, parts: list) -> tuple:
+    """Cotangents of all outputs, zeros for those that nothing depended on."""
+    like = next(part for part in parts if part is not None)
+    filled = []
+    for part, shape, dtype in zip(parts, node.shape, node.dtype, strict=True):
+        zero = part is None
+        filled.append(zeros_of(like, Aval(shape, dtype)) if zero else part)
+    return tuple(filled)
+
+
+def zeros_of(like: Any, aval: Aval) -> Any:
+    """Zeros of a given shape and dtype, of the kind and on the device of `like`."""
+    flat = zeros_like(reshape(like, (-1,))[:0], dtype=aval.dtype)
+    return broadcast_to(sum(flat), tuple(aval.shape))
+
+
+def rebox(node: Node, tape: Tape, g: Any) -> list:
+    """A node's saved values as Tensors of its own tape, linked to the nodes they came from."""
+    sources = (node, *node.inputs)
+    return [linked(v, tape, n, g) for v, n in zip(node.saved, sources, strict=True)]
+
+
+def linked(value: Any, tape: Tape, node: Node | None, g: Any) -> Any:
+    if value is None or node is None:
+        return value
+    backend = (g[0] if isinstance(g, (list, tuple)) else g).backend
+    if isinstance(value, tuple):
+        return tuple(box(v, tape, backend, project(node, i)) for i, v in enumerate(value))
+    return box(value, tape, backend, node)
+
+
+def fit(ct: Any, aval: Aval) -> Any:
+    """A cotangent with the shape and dtype of what it is the cotangent of."""
+    if ct.shape != aval.shape:
+        ct = unbroadcast(ct, tuple(aval.shape))
+    if ct.dtype != aval.dtype:
+        if is_complex(ct) and not abstract.is_complex(aval.dtype):
+            ct = real(ct)
+        if ct.dtype != aval.dtype:
+            ct = astype(ct, aval.dtype)
+    return ct
+
+
+def unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
+    """The adjoint of broadcasting: sum over the axes that `shape` did not have at length."""
+    if tuple(ct.shape) == shape:
+        return ct
+    lead = ct.ndim - len(shape)
+    if lead < 0:
+        return broadcast_to(ct, shape)
+    stretched = [lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1]
+    summed = sum(ct, axis=(*range(lead), *stretched))
+    return reshape(summed, shape)
+
+
+def private(ct: Any, ours: bool) -> Any:
+    """A cotangent that leaves the engine: its buffer belongs to nobody else."""
+    if ours or isinstance(ct, Tensor):
+        return ct
+    return backends.of(ct).copy(ct)
+
+
+def backward(
+    self: Tensor,
+    cotangent: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Add to `.grad` of every leaf the derivative of this value by it.
+
+    Parameters
+    ----------
+    cotangent : array of this shape; may be left out for a single element (then 1).
+    retain_graph : keep what the nodes saved, for another backward through them.
+    create_graph : make `.grad` Tensors that can be differentiated again.
+
+    Raises
+    ------
+    ValueError
+        No cotangent for a value that is not a scalar, or one of the wrong shape.
+    RuntimeError
+        Nothing requires a gradient, or the graph was freed by an earlier backward.
+    """
+    if self.interp is not ROOT:
+        raise RuntimeError(
+            "backward: this value belongs to a transform (grad, vjp, jvp ...), which does the "
+            "differentiating; return it from the function instead"
+        )
+    if self.node is None:
+        raise RuntimeError(
+            "backward: nothing that this value was computed from requires a gradient; make a "
+            "Tensor with requires_grad=True"
+        )
+    g = seed(self, cotangent, "backward")
+    tape = ROOT if create_graph else None
+    if create_graph and not isinstance(g, Tensor):
+        g = box(g, ROOT, self.backend, None)
+    if isinstance(g, Tensor) and not create_graph:
+        raise ValueError("backward: a cotangent that is being differentiated: detach it")
+    with self.backend.quiet():
+        leaves = walk({self.node: g}, retain=retain_graph or create_graph, tape=tape)
+    for node, (ct, ours) in leaves.items():
+        ct = private(ct, ours)
+        node.grad = ct if node.grad is None else node.grad + ct
+
+
+def seed(output: Tensor, cotangent: Any, name: str) -> Any:
+    """The cotangent to start from, checked, at the level below the output's interpreter."""
+    if cotangent is None:
+        if any(n != 1 for n in output.shape):
+            raise ValueError(
+                f"{name}: a gradient is defined for scalar outputs only; this one has shape "
+                f"{output.shape}. Reduce it (sum, mean) or pass a cotangent of its shape"
+            )
+        return ones_like(output.data)
+    given = constant_data(cotangent)
+    if not hasattr(given, "shape"):
+        given = output.backend.asarray(given, dtype=output.dtype, device=output.device)
+    home = given.backend if isinstance(given, Tensor) else backends.of(given)
+    if home is not output.backend:
+        raise TypeError(
+            f"{name}: the cotangent is on {home}, the output on {output.backend}; move one"
+        )
+    if tuple(given.shape) != output.shape:
+        raise ValueError(
+            f"{name}: the cotangent has shape {tuple(given.shape)}, the output {output.shape}; "
+            "they must be the same"
+        )
+    return astype(given, output.dtype, copy=False)
+
+
+def constant_data(x: Any) -> Any:
+    """The raw array of a constant of the plain tape; anything else as it is."""
+    constant = isinstance(x, Tensor) and x.interp is ROOT and x.node is None
+    return x.data if constant else x

@@ -1,0 +1,609 @@
+"""Functions from functions: grad, vjp, jvp, jacobian, hessian, checkpoint, custom_vjp.
+
+Arguments and results are trees of arrays. Raw arrays in, raw arrays out; Tensors in,
+Tensors out. A transform makes an interpreter of its own, so they nest in any order.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff import tree
+from autodiff.core import NUMBERS, ROOT, Interpreter, Node, Tape, Tensor, box, leaf
+from autodiff.forward import Dual
+from autodiff.kinds import General
+from autodiff.ops.creation import zeros_like
+from autodiff.ops.manipulation import astype, reshape, stack
+from autodiff.reverse import constant_data, fit, private, seed, walk
+
+Argnums = int | Sequence[int]
+
+
+# -- boxing the arguments, unboxing the results ----------------------------------------------------
+
+
+def primal(name: str, path: str, x: Any) -> Any:
+    """A leaf of an argument as an array that can be differentiated by."""
+    if type(x) in NUMBERS and not isinstance(x, (bool, int)):
+        return backends.current().asarray(x)
+    home = x.backend if isinstance(x, Tensor) else backends.of(x)
+    if home is None or not home.is_inexact(x.dtype):
+        what = f"{x.dtype} {tuple(x.shape)}" if home else f"{type(x).__name__} {x!r}"
+        raise TypeError(
+            f"{name}: {path} is {what}; only floating and complex arrays can be differentiated "
+            "by (convert it with astype, or choose others with argnums)"
+        )
+    return x
+
+
+def home_of(x: Any) -> backends.Backend:
+    return x.backend if isinstance(x, Tensor) else backends.of(x)
+
+
+def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
+    return box(x, interp, home_of(x), node)
+
+
+def leave(interp: Interpreter, x: Any, raw: bool) -> Any:
+    """What an output is one level down; the plain tape's constants raw if all inputs were."""
+    if isinstance(x, Tensor) and x.interp is interp:
+        x = x.data
+    return constant_data(x) if raw else x
+
+
+def all_raw(leaves: Sequence) -> bool:
+    return not any(isinstance(x, Tensor) for x in leaves)
+
+
+def as_output(name: str, x: Any) -> Any:
+    if type(x) in NUMBERS:
+        return backends.current().asarray(x)
+    if not isinstance(x, Tensor) and backends.of(x) is None:
+        raise TypeError(f"{name}: the function returned a {type(x).__name__}, not an array")
+    return x
+
+
+# -- reverse mode ------------------------------------------------------------------------------------
+
+
+class Recording:
+    """One run of a function on a tape of its own: its outputs, and the way back."""
+
+    def __init__(self, name: str, f: Callable, primals: tuple, has_aux: bool = False) -> None:
+        self.name = name
+        leaves, self.structure = tree.flatten(primals)
+        paths = tree.paths(primals)
+        self.primals = [primal(name, f"argument {p}", x) for p, x in zip(paths, leaves, strict=True)]
+        self.raw = all_raw(leaves)
+        self.tape = Tape()
+        self.sources = [leaf(x) for x in self.primals]
+        boxes = [enter(self.tape, x, n) for x, n in zip(self.primals, self.sources, strict=True)]
+        result = f(*tree.unflatten(self.structure, boxes))
+        self.aux = None
+        if has_aux:
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise TypeError(f"{name}: with has_aux the function must return (value, aux)")
+            result, aux = result
+            self.aux = tree.map(lambda x: leave(self.tape, x, self.raw), aux)
+        outputs, self.out_structure = tree.flatten(result)
+        self.outputs = [as_output(name, x) for x in outputs]
+        self.nodes = [self.node_of(x) for x in self.outputs]
+        values = [leave(self.tape, x, self.raw) for x in self.outputs]
+        self.values = [whole(v, v) for v in values]
+
+    def node_of(self, x: Any) -> Node | None:
+        return x.node if isinstance(x, Tensor) and x.interp is self.tape else None
+
+    @property
+    def value(self) -> Any:
+        return tree.unflatten(self.out_structure, self.values)
+
+    def pull(self, cotangents: list, retain: bool) -> list:
+        """Cotangents of the primals from those of the outputs (None for zero)."""
+        seeds: dict[Node, Any] = {}
+        for node, ct in zip(self.nodes, cotangents, strict=True):
+            if node is not None and ct is not None:
+                seeds[node] = seeds[node] + ct if node in seeds else ct
+        quiet = home_of(self.primals[0]).quiet() if self.primals else backends.current().quiet()
+        with quiet:
+            reached = walk(seeds, retain=retain)
+        return [self.gradient(x, n, reached) for x, n in zip(self.primals, self.sources, strict=True)]
+
+    def gradient(self, x: Any, source: Node, reached: dict) -> Any:
+        if source not in reached:
+            return zeros_like(x)
+        ct, ours = reached[source]
+        return leave(self.tape, whole(private(ct, ours), x), self.raw)
+
+
+def whole(ct: Any, x: Any) -> Any:
+    """An array, where the library gave a scalar for a 0-d one."""
+    return ct if isinstance(ct, Tensor) else home_of(x).asarray(ct)
+
+
+def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """The value of f and its pullback.
+
+    Returns (value, pullback), or (value, pullback, aux). `pullback(cotangent)` takes a tree
+    like the value and returns a tuple with a tree like each primal; it can be called often.
+
+    Raises
+    ------
+    TypeError
+        A primal is not a floating or complex array.
+    ValueError
+        A cotangent whose structure or shape is not that of the value.
+
+    Example
+    -------
+    >>> y, pullback = vjp(lambda a, b: a * b, 2.0, 3.0)
+    >>> pullback(1.0)
+    (array(3.), array(2.))
+    """
+    run = Recording("vjp", f, primals, has_aux)
+
+    def pullback(cotangent: Any) -> tuple:
+        given, structure = tree.flatten(cotangent)
+        tree.check("pullback", run.out_structure, structure)
+        pairs = zip(run.outputs, given, strict=True)
+        seeds = [start(run, out, ct) for out, ct in pairs]
+        return tree.unflatten(run.structure, run.pull(seeds, retain=True))
+
+    return (run.value, pullback, run.aux) if has_aux else (run.value, pullback)
+
+
+def start(run: Recording, output: Any, cotangent: Any) -> Any:
+    """A cotangent for an output of a recording, at the level below its tape."""
+    return None if run.node_of(output) is None else seed(output, cotangent, run.name)
+
+
+def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """A function that returns the value of f and its gradient by the chosen arguments.
+
+    f must return one real scalar; with `has_aux`, a pair (scalar, anything), and the result
+    is ((scalar, anything), gradient). An integer `argnums` gives one tree like that
+    argument, a sequence a tuple of them. A gradient has the shape and dtype of its argument.
+
+    Raises
+    ------
+    TypeError
+        An argument that is not floating, or a complex value.
+    ValueError
+        A value that is not a scalar.
+    """
+    single = isinstance(argnums, int)
+    chosen = (argnums,) if single else tuple(argnums)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> tuple:
+        places = [positive_index(i, len(args)) for i in chosen]
+
+        def g(*selected: Any) -> Any:
+            full = list(args)
+            for place, value in zip(places, selected, strict=True):
+                full[place] = value
+            return f(*full, **kwargs)
+
+        run = Recording("grad", g, tuple(args[i] for i in places), has_aux)
+        check_scalar(run)
+        gradients = run.pull([start(run, run.outputs[0], None)], retain=False)
+        result = tree.unflatten(run.structure, gradients)
+        value = (run.value, run.aux) if has_aux else run.value
+        return value, result[0] if single else result
+
+    return wrapped
+
+
+def positive_index(i: int, n: int) -> int:
+    if not -n <= i < n:
+        raise ValueError(f"grad: argnums has {i}, but the function was called with {n} arguments")
+    return i % n
+
+
+def check_scalar(run: Recording) -> None:
+    if len(run.outputs) != 1 or run.out_structure.kind is not None:
+        raise TypeError(
+            f"grad: the function must return one scalar; it returned {run.out_structure} "
+            "(for a value with extras, return (value, extras) and pass has_aux=True)"
+        )
+    output = run.outputs[0]
+    if tuple(output.shape) != ():
+        raise ValueError(
+            "Gradient only defined for scalar-output functions. Output had shape: "
+            f"{tuple(output.shape)}; sum it, or use jacobian or vjp"
+        )
+    if home_of(output).is_complex(output.dtype):
+        raise TypeError(
+            f"grad: the value is {output.dtype}; a gradient is of a real function: take real, "
+            "imag or abs of it, or use vjp"
+        )
+
+
+def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """The gradient of a real scalar function as a function; see value_and_grad.
+
+    Returns the gradient, or (gradient, aux) with `has_aux`.
+
+    Example
+    -------
+    >>> grad(lambda x: x**3)(2.0)
+    array(12.)
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
+
+
+# -- forward mode ------------------------------------------------------------------------------------
+
+
+def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
+    """The value of f and its derivative along `tangents`.
+
+    Returns (value, tangent), or (value, tangent, aux); the tangent is a tree like the value.
+
+    Raises
+    ------
+    ValueError
+        Tangents whose structure or shapes are not those of the primals.
+
+    Example
+    -------
+    >>> jvp(lambda x: x * x, (3.0,), (1.0,))
+    (array(9.), array(6.))
+    """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError("jvp: primals and tangents are tuples, one entry for each argument")
+    primals, tangents = tuple(primals), tuple(tangents)
+    leaves, structure = tree.flatten(primals)
+    given, found = tree.flatten(tangents)
+    tree.check("jvp", structure, found)
+    paths = tree.paths(primals)
+    raw = all_raw(leaves) and all_raw(given)
+    dual = Dual()
+    boxes = []
+    for path, x, t in zip(paths, leaves, given, strict=True):
+        x = primal("jvp", f"argument {path}", x)
+        boxes.append(enter(dual, x, tangent_for(path, x, t)))
+    result = f(*tree.unflatten(structure, boxes))
+    aux = None
+    if has_aux:
+        result, aux = result
+        aux = tree.map(lambda x: leave(dual, x, raw), aux)
+    outputs, out_structure = tree.flatten(result)
+    outputs = [as_output("jvp", x) for x in outputs]
+    values = [leave(dual, x, raw) for x in outputs]
+    out = [tangent_of(dual, x, v) for x, v in zip(outputs, values, strict=True)]
+    out = [constant_data(t) for t in out] if raw else out
+    pair = [
+        tree.unflatten(out_structure, [whole(v, v) for v in part]) for part in (values, out)
+    ]
+    return (*pair, aux) if has_aux else tuple(pair)
+
+
+def tangent_for(path: str, x: Any, t: Any) -> Any:
+    home = home_of(x)
+    if not hasattr(t, "shape"):
+        t = home.asarray(t, dtype=x.dtype, device=device_of(x))
+    if tuple(t.shape) != tuple(x.shape):
+        raise ValueError(
+            f"jvp: the tangent of argument {path} has shape {tuple(t.shape)}, its primal "
+            f"{tuple(x.shape)}; they must be the same"
+        )
+    return astype(t, x.dtype, copy=False)
+
+
+def device_of(x: Any) -> Any:
+    return x.device if isinstance(x, Tensor) else backends.of(x).device_of(x)
+
+
+def tangent_of(dual: Dual, x: Any, value: Any) -> Any:
+    known = isinstance(x, Tensor) and x.interp is dual and x.node is not None
+    return x.node if known else zeros_like(value)
+
+
+# -- matrices of derivatives ---------------------------------------------------------------------------
+
+
+def jacobian(f: Callable, argnums: Argnums = 0, mode: str = "auto") -> Callable:
+    """A function that returns the derivative of every output by every input.
+
+    For one array in and one out the result has shape (*output, *input). Trees give a tree
+    like the output, whose every leaf is a tree like the argument (a tuple of those for
+    several argnums).
+
+    `mode` is "reverse" (a pullback for each output element), "forward" (a JVP for each
+    input element), or "auto": forward if the inputs have fewer elements than the outputs.
+    """
+    if mode not in ("auto", "reverse", "forward"):
+        raise ValueError(f"jacobian: mode must be 'auto', 'reverse' or 'forward'; got {mode!r}")
+    single = isinstance(argnums, int)
+    chosen = (argnums,) if single else tuple(argnums)
+
+    @functools.wraps(f)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        places = [positive_index(i, len(args)) for i in chosen]
+
+        def g(*selected: Any) -> Any:
+            full = list(args)
+            for place, value in zip(places, selected, strict=True):
+                full[place] = value
+            return f(*full, **kwargs)
+
+        selected = tuple(args[i] for i in places)
+        table = by_rows(g, selected) if mode == "reverse" else None
+        if mode == "forward":
+            table = by_columns(g, selected)
+        if mode == "auto":
+            table = by_shape(g, selected)
+        rows, out_structure, structure = table
+        pick = (lambda t: t[0]) if single else (lambda t: t)
+        cells = [pick(tree.unflatten(structure, row)) for row in rows]
+        return tree.unflatten(out_structure, cells)
+
+    return wrapped
+
+
+def size(x: Any) -> int:
+    return math.prod(x.shape)
+
+
+def basis(x: Any, k: int) -> Any:
+    """The k-th unit array of the shape of x, as a raw array on its device."""
+    home = home_of(x)
+    numbers = [0] * size(x)
+    numbers[k] = 1
+    flat = home.asarray(numbers, dtype=x.dtype, device=device_of(x))
+    return reshape(flat, tuple(x.shape))
+
+
+def by_shape(g: Callable, selected: tuple) -> tuple:
+    run = Recording("jacobian", g, selected)
+    if sum(map(size, run.primals)) < sum(map(size, run.outputs)):
+        return by_columns(g, selected)
+    return rows_of(run)
+
+
+def by_rows(g: Callable, selected: tuple) -> tuple:
+    return rows_of(Recording("jacobian", g, selected))
+
+
+def rows_of(run: Recording) -> tuple:
+    table = []
+    for i, output in enumerate(run.outputs):
+        pulled = []
+        for k in range(size(output)):
+            seeds: list = [None] * len(run.outputs)
+            seeds[i] = start(run, output, basis(output, k))
+            pulled.append(run.pull(seeds, retain=True))
+        columns = zip(*pulled, strict=True) if pulled else [[] for _ in run.primals]
+        pairs = zip(columns, run.primals, strict=True)
+        table.append([joined(list(c), x, tuple(output.shape), tuple(x.shape), 0) for c, x in pairs])
+    return table, run.out_structure, run.structure
+
+
+def by_columns(g: Callable, selected: tuple) -> tuple:
+    leaves, structure = tree.flatten(selected)
+    paths = tree.paths(selected)
+    primals = [primal("jacobian", f"argument {p}", x) for p, x in zip(paths, leaves, strict=True)]
+    zeros = [zeros_like(x) for x in primals]
+    table: list[list] = []
+    out_structure = None
+    for j, x in enumerate(primals):
+        pushed = []
+        for k in range(size(x)):
+            tangents = [*zeros[:j], basis(x, k), *zeros[j + 1 :]]
+            _, t = jvp(g, tree.unflatten(structure, primals), tree.unflatten(structure, tangents))
+            flat, out_structure = tree.flatten(t)
+            pushed.append(flat)
+        table.append(pushed)
+    if out_structure is None:
+        return rows_of(Recording("jacobian", g, selected))
+    outputs = tree.flatten(g(*tree.unflatten(structure, primals)))[0]
+    rows = [
+        [
+            joined([t[i] for t in pushed], out, tuple(out.shape), tuple(x.shape), -1)
+            for pushed, x in zip(table, primals, strict=True)
+        ]
+        for i, out in enumerate(outputs)
+    ]
+    return rows, out_structure, structure
+
+
+def joined(parts: list, like: Any, out: tuple, into: tuple, axis: int) -> Any:
+    """Rows (axis 0) or columns (axis -1) of a Jacobian put together."""
+    if not parts:
+        return reshape(zeros_like(like)[:0] if into else zeros_like(like), (*out, *into))
+    return reshape(stack(parts, axis=axis), (*out, *into))
+
+
+def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
+    """The second derivatives of a real scalar function: forward over reverse. For an array
+    of shape s the result has shape (*s, *s); trees give trees of trees."""
+    return jacobian(grad(f, argnums), argnums, mode="forward")
+
+
+def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
+    """The Hessian of f times a vector, at the price of a few evaluations of f.
+
+    Returns a tree like the first primal, or a tuple of them for several.
+    """
+    many = len(primals) > 1
+    g = grad(f, tuple(range(len(primals))) if many else 0)
+    return jvp(g, primals, tangents)[1]
+
+
+# -- functions with derivatives of their own --------------------------------------------------------------
+
+
+class Call:
+    """One call of a Python function as an op: trees flattened, results kept apart from
+    anything that is not an array."""
+
+    def __init__(self, name: str, args: tuple) -> None:
+        self.name = name
+        self.leaves, self.structure = tree.flatten(args)
+        self.is_array = [hasattr(x, "shape") for x in self.leaves]
+        self.arrays = [x for x, yes in zip(self.leaves, self.is_array, strict=True) if yes]
+        self.out_structure: tree.Structure | None = None
+
+    def args(self, arrays: Sequence) -> tuple:
+        rest = iter(arrays)
+        leaves = [
+            next(rest) if yes else x for x, yes in zip(self.leaves, self.is_array, strict=True)
+        ]
+        return tree.unflatten(self.structure, leaves)
+
+    def flat(self, result: Any) -> tuple:
+        """The outputs as a tuple of raw arrays; an error for one that is being traced, since
+        it came from outside the arguments and its derivative would be lost."""
+        outputs, self.out_structure = tree.flatten(result)
+        for x in outputs:
+            if isinstance(x, Tensor) and (x.node is not None or x.interp is not ROOT):
+                raise ValueError(
+                    f"{self.name}: the function uses a value that is being differentiated but "
+                    "is not among its arguments; pass it as an argument"
+                )
+        return tuple(x.data if isinstance(x, Tensor) else as_output(self.name, x) for x in outputs)
+
+
+def wrap_raw(backend: backends.Backend, arrays: Sequence) -> list:
+    """Raw arrays as constant Tensors, so that a user's function may use methods."""
+    return [x if isinstance(x, Tensor) else box(x, ROOT, backend, None) for x in arrays]
+
+
+def checkpoint(f: Callable) -> Callable:
+    """f, keeping only its arguments for the backward pass and computing the rest again when
+    it is needed: one more evaluation for all arguments, less memory.
+
+    f may be an object that is a registered tree of arrays (a model): its arrays are
+    arguments then. Other values that are being differentiated must be passed as arguments.
+    """
+
+    @functools.wraps(f, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        call = Call("checkpoint", (f, args, kwargs))
+
+        def run(arrays: Sequence) -> Any:
+            function, positional, named = call.args(arrays)
+            return function(*positional, **named)
+
+        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
+            return call.flat(run(wrap_raw(xp, arrays)))
+
+        def rule(g: tuple, _y: Any, *arrays: Any) -> tuple:
+            return pull_again(run, call, g, arrays)
+
+        outputs = General("checkpoint", impl, rule)(*call.arrays)
+        return tree.unflatten(call.out_structure, outputs)
+
+    return wrapped
+
+
+def pull_again(run: Callable, call: Call, g: tuple, arrays: tuple) -> tuple:
+    """Evaluate once more, recording, and pull g back to those arguments that have
+    derivatives."""
+    floats = [i for i, x in enumerate(arrays) if home_of(x).is_inexact(x.dtype)]
+
+    def again(*selected: Any) -> tuple:
+        full = list(arrays)
+        for i, x in zip(floats, selected, strict=True):
+            full[i] = x
+        return tuple(tree.flatten(run(wrap_raw(home_of(arrays[0]), full)))[0])
+
+    recording = Recording("checkpoint", again, tuple(arrays[i] for i in floats))
+    pairs = zip(recording.outputs, g, strict=True)
+    gradients = recording.pull([start(recording, out, ct) for out, ct in pairs], retain=False)
+    result: list = [None] * len(arrays)
+    for i, gradient in zip(floats, gradients, strict=True):
+        result[i] = gradient
+    return tuple(result)
+
+
+class custom_vjp:
+    """A function with a backward rule of its own.
+
+    Example
+    -------
+    >>> @custom_vjp
+    ... def clipped(x):
+    ...     return x
+    >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (ad.clip(g, -1.0, 1.0),))
+
+    `fwd(*args)` returns (output, residuals); `bwd(residuals, g)` returns a tuple with a
+    cotangent for each argument (a tree like it, or None for zero). Forward mode works too,
+    if `bwd` is linear in g.
+    """
+
+    def __init__(self, f: Callable) -> None:
+        functools.update_wrapper(self, f)
+        self.f = f
+        self.fwd: Callable | None = None
+        self.bwd: Callable | None = None
+
+    def defvjp(self, fwd: Callable, bwd: Callable) -> None:
+        """Set the forward and the backward rule."""
+        self.fwd, self.bwd = fwd, bwd
+
+    def __call__(self, *args: Any) -> Any:
+        if self.fwd is None or self.bwd is None:
+            raise RuntimeError(
+                f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
+            )
+        name = f"custom_vjp:{self.f.__name__}"
+        call, kept = Call(name, args), Call(name, ())
+
+        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
+            output, residuals = self.fwd(*call.args(wrap_raw(xp, arrays)))
+            outputs = call.flat(output)
+            kept.__init__(name, residuals)
+            held, structure = kept.arrays, call.out_structure
+            extras = call.flat(held)
+            call.out_structure = structure
+            return (*outputs, *extras)
+
+        def rule(g: tuple, y: tuple, *arrays: Any) -> tuple:
+            n = call.out_structure.count
+            backend = home_of(arrays[0])
+            residuals = kept.args(wrap_raw(backend, y[n:]))
+            cotangent = tree.unflatten(call.out_structure, wrap_raw(backend, g[:n]))
+            return cotangents_of(name, call, self.bwd(residuals, cotangent), arrays)
+
+        outputs = General(name, impl, rule)(*call.arrays)
+        return tree.unflatten(call.out_structure, outputs[: call.out_structure.count])
+
+
+def cotangents_of(name: str, call: Call, given: Any, arrays: tuple) -> tuple:
+    """What `bwd` returned, as one cotangent for each array among the arguments."""
+    args = call.args(arrays)
+    if not isinstance(given, (tuple, list)) or len(given) != len(args):
+        raise ValueError(f"{name}: bwd must return a tuple of {len(args)} cotangents; got {given!r}")
+    result = []
+    for position, (arg, ct) in enumerate(zip(args, given, strict=True), 1):
+        leaves, structure = tree.flatten(arg)
+        parts = [None] * len(leaves)
+        if ct is not None:
+            parts, found = tree.flatten(ct)
+            tree.check(f"{name}: cotangent {position}", structure, found)
+        result += [bare(name, position, x, p) for x, p in zip(leaves, parts, strict=True) if hasattr(x, "shape")]
+    return tuple(result)
+
+
+def bare(name: str, position: int, x: Any, ct: Any) -> Any:
+    if ct is None:
+        return None
+    if tuple(ct.shape) != tuple(x.shape):
+        raise ValueError(
+            f"{name}: cotangent {position} has shape {tuple(ct.shape)}, its argument "
+            f"{tuple(x.shape)}"
+        )
+    return fit(constant_data(ct), x)

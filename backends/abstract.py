@@ -1,0 +1,47 @@
+"""Shapes and dtypes without numbers: an op's body is run on NumPy arrays that have the
+right shape and stride zero, so that each of them occupies one element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import backends
+from backends.base import COMPLEXES, FLOATS, dtype_name
+
+Shape = tuple[tuple[int, ...], np.dtype]
+
+
+def evaluate(
+    body: Callable | str, avals: Sequence[Any], params: dict[str, Any]
+) -> Shape | list[Shape]:
+    """(shape, dtype) of what `body` returns for arguments like `avals` (objects with a
+    shape and a dtype; numbers stand for themselves); a list of them for several outputs."""
+    backend = backends.get("numpy")
+    with np.errstate(all="ignore"):
+        args = [stand_in(aval) for aval in avals]
+        if isinstance(body, str):
+            result = getattr(backend, body)(*args, **params)
+        else:
+            result = body(backend, *args, **params)
+    if isinstance(result, tuple):
+        return [(np.shape(part), np.asarray(part).dtype) for part in result]
+    return np.shape(result), np.asarray(result).dtype
+
+
+def stand_in(aval: Any) -> Any:
+    if not hasattr(aval, "dtype"):
+        return aval
+    return np.broadcast_to(np.zeros((), dtype_name(aval.dtype)), aval.shape)
+
+
+def is_inexact(dtype: Any) -> bool:
+    """True for real and complex floating dtypes of any library."""
+    return dtype_name(dtype) in FLOATS + COMPLEXES
+
+
+def is_complex(dtype: Any) -> bool:
+    """True for complex dtypes of any library."""
+    return dtype_name(dtype) in COMPLEXES
