@@ -63,7 +63,7 @@ class Node(Aval):
     has one node whose shape and dtype are tuples, and a `Project` node for each output.
     """
 
-    __slots__ = ("grad", "inputs", "op", "params", "saved", "serial", "where")
+    __slots__ = ("inputs", "op", "params", "saved", "serial")
 
     def __init__(
         self,
@@ -81,14 +81,22 @@ class Node(Aval):
         self.shape = shape
         self.dtype = dtype
         self.serial = _count()
-        self.where = None
-        self.grad = None
 
     def __repr__(self) -> str:
         return f"<node {self.op.name if self.op else 'leaf'} {self.dtype}{self.shape}>"
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+class Leaf(Node):
+    """A value that nothing on its tape produced; on the plain tape, where `.grad` lives."""
+
+    __slots__ = ("grad",)
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(None, (), {}, None, tuple(value.shape), value.dtype)
+        self.grad = None
 
 
 class Tensor:
@@ -128,8 +136,8 @@ class Tensor:
         backend: str | backends.Backend | None = None,
     ) -> None:
         raw = to_raw(data, dtype, backend)
-        self.data = raw
         self.backend = backends.of(raw)
+        self.data = self.backend.hold(raw)
         self.interp = ROOT
         self.node = None
         if requires_grad:
@@ -138,7 +146,7 @@ class Tensor:
                     f"Tensor: requires_grad needs a floating dtype; got {raw.dtype} "
                     "(pass dtype='float64' or another floating dtype)"
                 )
-            self.node = leaf(raw)
+            self.node = Leaf(raw)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -196,11 +204,6 @@ def box(data: Any, interp: Interpreter, backend: backends.Backend, node: Any) ->
 _new = object.__new__
 
 
-def leaf(value: Any) -> Node:
-    """A node for a value that nothing on its tape produced."""
-    return Node(None, (), {}, None, tuple(value.shape), value.dtype)
-
-
 class Op:
     """A function of arrays, declared once. Its kind (a subclass) says how it is
     differentiated; see autodiff.kinds.
@@ -226,23 +229,15 @@ class Op:
         return f"<op {self.name}>"
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        top = None
         for a in args:
-            if isinstance(a, Tensor) and (top is None or a.interp.level > top.level):
-                top = a.interp
-        if top is None:
-            return self.run(args, params)
-        return top.process(self, args, params)
+            if isinstance(a, Tensor):
+                return a.interp.process(self, args, params)
+        return self.run(args, params)
 
-    def run(self, args: tuple, params: dict[str, Any]) -> Any:
+    def run(self, args: Any, params: dict[str, Any], backend: Any = None) -> Any:
         """Apply to raw arrays and numbers: the bottom of every call."""
-        backend = None
-        for a in args:
-            if type(a) not in NUMBERS:
-                backend = backends.of(a)
-                break
         if backend is None:
-            args, backend = self.to_arrays(args)
+            args, backend = self.place(args)
         kernel = self.kernels.get(backend)
         if kernel is None:
             kernel = self.kernel(backend)
@@ -251,11 +246,15 @@ class Op:
         except Exception as error:
             raise errors.explain(self, args, params, error) from error
 
-    def to_arrays(self, args: tuple) -> tuple[tuple, backends.Backend]:
-        """Python numbers alone are made arrays of the current backend."""
+    def place(self, args: tuple) -> tuple[tuple, backends.Backend]:
+        """The backend to which the arguments belong. Python numbers alone are made arrays
+        of the current one."""
         for position, a in enumerate(args, 1):
             if type(a) not in NUMBERS:
-                raise errors.not_an_array(self, position, a)
+                backend = backends.of(a)
+                if backend is None:
+                    raise errors.not_an_array(self, position, a)
+                return args, backend
         backend = backends.current()
         return tuple(backend.asarray(a) for a in args), backend
 
@@ -266,8 +265,9 @@ class Op:
         self.kernels[backend] = kernel
         return kernel
 
-    def save(self, y: Any, values: list, nodes: list) -> list:
-        """What a node keeps for the rule: [output, *arguments], None where it is not read."""
+    def save(self, y: Any, values: list, traced: int) -> list:
+        """What a node keeps for the rule: [output, *arguments], None where it is not read.
+        Bit i of `traced` tells whether argument i has a node."""
         raise NotImplementedError
 
     def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
@@ -287,7 +287,8 @@ PROJECT = Project("project")
 
 
 class Interpreter:
-    """Gives ops a meaning for the values that it owns."""
+    """Gives ops a meaning for the values that it owns. `process` is called on the
+    interpreter of some argument and hands over to that of a younger one, if it meets it."""
 
     def __init__(self, level: int | None = None) -> None:
         self.level = _count() if level is None else level
@@ -303,30 +304,52 @@ class Tape(Interpreter):
     """Records nodes, so that reverse.walk can pull cotangents back along them."""
 
     def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
-        values, nodes, given = [], [], None
-        traced, backend = False, None
-        for position, a in enumerate(args):
+        # The common case, in as few steps as Python allows: our own Tensors over raw arrays
+        # of one backend, and numbers.
+        values: list = []
+        nodes: list[Node | None] = []
+        traced, bit, backend = 0, 1, None
+        for a in args:
+            if type(a) is Tensor:
+                if a.interp is not self or (a.backend is not backend and backend is not None):
+                    return self.process_mixed(op, args, params)
+                backend = a.backend
+                value, node = a.data, a.node
+                if type(value) is Tensor:
+                    return self.process_mixed(op, args, params)
+                values.append(value)
+                nodes.append(node)
+                if node is not None:
+                    traced |= bit
+            elif type(a) in NUMBERS:
+                values.append(a)
+                nodes.append(None)
+            else:
+                return self.process_mixed(op, args, params)
+            bit <<= 1
+        kernel = op.kernels.get(backend)
+        if kernel is None:
+            kernel = op.kernel(backend)
+        try:
+            y = kernel(*values, **params)
+        except Exception as error:
+            raise errors.explain(op, values, params, error) from error
+        return self.record(op, params, y, values, nodes, traced, backend)
+
+    def process_mixed(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        """Arguments of several interpreters, and raw arrays among them."""
+        values, nodes, traced, backend = list(args), [None] * len(args), 0, None
+        for i, a in enumerate(args):
             if isinstance(a, Tensor):
-                if a.backend is not backend:
-                    if backend is not None:
-                        raise errors.mixed(op, args)
-                    backend = a.backend
+                if a.interp.level > self.level:
+                    return a.interp.process(op, args, params)
+                backend = backend or a.backend
                 if a.interp is self:
-                    values.append(a.data)
-                    nodes.append(a.node)
-                    traced = traced or a.node is not None
-                    continue
-            elif type(a) not in NUMBERS:
-                given = given or []
-                given.append(position)
-            values.append(a)
-            nodes.append(None)
-        if given:
-            check_operands(op, args, given, backend)
+                    values[i], nodes[i] = a.data, a.node
+                    traced |= (a.node is not None) << i
+        check_operands(op, args, backend)
         y = op(*values, **params)
-        if not traced or not op.differentiable or self.level < _recorded_from.get():
-            return self.constant(y, backend)
-        return self.record(op, params, y, values, nodes, backend, given)
+        return self.record(op, params, y, values, nodes, traced, backend, args)
 
     def record(
         self,
@@ -335,24 +358,32 @@ class Tape(Interpreter):
         y: Any,
         values: list,
         nodes: list,
+        traced: int,
         backend: backends.Backend,
-        given: list[int] | None,
+        args: tuple = (),
     ) -> Any:
-        saved = op.save(y, values, nodes)
-        for position in given or ():  # the caller's own arrays: they may yet write to them
-            if backends.of(saved[position + 1]) is backend:
-                saved[position + 1] = backend.snapshot(saved[position + 1])
-        if type(y) is not tuple:
-            node = Node(op, tuple(nodes), params, saved, y.shape, y.dtype)
-            if _debugging.get():
-                inspect(node, y, backend)
-            return box(y, self, backend, node)
+        """Wrap a result, with a node if an argument has one. `args` are given where there
+        may be arrays of the caller's among them."""
+        if not traced or not op.differentiable or self.level < _recorded_from.get():
+            return self.constant(y, backend)
+        saved = op.save(y, values, traced)
+        if args:
+            protect(saved, args, backend)
+        if type(y) is tuple:
+            return self.several(op, nodes, params, saved, y, backend)
+        node = Node(op, tuple(nodes), params, saved, y.shape, y.dtype)
+        if _debugging.get():
+            inspect(node, y, backend)
+        return box(y, self, backend, node)
+
+    def several(
+        self, op: Op, nodes: list, params: dict, saved: list, y: tuple, backend: backends.Backend
+    ) -> tuple[Tensor, ...]:
+        """Record an op with several outputs."""
         shapes = tuple(part.shape for part in y)
         dtypes = tuple(part.dtype for part in y)
         node = Node(op, tuple(nodes), params, saved, shapes, dtypes)
-        return tuple(
-            box(part, self, backend, project(node, index)) for index, part in enumerate(y)
-        )
+        return tuple(box(v, self, backend, project(node, i)) for i, v in enumerate(y))
 
     def constant(self, y: Any, backend: backends.Backend) -> Any:
         if type(y) is tuple:
@@ -365,13 +396,23 @@ def project(node: Node, index: int) -> Node:
     return Node(PROJECT, (node,), {"index": index}, None, node.shape[index], node.dtype[index])
 
 
-def check_operands(op: Op, args: tuple, given: list[int], backend: backends.Backend) -> None:
-    for position in given:
-        home = backends.of(args[position])
+def check_operands(op: Op, args: tuple, backend: backends.Backend) -> None:
+    """Refuse what is no array, and arrays of another backend."""
+    for position, a in enumerate(args, 1):
+        if type(a) in NUMBERS:
+            continue
+        home = a.backend if isinstance(a, Tensor) else backends.of(a)
         if home is None:
-            raise errors.not_an_array(op, position + 1, args[position])
+            raise errors.not_an_array(op, position, a)
         if home is not backend:
             raise errors.mixed(op, args)
+
+
+def protect(saved: list, args: tuple, backend: backends.Backend) -> None:
+    """Keep copies of the caller's own arrays: they may yet write to them."""
+    for slot, a in enumerate(args, 1):
+        if saved[slot] is a and not isinstance(a, Tensor) and type(a) not in NUMBERS:
+            saved[slot] = backend.snapshot(a)
 
 
 ROOT = Tape(level=0)  # the plain tape, on which .backward() works
@@ -390,8 +431,8 @@ def no_grad() -> Iterator[None]:
 
 @contextmanager
 def debug() -> Iterator[None]:
-    """Inside the block every recorded value remembers the line that made it, and the first
-    NaN stops the program with a FloatingPointError that names that line."""
+    """Inside the block the first recorded NaN stops the program with a FloatingPointError
+    that names the line of yours that made it. Every check waits for the device."""
     token = _debugging.set(True)
     try:
         yield
@@ -400,11 +441,12 @@ def debug() -> Iterator[None]:
 
 
 def inspect(node: Node, y: Any, backend: backends.Backend) -> None:
-    node.where = user_line()
     while isinstance(y, Tensor):
         y = y.data
     if bool(backend.any(backend.isnan(y))):
-        raise FloatingPointError(f"{node.op.name} gave NaN, shape {y.shape}, at {node.where}")
+        raise FloatingPointError(
+            f"{node.op.name} gave NaN in an array of shape {tuple(y.shape)}, at {user_line()}"
+        )
 
 
 def user_line() -> str:

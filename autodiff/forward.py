@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import backends
-from autodiff.core import Aval, Interpreter, Op, Tape, Tensor, box, check_operands, is_complex, leaf
-from autodiff.core import NUMBERS
+from autodiff.core import Aval, Interpreter, Op, Tape, Tensor, box, Leaf, check_operands, is_complex
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to
@@ -23,16 +22,14 @@ class Dual(Interpreter):
     """Wraps primals; the `node` of a wrapped value is its tangent."""
 
     def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        for a in args:
+            if isinstance(a, Tensor) and a.interp.level > self.level:
+                return a.interp.process(op, args, params)
         mine = [isinstance(a, Tensor) and a.interp is self for a in args]
         primals = [a.data if own else a for a, own in zip(args, mine, strict=True)]
         tangents = [a.node if own else None for a, own in zip(args, mine, strict=True)]
         backend = next(a.backend for a, own in zip(args, mine, strict=True) if own)
-        given = [
-            i
-            for i, a in enumerate(args)
-            if not isinstance(a, Tensor) and type(a) not in NUMBERS
-        ]
-        check_operands(op, args, given, backend)
+        check_operands(op, args, backend)
         y = op(*primals, **params)
         tangent = None
         if op.differentiable and any(t is not None for t in tangents):
@@ -90,7 +87,7 @@ def transposed_vjp(
     backend = next(t for t in tangents if t is not None)
     backend = backend.backend if isinstance(backend, Tensor) else backends.of(backend)
     zeros = [zeros_like(part) for part in outputs]
-    gs = tuple(box(z, tape, backend, leaf(z)) for z in zeros)
+    gs = tuple(box(z, tape, backend, Leaf(z)) for z in zeros)
     wanted = tuple(
         None if t is None else Aval(tuple(p.shape), p.dtype)
         for t, p in zip(tangents, primals, strict=True)

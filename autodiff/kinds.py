@@ -41,7 +41,7 @@ class KindOp(Op):
         super().__init__(name, impl)
         self.rules = rules if isinstance(rules, tuple) else (rules,)
         self.reads = [reads(rule) for rule in self.rules]
-        self.kept: dict[tuple[bool, ...], list[bool]] = {}
+        self.unread: dict[int, list[int]] = {}
 
     def aval(self, *avals: Aval, **params: Any) -> Aval | tuple[Aval, ...]:
         """Shapes and dtypes of the outputs, given those of the arguments (numbers as they
@@ -55,18 +55,25 @@ class KindOp(Op):
         """Which rule serves an argument: the last one serves all that follow."""
         return min(position, len(self.rules) - 1)
 
-    def save(self, y: Any, values: list, nodes: list) -> list:
-        traced = tuple([node is not None for node in nodes])
-        keep = self.kept.get(traced)
-        if keep is None:
-            keep = self.kept[traced] = self.keeps(traced)
-        return [v if k else None for k, v in zip(keep, (y, *values), strict=True)]
+    def save(self, y: Any, values: list, traced: int) -> list:
+        slots = [y, *values]
+        unread = self.unread.get(traced)
+        if unread is None:
+            unread = self.find_unread(traced, len(values))
+        for slot in unread:
+            slots[slot] = None
+        return slots
 
-    def keeps(self, traced: tuple[bool, ...]) -> list[bool]:
+    def find_unread(self, traced: int, count: int) -> list[int]:
+        """The slots of [output, *arguments] that no rule reads which will be called."""
+        keep = self.keeps([bool(traced >> i & 1) for i in range(count)])
+        unread = self.unread[traced] = [slot for slot, kept in enumerate(keep) if not kept]
+        return unread
+
+    def keeps(self, traced: list[bool]) -> list[bool]:
         """For [output, *arguments]: does a rule that will be called read it?"""
-        slots = range(len(traced) + 1)
         called = {self.rule_of(i) for i, wanted in enumerate(traced) if wanted}
-        return [any(self.reads[rule](slot) for rule in called) for slot in slots]
+        return [any(self.reads[rule](slot) for rule in called) for slot in range(len(traced) + 1)]
 
 
 def reads(rule: Callable | None) -> Callable[[int], bool]:
@@ -97,7 +104,7 @@ class Elementwise(KindOp):
     def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
         return [
             None if node is None or d is None else d(g, *saved, **params)
-            for node, d in zip(inputs, self.rules, strict=True)
+            for node, d in zip(inputs, self.rules)  # noqa: B905  (a hot loop)
         ]
 
     def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
@@ -117,9 +124,15 @@ class Linear(KindOp):
         super().__init__(name, impl)
         self.adjoint = adjoint
 
-    def save(self, y: Any, values: list, nodes: list) -> list:
-        kept = [v if n is None else None for v, n in zip(values, nodes, strict=True)]
-        return [None, *(Aval(v.shape, v.dtype) if is_operand(v) else v for v in kept)]
+    def save(self, y: Any, values: list, traced: int) -> list:
+        return [None, *[self.outline(v, traced >> i & 1) for i, v in enumerate(values)]]
+
+    def outline(self, v: Any, traced: int) -> Any:
+        """An index array as it is; of an operand only shape and dtype, which a traced one's
+        node has already."""
+        if traced:
+            return None
+        return Aval(tuple(v.shape), v.dtype) if is_operand(v) else v
 
     def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
         args = [n if n is not None else v for v, n in zip(saved[1:], inputs, strict=True)]
@@ -143,7 +156,7 @@ class Multilinear(KindOp):
     fresh = True
     holomorphic = True
 
-    def keeps(self, traced: tuple[bool, ...]) -> list[bool]:
+    def keeps(self, traced: list[bool]) -> list[bool]:
         others = [any(t for j, t in enumerate(traced) if j != i) for i in range(len(traced))]
         return [False, *others]
 

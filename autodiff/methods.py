@@ -26,13 +26,15 @@ def attach(name: str) -> Callable[[Any], Any]:
 
 
 def operand(x: Any) -> bool:
-    """Whether Python's operators accept `x` beside a Tensor."""
-    return isinstance(x, (Tensor, int, float, complex)) or backends.of(x) is not None
+    """Whether Python's operators accept `x`, not a Tensor, beside one."""
+    return isinstance(x, (int, float, complex)) or backends.of(x) is not None
 
 
 def binary(op: Callable) -> tuple[Callable, Callable]:
     def forward(self: Tensor, other: Any) -> Any:
-        return op(self, other) if operand(other) else NotImplemented
+        if type(other) is Tensor or operand(other):
+            return op(self, other)
+        return NotImplemented
 
     def reflected(self: Tensor, other: Any) -> Any:
         return op(other, self) if operand(other) else NotImplemented

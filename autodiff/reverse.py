@@ -14,6 +14,7 @@ from typing import Any
 
 import backends
 from backends import abstract
+from backends.base import COMPLEX
 from autodiff.core import PROJECT, ROOT, Aval, Node, Tape, Tensor, box, is_complex, project
 from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import conj, equal, real, where
@@ -23,12 +24,21 @@ from autodiff.ops.reductions import sum
 _serial = attrgetter("serial")
 
 
+FREED: list = []  # stands for saved values that are gone; compared by identity
+
+
 def ancestors(nodes: Any) -> list[Node]:
     """All nodes from which `nodes` were computed, themselves included, oldest first."""
     seen = set(nodes)
     stack = list(seen)
     while stack:
-        for parent in stack.pop().inputs:
+        node = stack.pop()
+        if node.saved is FREED:
+            raise RuntimeError(
+                "backward: the values saved for this graph were freed by an earlier backward; "
+                "call the first one with retain_graph=True to go through it twice"
+            )
+        for parent in node.inputs:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
@@ -45,30 +55,26 @@ def walk(
     differentiated again. Unless `retain`, nodes lose what they saved.
     """
     order = ancestors(seeds)
-    for node in order:
-        if node.op is not None and node.saved is FREED:
-            raise RuntimeError(
-                "backward: the values saved for this graph were freed by an earlier backward; "
-                "call the first one with retain_graph=True to go through it twice"
-            )
     pending: dict[Node, Any] = dict(seeds)
-    owned: set[Node] = set()
+    owned: set[Node] = set()  # nodes whose pending cotangent nobody else holds
     leaves: dict[Node, tuple[Any, bool]] = {}
     while order:
         node = order.pop()
+        op = node.op
         g = pending.pop(node, None)
-        if node.op is None:
+        if op is None:
             if g is not None:
                 leaves[node] = (g, node in owned)
             continue
+        if op is PROJECT:
+            if g is not None:
+                collect(node, g, pending)
+            continue
         if g is not None:
             pull(node, g, pending, owned, tape)
-        if not retain and node.op is not PROJECT:
+        if not retain:
             node.saved = FREED
     return leaves
-
-
-FREED: list = []  # a node whose saved values are gone; compared by identity
 
 
 def pull(
@@ -76,35 +82,36 @@ def pull(
 ) -> None:
     """One step of the walk: from a node's cotangent to those of its inputs."""
     op, inputs = node.op, node.inputs
-    if op is PROJECT:
-        collect(node, g, pending)
-        return
     saved = node.saved if tape is None else rebox(node, tape, g)
     if type(g) is list:
         g = fill_zeros(node, g)
-    conjugate = op.holomorphic and is_complex(g)
+    conjugate = op.holomorphic and node.dtype in COMPLEX
     cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
-    for parent, ct in zip(inputs, cotangents, strict=True):
+    for parent, ct in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
         if parent is None or ct is None:
             continue
+        fresh = op.fresh and ct is not g
         if op.singular:
             ct = where(equal(g, 0), 0, ct)
         if conjugate:
             ct = conj(ct)
-        fitted = fit(ct, parent)
-        accumulate(parent, fitted, fitted is not ct or (op.fresh and ct is not g), pending, owned)
+        if ct.shape != parent.shape or ct.dtype != parent.dtype:
+            fitted = fit(ct, parent)
+            fresh = fresh or fitted is not ct
+            ct = fitted
+        if parent in pending:
+            accumulate(parent, ct, pending, owned)
+        else:
+            pending[parent] = ct
+            if fresh:
+                owned.add(parent)
 
 
-def accumulate(
-    parent: Node, ct: Any, fresh: bool, pending: dict[Node, Any], owned: set[Node]
-) -> None:
-    """Add a cotangent to what has arrived at `parent` by other paths."""
-    held = pending.get(parent)
-    if held is None:
-        pending[parent] = ct
-        if fresh:
-            owned.add(parent)
-    elif parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
+def accumulate(parent: Node, ct: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
+    """Add a cotangent to what has arrived at `parent` by other paths: in place where the
+    buffer is ours."""
+    held = pending[parent]
+    if parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
         pending[parent] = backends.of(held).add_into(held, ct)
     else:
         pending[parent] = held + ct

@@ -13,7 +13,7 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, ROOT, Interpreter, Node, Tape, Tensor, box, leaf
+from autodiff.core import NUMBERS, ROOT, Interpreter, Node, Tape, Tensor, Leaf, box
 from autodiff.forward import Dual
 from autodiff.kinds import General
 from autodiff.ops.creation import zeros_like
@@ -45,7 +45,8 @@ def home_of(x: Any) -> backends.Backend:
 
 
 def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
-    return box(x, interp, home_of(x), node)
+    home = home_of(x)
+    return box(x if isinstance(x, Tensor) else home.hold(x), interp, home, node)
 
 
 def leave(interp: Interpreter, x: Any, raw: bool) -> Any:
@@ -80,7 +81,7 @@ class Recording:
         self.primals = [primal(name, f"argument {p}", x) for p, x in zip(paths, leaves, strict=True)]
         self.raw = all_raw(leaves)
         self.tape = Tape()
-        self.sources = [leaf(x) for x in self.primals]
+        self.sources = [Leaf(x) for x in self.primals]
         boxes = [enter(self.tape, x, n) for x, n in zip(self.primals, self.sources, strict=True)]
         result = f(*tree.unflatten(self.structure, boxes))
         self.aux = None

@@ -21,6 +21,8 @@ Array = Any
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 COMPLEXES = ("complex64", "complex128")
+# The complex dtypes of every library that is loaded, for a quick test of membership.
+COMPLEX: set[Any] = {np.dtype(name) for name in COMPLEXES}
 
 
 class BackendUnavailable(RuntimeError):
@@ -47,6 +49,7 @@ class Backend:
         self.device = device
         self._native: dict[Any, Any] = {}
         self._canonical: dict[Any, np.dtype] = {}
+        COMPLEX.update(getattr(xp, name) for name in COMPLEXES if hasattr(xp, name))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -109,6 +112,10 @@ class Backend:
     def from_host(self, x: np.ndarray, device: Any = None) -> Array:
         """A copy of a NumPy array here: the one explicit way to the device."""
         return self.asarray(x.tolist(), dtype=x.dtype, device=device)
+
+    def hold(self, x: Array) -> Array:
+        """The form of an array in which it is computed with soonest."""
+        return x
 
     def copy(self, x: Array) -> Array:
         return self.xp.asarray(x, copy=True)
