@@ -8,10 +8,12 @@ vjp, jvp, jacobian, hessian. See the README.
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
-from autodiff import methods as _methods  # noqa: F401  (gives Tensor its methods)
+from autodiff import methods as _methods
 from autodiff import tree
 from autodiff.core import Tensor, debug, no_grad
+from autodiff.custom import checkpoint, custom_vjp
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.ops.creation import (
     arange,
@@ -136,8 +138,6 @@ from autodiff.ops.reductions import (
 )
 from autodiff.testing import check_grads
 from autodiff.transforms import (
-    checkpoint,
-    custom_vjp,
     grad,
     hessian,
     hvp,
@@ -152,4 +152,12 @@ from backends import use as use_backend
 
 __version__ = "0.1.0"
 
-Tensor.__array_namespace__ = lambda self, *, api_version=None: sys.modules[__name__]
+
+def _namespace(_tensor: Tensor, *, api_version: str | None = None) -> ModuleType:
+    """The array-API namespace of Tensors is this package; the one version it knows is 2025.12."""
+    if api_version not in (None, "2025.12"):
+        raise ValueError(f"autodiff follows the array API 2025.12, not {api_version}")
+    return sys.modules[__name__]
+
+
+Tensor.__array_namespace__ = _namespace

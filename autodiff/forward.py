@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import backends
-from autodiff.core import Aval, Interpreter, Op, Tape, Tensor, box, Leaf, check_operands, is_complex
+from autodiff.core import Aval, Interpreter, Leaf, Op, Tape, Tensor, box, check_operands, is_complex
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to
@@ -50,7 +50,8 @@ def pushforward(
     if t is None:
         return None
     if type(y) is tuple:
-        return [None if part is None else match(part, value) for part, value in zip(t, y, strict=True)]
+        pairs = zip(t, y, strict=True)
+        return [None if part is None else match(part, value) for part, value in pairs]
     t = match(t, y)
     if op.singular:
         t = where(still(tangents, y), 0, t)

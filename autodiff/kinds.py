@@ -79,7 +79,7 @@ class KindOp(Op):
 def reads(rule: Callable | None) -> Callable[[int], bool]:
     """Which slots of [output, *arguments] a rule `(g, y, *arguments)` reads, by its names."""
     if rule is None:
-        return lambda slot: False
+        return lambda _slot: False
     parameters = list(inspect.signature(rule).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     rest = [p for p in parameters if p.kind is p.VAR_POSITIONAL]

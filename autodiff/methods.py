@@ -183,7 +183,7 @@ def _to(self: Tensor, backend: str | backends.Backend) -> Tensor:
     return Tensor(self, backend=backend)
 
 
-# -- leaving for Python and NumPy ------------------------------------------------------------------
+# -- leaving for Python and NumPy ----------------------------------------------------------------
 
 
 def concrete(self: Tensor) -> Any:
@@ -216,6 +216,8 @@ def _tolist(self: Tensor) -> Any:
 
 @attach("__array__")
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    if copy is False:
+        raise ValueError("a Tensor gives NumPy a copy, never its own memory")
     if self.node is not None:
         raise TypeError(
             "this Tensor is being differentiated, and NumPy cannot record what it does with "

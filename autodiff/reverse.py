@@ -13,13 +13,13 @@ from operator import attrgetter
 from typing import Any
 
 import backends
-from backends import abstract
-from backends.base import COMPLEX
 from autodiff.core import PROJECT, ROOT, Aval, Node, Tape, Tensor, box, is_complex, project
 from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import conj, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to, reshape
 from autodiff.ops.reductions import sum
+from backends import abstract
+from backends.base import COMPLEX
 
 _serial = attrgetter("serial")
 

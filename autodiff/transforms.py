@@ -1,4 +1,4 @@
-"""Functions from functions: grad, vjp, jvp, jacobian, hessian, checkpoint, custom_vjp.
+"""Functions from functions: grad, vjp, jvp, jacobian, hessian.
 
 Arguments and results are trees of arrays. Raw arrays in, raw arrays out; Tensors in,
 Tensors out. A transform makes an interpreter of its own, so they nest in any order.
@@ -13,17 +13,16 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, ROOT, Interpreter, Node, Tape, Tensor, Leaf, box
+from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box
 from autodiff.forward import Dual
-from autodiff.kinds import General
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.manipulation import astype, reshape, stack
-from autodiff.reverse import constant_data, fit, private, seed, walk
+from autodiff.reverse import constant_data, private, seed, walk
 
 Argnums = int | Sequence[int]
 
 
-# -- boxing the arguments, unboxing the results ----------------------------------------------------
+# -- boxing the arguments, unboxing the results --------------------------------------------------
 
 
 def primal(name: str, path: str, x: Any) -> Any:
@@ -68,7 +67,7 @@ def as_output(name: str, x: Any) -> Any:
     return x
 
 
-# -- reverse mode ------------------------------------------------------------------------------------
+# -- reverse mode --------------------------------------------------------------------------------
 
 
 class Recording:
@@ -78,7 +77,8 @@ class Recording:
         self.name = name
         leaves, self.structure = tree.flatten(primals)
         paths = tree.paths(primals)
-        self.primals = [primal(name, f"argument {p}", x) for p, x in zip(paths, leaves, strict=True)]
+        named = zip(paths, leaves, strict=True)
+        self.primals = [primal(name, f"argument {path}", x) for path, x in named]
         self.raw = all_raw(leaves)
         self.tape = Tape()
         self.sources = [Leaf(x) for x in self.primals]
@@ -112,7 +112,8 @@ class Recording:
         quiet = home_of(self.primals[0]).quiet() if self.primals else backends.current().quiet()
         with quiet:
             reached = walk(seeds, retain=retain)
-        return [self.gradient(x, n, reached) for x, n in zip(self.primals, self.sources, strict=True)]
+        pairs = zip(self.primals, self.sources, strict=True)
+        return [self.gradient(x, source, reached) for x, source in pairs]
 
     def gradient(self, x: Any, source: Node, reached: dict) -> Any:
         if source not in reached:
@@ -244,7 +245,7 @@ def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     return wrapped
 
 
-# -- forward mode ------------------------------------------------------------------------------------
+# -- forward mode --------------------------------------------------------------------------------
 
 
 def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
@@ -312,7 +313,7 @@ def tangent_of(dual: Dual, x: Any, value: Any) -> Any:
     return x.node if known else zeros_like(value)
 
 
-# -- matrices of derivatives ---------------------------------------------------------------------------
+# -- matrices of derivatives ---------------------------------------------------------------------
 
 
 def jacobian(f: Callable, argnums: Argnums = 0, mode: str = "auto") -> Callable:
@@ -441,170 +442,3 @@ def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
     many = len(primals) > 1
     g = grad(f, tuple(range(len(primals))) if many else 0)
     return jvp(g, primals, tangents)[1]
-
-
-# -- functions with derivatives of their own --------------------------------------------------------------
-
-
-class Call:
-    """One call of a Python function as an op: trees flattened, results kept apart from
-    anything that is not an array."""
-
-    def __init__(self, name: str, args: tuple) -> None:
-        self.name = name
-        self.leaves, self.structure = tree.flatten(args)
-        self.is_array = [hasattr(x, "shape") for x in self.leaves]
-        self.arrays = [x for x, yes in zip(self.leaves, self.is_array, strict=True) if yes]
-        self.out_structure: tree.Structure | None = None
-
-    def args(self, arrays: Sequence) -> tuple:
-        rest = iter(arrays)
-        leaves = [
-            next(rest) if yes else x for x, yes in zip(self.leaves, self.is_array, strict=True)
-        ]
-        return tree.unflatten(self.structure, leaves)
-
-    def flat(self, result: Any) -> tuple:
-        """The outputs as a tuple of raw arrays; an error for one that is being traced, since
-        it came from outside the arguments and its derivative would be lost."""
-        outputs, self.out_structure = tree.flatten(result)
-        for x in outputs:
-            if isinstance(x, Tensor) and (x.node is not None or x.interp is not ROOT):
-                raise ValueError(
-                    f"{self.name}: the function uses a value that is being differentiated but "
-                    "is not among its arguments; pass it as an argument"
-                )
-        return tuple(x.data if isinstance(x, Tensor) else as_output(self.name, x) for x in outputs)
-
-
-def wrap_raw(backend: backends.Backend, arrays: Sequence) -> list:
-    """Raw arrays as constant Tensors, so that a user's function may use methods."""
-    return [x if isinstance(x, Tensor) else box(x, ROOT, backend, None) for x in arrays]
-
-
-def checkpoint(f: Callable) -> Callable:
-    """f, keeping only its arguments for the backward pass and computing the rest again when
-    it is needed: one more evaluation for all arguments, less memory.
-
-    f may be an object that is a registered tree of arrays (a model): its arrays are
-    arguments then. Other values that are being differentiated must be passed as arguments.
-    """
-
-    @functools.wraps(f, updated=())
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        call = Call("checkpoint", (f, args, kwargs))
-
-        def run(arrays: Sequence) -> Any:
-            function, positional, named = call.args(arrays)
-            return function(*positional, **named)
-
-        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
-            return call.flat(run(wrap_raw(xp, arrays)))
-
-        def rule(g: tuple, _y: Any, *arrays: Any) -> tuple:
-            return pull_again(run, call, g, arrays)
-
-        outputs = General("checkpoint", impl, rule)(*call.arrays)
-        return tree.unflatten(call.out_structure, outputs)
-
-    return wrapped
-
-
-def pull_again(run: Callable, call: Call, g: tuple, arrays: tuple) -> tuple:
-    """Evaluate once more, recording, and pull g back to those arguments that have
-    derivatives."""
-    floats = [i for i, x in enumerate(arrays) if home_of(x).is_inexact(x.dtype)]
-
-    def again(*selected: Any) -> tuple:
-        full = list(arrays)
-        for i, x in zip(floats, selected, strict=True):
-            full[i] = x
-        return tuple(tree.flatten(run(wrap_raw(home_of(arrays[0]), full)))[0])
-
-    recording = Recording("checkpoint", again, tuple(arrays[i] for i in floats))
-    pairs = zip(recording.outputs, g, strict=True)
-    gradients = recording.pull([start(recording, out, ct) for out, ct in pairs], retain=False)
-    result: list = [None] * len(arrays)
-    for i, gradient in zip(floats, gradients, strict=True):
-        result[i] = gradient
-    return tuple(result)
-
-
-class custom_vjp:
-    """A function with a backward rule of its own.
-
-    Example
-    -------
-    >>> @custom_vjp
-    ... def clipped(x):
-    ...     return x
-    >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (ad.clip(g, -1.0, 1.0),))
-
-    `fwd(*args)` returns (output, residuals); `bwd(residuals, g)` returns a tuple with a
-    cotangent for each argument (a tree like it, or None for zero). Forward mode works too,
-    if `bwd` is linear in g.
-    """
-
-    def __init__(self, f: Callable) -> None:
-        functools.update_wrapper(self, f)
-        self.f = f
-        self.fwd: Callable | None = None
-        self.bwd: Callable | None = None
-
-    def defvjp(self, fwd: Callable, bwd: Callable) -> None:
-        """Set the forward and the backward rule."""
-        self.fwd, self.bwd = fwd, bwd
-
-    def __call__(self, *args: Any) -> Any:
-        if self.fwd is None or self.bwd is None:
-            raise RuntimeError(
-                f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
-            )
-        name = f"custom_vjp:{self.f.__name__}"
-        call, kept = Call(name, args), Call(name, ())
-
-        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
-            output, residuals = self.fwd(*call.args(wrap_raw(xp, arrays)))
-            outputs = call.flat(output)
-            kept.__init__(name, residuals)
-            held, structure = kept.arrays, call.out_structure
-            extras = call.flat(held)
-            call.out_structure = structure
-            return (*outputs, *extras)
-
-        def rule(g: tuple, y: tuple, *arrays: Any) -> tuple:
-            n = call.out_structure.count
-            backend = home_of(arrays[0])
-            residuals = kept.args(wrap_raw(backend, y[n:]))
-            cotangent = tree.unflatten(call.out_structure, wrap_raw(backend, g[:n]))
-            return cotangents_of(name, call, self.bwd(residuals, cotangent), arrays)
-
-        outputs = General(name, impl, rule)(*call.arrays)
-        return tree.unflatten(call.out_structure, outputs[: call.out_structure.count])
-
-
-def cotangents_of(name: str, call: Call, given: Any, arrays: tuple) -> tuple:
-    """What `bwd` returned, as one cotangent for each array among the arguments."""
-    args = call.args(arrays)
-    if not isinstance(given, (tuple, list)) or len(given) != len(args):
-        raise ValueError(f"{name}: bwd must return a tuple of {len(args)} cotangents; got {given!r}")
-    result = []
-    for position, (arg, ct) in enumerate(zip(args, given, strict=True), 1):
-        leaves, structure = tree.flatten(arg)
-        parts = [None] * len(leaves)
-        if ct is not None:
-            parts, found = tree.flatten(ct)
-            tree.check(f"{name}: cotangent {position}", structure, found)
-        result += [bare(name, position, x, p) for x, p in zip(leaves, parts, strict=True) if hasattr(x, "shape")]
-    return tuple(result)
-
-
-def bare(name: str, position: int, x: Any, ct: Any) -> Any:
-    if ct is None:
-        return None
-    if tuple(ct.shape) != tuple(x.shape):
-        raise ValueError(
-            f"{name}: cotangent {position} has shape {tuple(ct.shape)}, its argument "
-            f"{tuple(x.shape)}"
-        )
-    return fit(constant_data(ct), x)

@@ -14,7 +14,7 @@ from typing import Any
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
 
-# -- arithmetic -------------------------------------------------------------------------------
+# -- arithmetic ----------------------------------------------------------------------------------
 
 add = elementwise("add", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g))
 subtract = elementwise("subtract", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g))
@@ -66,7 +66,7 @@ def pow(x1: Any, x2: Any, /) -> Any:
     return _power(x1, x2)
 
 
-# -- exponentials and logarithms ---------------------------------------------------------------
+# -- exponentials and logarithms -----------------------------------------------------------------
 
 exp = elementwise("exp", d=lambda g, y, _x: g * y)
 exp2 = elementwise(
@@ -92,7 +92,7 @@ hypot = elementwise(
     d=(lambda g, y, a, _b: _hypot_share(g, y, a), lambda g, y, _a, b: _hypot_share(g, y, b)),
 )
 
-# -- trigonometric and hyperbolic --------------------------------------------------------------
+# -- trigonometric and hyperbolic ----------------------------------------------------------------
 
 sin = elementwise("sin", d=lambda g, _y, x: g * cos(x))
 cos = elementwise("cos", d=lambda g, _y, x: -g * sin(x))
@@ -123,7 +123,7 @@ atan2 = elementwise(
     ),
 )
 
-# -- activations and special functions ---------------------------------------------------------
+# -- activations and special functions -----------------------------------------------------------
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
@@ -169,7 +169,7 @@ def gelu(x: Any, /, *, approximate: bool = False) -> Any:
     return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
 
 
-# -- choice -------------------------------------------------------------------------------------
+# -- choice --------------------------------------------------------------------------------------
 
 
 def _share(g: Any, ahead: Any, tied: Any) -> Any:
@@ -235,7 +235,7 @@ ceil = elementwise("ceil", d=None)
 round = elementwise("round", d=None)
 trunc = elementwise("trunc", d=None)
 
-# -- complex parts: linear over the reals -------------------------------------------------------
+# -- complex parts: linear over the reals --------------------------------------------------------
 
 _real = linear("real", adjoint=lambda g, _x: g)
 _imag = linear("imag", adjoint=lambda g, _x: g * 1j)
@@ -257,7 +257,7 @@ def conj(x: Any, /) -> Any:
     return _conj(x) if is_complex(x) else x
 
 
-# -- no derivative ------------------------------------------------------------------------------
+# -- no derivative -------------------------------------------------------------------------------
 
 equal = nondiff("equal")
 not_equal = nondiff("not_equal")

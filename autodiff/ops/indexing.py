@@ -48,7 +48,7 @@ def _scatter_add_impl(xp: Any, values: Any, *arrays: Any, key: tuple, shape: tup
 _scatter_add = linear(
     "scatter_add",
     impl=_scatter_add_impl,
-    adjoint=lambda g, _values, *arrays, key, shape: _getitem(g, *arrays, key=key),
+    adjoint=lambda g, _values, *arrays, key, **_: _getitem(g, *arrays, key=key),
 )
 
 

@@ -48,7 +48,7 @@ def count(x: Any, axis: tuple[int, ...]) -> int:
     return math.prod(x.shape[a] for a in axis)
 
 
-_reshape = linear("reshape", adjoint=lambda g, x, *, shape: reshape(g, x.shape))
+_reshape = linear("reshape", adjoint=lambda g, x, **_: reshape(g, x.shape))
 
 
 def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
@@ -108,7 +108,7 @@ def moveaxis(x: Any, source: int | tuple, destination: int | tuple, /) -> Any:
 _broadcast_to = linear(
     "broadcast_to",
     impl=lambda xp, x, *, shape: xp.broadcast_to(x, shape),
-    adjoint=lambda g, _x, *, shape: g,
+    adjoint=lambda g, _x, **_: g,
 )
 
 
@@ -182,7 +182,7 @@ def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
     return _roll(x, shift=shifts, axis=axes)
 
 
-# -- joining and splitting ------------------------------------------------------------------------
+# -- joining and splitting -----------------------------------------------------------------------
 
 
 def slice_axis(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
@@ -208,7 +208,7 @@ _concat = linear(
 _split = linear(
     "split",
     impl=_split_impl,
-    adjoint=lambda g, _x, *, lengths, axis: _concat(*g, axis=axis),
+    adjoint=lambda g, _x, *, axis, **_: _concat(*g, axis=axis),
 )
 
 
@@ -257,17 +257,17 @@ def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[An
         lengths = (length // sections,) * sections
     else:
         edges = [0, *(min(s if s >= 0 else s + length, length) for s in sections), length]
-        lengths = tuple(max(b - a, 0) for a, b in zip(edges[:-1], edges[1:], strict=True))
+        lengths = tuple(max(b - a, 0) for a, b in itertools.pairwise(edges))
     return list(_split(x, lengths=lengths, axis=place))
 
 
-# -- dtype ------------------------------------------------------------------------------------------
+# -- dtype ---------------------------------------------------------------------------------------
 
 # The engine casts a cotangent to the dtype of what it is the cotangent of.
 _astype = linear(
     "astype",
     impl=lambda xp, x, *, dtype: xp.copy(x) if dtype is None else xp.astype(x, dtype),
-    adjoint=lambda g, _x, *, dtype: g,
+    adjoint=lambda g, _x, **_: g,
 )
 
 

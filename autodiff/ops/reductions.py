@@ -36,7 +36,7 @@ _sum = linear(
     impl=lambda xp, x, *, axis, dtype, keepdims: xp.sum(
         x, axis=axis, dtype=xp.native(dtype), keepdims=keepdims
     ),
-    adjoint=lambda g, x, *, axis, dtype, keepdims: broadcast_to(
+    adjoint=lambda g, x, *, axis, keepdims, **_: broadcast_to(
         restore(g, axis, keepdims), x.shape
     ),
 )
@@ -73,9 +73,7 @@ def _products_before(x: Any) -> Any:
     return scan
 
 
-def _prod_vjp(
-    g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], dtype: Any, keepdims: bool
-) -> Any:
+def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:
     g = restore(g, axis, keepdims)
     if count(x, axis) == 0:
         return broadcast_to(g, x.shape)
@@ -103,7 +101,7 @@ def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = Fa
     return _prod(x, axis=normalize_axis("prod", x, axis), dtype=dtype, keepdims=keepdims)
 
 
-# -- variance -------------------------------------------------------------------------------------
+# -- variance ------------------------------------------------------------------------------------
 
 
 def _var_impl(xp: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
@@ -154,7 +152,7 @@ def std(
     return _std(x, axis=axes, correction=correction, keepdims=keepdims)
 
 
-# -- extremes -------------------------------------------------------------------------------------
+# -- extremes ------------------------------------------------------------------------------------
 
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -204,7 +202,7 @@ def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return _any(x, axis=normalize_axis("any", x, axis), keepdims=keepdims)
 
 
-# -- exponential sums -------------------------------------------------------------------------------
+# -- exponential sums ----------------------------------------------------------------------------
 
 
 def _finite_max(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:

@@ -1,0 +1,143 @@
+"""What a run found, as a table for the terminal, report.json, report.md and a plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:  # the plot is an extra
+    Figure = None
+
+from bench import digits, overhead
+
+HEADER = ("workload", "device", "mode", "time", "GFLOP/s", "/ by hand", "/ GEMMs", "peak MB", "")
+Row = tuple[str, ...]
+
+
+def rows(report: dict[str, Any]) -> list[Row]:
+    """The table: one row a workload x device x mode."""
+    return [
+        *(digits_row(run) for run in report["digits"]),
+        *(step_row(step) for step in report["steps"]),
+        *(overhead_row(chain) for chain in report["overhead"]),
+    ]
+
+
+def digits_row(run: dict[str, Any]) -> Row:
+    met = verdict(run["accuracy"] >= digits.TARGET)
+    note = f"{run['accuracy']:.1%} of {run['held_out']} held-out, target {digits.TARGET:.0%}: {met}"
+    return ("digits", run["device"], "eager", duration(run["seconds"]), "", "", "", "", note)
+
+
+def step_row(step: dict[str, Any]) -> Row:
+    peak = step["peak_bytes"]
+    return (
+        step["workload"],
+        step["device"],
+        step["mode"],
+        duration(step["seconds"]),
+        f"{step['gflops']:.0f}",
+        f"{step['to_by_hand']:.2f}",
+        f"{step['to_gemms']:.2f}",
+        "" if peak is None else f"{peak / 1e6:.1f}",
+        step["title"],
+    )
+
+
+def overhead_row(chain: dict[str, Any]) -> Row:
+    met = verdict(chain["ratio"] <= overhead.TARGET)
+    note = f"an op = {chain['ratio']:.1f} bare calls, target {overhead.TARGET:.0f}: {met}"
+    time = duration(chain["seconds"])
+    return ("chain", chain["device"], chain["chain"], time, "", "", "", "", note)
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "MISSED"
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def table(lines: list[Row]) -> str:
+    """Markdown, with columns as wide as they need: legible as it stands."""
+    widths = [max(len(line[i]) for line in (HEADER, *lines)) for i in range(len(HEADER))]
+    rule = tuple("-" * width for width in widths)
+    padded = (map(str.ljust, line, widths) for line in (HEADER, rule, *lines))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def summary(report: dict[str, Any]) -> str:
+    """The table, and around it what it does not say."""
+    machine = report["machine"]
+    dtype = report["options"]["dtype"]
+    parts = [
+        f"{machine['cpu']}, {machine['cores']} cores; NumPy {machine['numpy']}, "
+        f"{machine['blas']}, Python {machine['python']}; {dtype}",
+        *(f"{name}: {reason}" for name, reason in report["unavailable"].items()),
+        table(rows(report)),
+    ]
+    if report["digits"]:
+        parts.append(agreement(report))
+    return "\n\n".join(parts)
+
+
+def agreement(report: dict[str, Any]) -> str:
+    devices = ", ".join(run["device"] for run in report["digits"])
+    if report["disagreement"] is None:
+        return f"digits: one device ({devices}), so no loss curves to compare"
+    return f"digits: loss curves on {devices} differ by {report['disagreement']:.1e} at most"
+
+
+def write(report: dict[str, Any], out: Path) -> list[Path]:
+    """Write the files; gives their paths. Without matplotlib there is no plot."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = [out / "report.json", out / "report.md"]
+    files[0].write_text(json.dumps(report, indent=2) + "\n")
+    files[1].write_text(f"# Benchmark\n\n{summary(report)}\n")
+    if Figure is not None:
+        files.append(out / "report.png")
+        plot(report).savefig(files[-1], dpi=120)
+    return files
+
+
+def plot(report: dict[str, Any]) -> Any:
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plot_losses(left, report["digits"])
+    plot_ratios(right, report["steps"])
+    return figure
+
+
+def plot_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
+    for run, style in zip(runs, ("-", "--", ":") * len(runs), strict=False):
+        epochs = range(1, len(run["losses"]) + 1)
+        label = f"{run['device']}, {run['accuracy']:.1%} held-out"
+        axes.semilogy(epochs, run["losses"], style, label=label)
+    axes.set(title="digits: training loss", xlabel="epoch", ylabel="cross-entropy")
+    if runs:
+        axes.legend()
+
+
+def plot_ratios(axes: Any, steps: list[dict[str, Any]]) -> None:
+    """A bar for each workload x device x mode: its time in multiples of its GEMMs' time."""
+    modes = list(dict.fromkeys(step["mode"] for step in steps if step["to_gemms"] != 1))
+    groups = list(dict.fromkeys((step["workload"], step["device"]) for step in steps))
+    width = 0.8 / max(1, len(modes))
+    for i, mode in enumerate(modes):
+        own = [step for step in steps if step["mode"] == mode]
+        places = [groups.index((s["workload"], s["device"])) + i * width for s in own]
+        bars = axes.bar(places, [s["to_gemms"] for s in own], width, label=mode)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    centers = [i + width * (len(modes) - 1) / 2 for i in range(len(groups))]
+    axes.set_xticks(centers, [f"{workload}\n{device}" for workload, device in groups])
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set(title="a training step in multiples of its matrix products", ylabel="/ GEMMs")
+    if modes:
+        axes.legend()

@@ -1,0 +1,105 @@
+"""What is timed: a workload is one definition of shapes, data and arithmetic, and the modes
+in which it can run. A new mode is one entry of a workload's `modes`; a new workload is one
+entry of WORKLOADS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import autodiff as ad
+from backends import Backend
+from bench import byhand
+from bench.problem import Problem, mlp_problem
+from bench.timing import Program
+
+Mode = Callable[[Backend, Problem], Program]
+
+BY_HAND, FLOOR = "by hand", "GEMMs"  # the modes that the others are compared with
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A training step.
+
+    name : how the command line calls it.
+    title : what it is.
+    flops : of the matrix products of one step.
+    problem : the host arrays for a dtype.
+    modes : the ways to run it here, by name.
+    """
+
+    name: str
+    title: str
+    flops: int
+    problem: Callable[[str], Problem]
+    modes: dict[str, Mode]
+
+
+def mlp_logits(parameters: list[ad.Tensor], x: Any) -> ad.Tensor:
+    *hidden, (weight, bias) = zip(parameters[::2], parameters[1::2], strict=True)
+    for w, b in hidden:
+        x = ad.relu(x @ w + b)
+    return x @ weight + bias
+
+
+def mlp_loss(parameters: list[ad.Tensor], x: Any, labels: Any, rows: Any) -> ad.Tensor:
+    """Softmax cross-entropy, as a user of the library writes it."""
+    return -ad.mean(ad.log_softmax(mlp_logits(parameters, x), axis=-1)[rows, labels])
+
+
+def descend(parameters: list[ad.Tensor], loss: ad.Tensor, rate: float) -> None:
+    """Gradients, and one step of plain SGD along them."""
+    loss.backward()
+    for p in parameters:
+        p.data -= rate * p.grad
+        p.grad = None
+
+
+def tensors(backend: Backend, arrays: Any, requires_grad: bool = False) -> list[ad.Tensor]:
+    return [ad.Tensor(a, requires_grad=requires_grad, backend=backend) for a in arrays]
+
+
+def eager(loss: Callable[..., ad.Tensor], backend: Backend, problem: Problem) -> Program:
+    """The library's step: record, walk back, update."""
+    parameters = tensors(backend, problem.parameters, requires_grad=True)
+    data = tensors(backend, problem.data)
+
+    def step() -> ad.Tensor:
+        value = loss(parameters, *data)
+        descend(parameters, value, problem.rate)
+        return value
+
+    return Program(step, lambda: [backend.to_host(p.data) for p in parameters])
+
+
+MLP_MODES: dict[str, Mode] = {
+    "eager": partial(eager, mlp_loss),
+    BY_HAND: byhand.step,
+    FLOOR: byhand.gemms,
+}
+
+
+def mlp(name: str, batch: int, *widths: int) -> Workload:
+    """Bias, relu, softmax cross-entropy, plain SGD; the inputs need no gradient."""
+    products = [inner * outer for inner, outer in pairwise(widths)]
+    return Workload(
+        name=name,
+        title=f"{'-'.join(map(str, widths))} @ {batch}",
+        flops=2 * batch * (3 * sum(products) - products[0]),
+        problem=partial(mlp_problem, widths, batch),
+        modes=MLP_MODES,
+    )
+
+
+WORKLOADS = {
+    w.name: w
+    for w in (
+        mlp("mlp-small", 32, 784, 128, 10),
+        mlp("mlp-medium", 512, 784, 1024, 1024, 10),
+        mlp("mlp-large", 1024, 1024, 2048, 2048, 1024),
+    )
+}

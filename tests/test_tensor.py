@@ -1,0 +1,288 @@
+"""The Tensor: operators, methods, backward, conversions, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import operator
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff import Tensor
+
+X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
+
+
+def leaf(data, **kw) -> Tensor:
+    return Tensor(data, requires_grad=True, **kw)
+
+
+def gradient(f, *data) -> list[np.ndarray]:
+    leaves = [leaf(x) for x in data]
+    f(*leaves).sum().backward()
+    return [x.grad for x in leaves]
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.__name__)
+@pytest.mark.parametrize("other", [2.0, 3, np.float64(1.5), np.array([1.0, 2.0, 3.0])], ids=repr)
+def test_operators_take_numbers_and_arrays_on_both_sides(op, other) -> None:
+    x = np.abs(X)
+    for f in (lambda t: op(t, other), lambda t: op(other, t)):
+        assert np.allclose(f(Tensor(x)).numpy(), f(x))
+        eps = 1e-6
+        numeric = (f(x + eps) - f(x - eps)) / (2 * eps)
+        assert np.allclose(gradient(f, x)[0], numeric, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "op", [operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge]
+)
+def test_comparisons_are_constants(op) -> None:
+    y = op(leaf(X), 1.0)
+    assert not y.requires_grad
+    assert np.array_equal(y.numpy(), op(X, 1.0))
+
+
+def test_matmul_operator_with_raw_arrays_on_both_sides() -> None:
+    assert np.allclose(gradient(lambda t: X @ t.T, X)[0], np.ones((2, 2)) @ X)
+    assert np.allclose(gradient(lambda t: t @ X.T, X)[0], np.ones((2, 2)) @ X)
+
+
+def test_a_value_used_twice_gets_the_sum_over_its_paths() -> None:
+    a = leaf(2.0)
+    b = a * 3
+    c = a + 2
+    e = c * (b + 4)
+    e.backward()
+    assert e.item() == 40
+    assert a.grad == 22
+
+
+def test_grad_accumulates_and_is_like_the_data() -> None:
+    x = leaf(X.astype(np.float32))
+    (x * x).sum().backward()
+    (x * x).sum().backward()
+    assert type(x.grad) is np.ndarray
+    assert x.grad.dtype == np.float32
+    assert x.grad.shape == X.shape
+    assert np.allclose(x.grad, 4 * X)
+    x.grad = None
+    assert x.grad is None
+
+
+def test_gradients_share_no_buffer() -> None:
+    x, y = leaf(X), leaf(X)
+    seed = np.ones_like(X)
+    (x + y).backward(seed)
+    x.grad += 100
+    assert np.all(y.grad == 1)
+    assert np.all(seed == 1)
+
+
+def test_writing_to_an_array_after_its_use_changes_no_gradient() -> None:
+    data, factor = X.copy(), X.copy()
+    x = leaf(data)
+    y = (x * factor).sum()
+    data[:] = 0
+    factor[:] = 0
+    y.backward()
+    assert np.array_equal(x.grad, X)
+
+
+def test_create_graph_gives_second_derivatives() -> None:
+    x = leaf([1.0, 2.0, 3.0])
+    y = (x**3 * ad.sin(x)).sum()
+    y.backward(create_graph=True)
+    first = x.grad
+    x.grad = None
+    first.sum().backward()
+    v = np.array([1.0, 2.0, 3.0])
+    expected = (6 * v - v**3) * np.sin(v) + 6 * v**2 * np.cos(v)
+    assert np.allclose(x.grad.numpy() if isinstance(x.grad, Tensor) else x.grad, expected)
+
+
+def test_no_grad_records_nothing_but_transforms_inside_still_work() -> None:
+    x = leaf(2.0)
+    with ad.no_grad():
+        assert not (x * x).requires_grad
+        assert ad.grad(lambda t: t**3)(2.0) == 12
+    assert (x * x).requires_grad
+
+
+def test_detach_and_stop_gradient_are_constants() -> None:
+    x = leaf(3.0)
+    (x * x.detach() + ad.stop_gradient(x)).backward()
+    assert x.grad == 3
+
+
+def test_split_outputs_pull_back_together() -> None:
+    def f(x):
+        a, _, c = ad.split(x, 3)
+        return a * 2 + c * c
+
+    assert np.allclose(gradient(f, np.arange(6.0))[0], [2, 2, 0, 0, 8, 10])
+
+
+def test_repr_says_values_backend_and_origin() -> None:
+    x = leaf([1.0, 2.0])
+    assert repr(x) == "Tensor([1., 2.], dtype=float64, backend=numpy, requires_grad=True)"
+    assert "made_by=exp" in repr(ad.exp(x))
+    assert f"{x.sum():.2f}" == "3.00"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("shape", (2, 3)), ("ndim", 2), ("size", 6), ("dtype", np.dtype("float64"))],
+)
+def test_attributes(name: str, expected: object) -> None:
+    assert getattr(Tensor(X), name) == expected
+
+
+def test_conversions_of_constants() -> None:
+    assert float(Tensor(2.5)) == 2.5
+    assert int(Tensor(2)) == 2
+    assert [10, 20, 30][Tensor(1)] == 20
+    assert np.array_equal(np.asarray(Tensor(X)), X)
+    assert Tensor(X).tolist() == X.tolist()
+    assert len(Tensor(X)) == 2
+    assert [row.tolist() for row in Tensor(X)] == X.tolist()
+
+
+def test_to_moves_a_constant_and_numpy_brings_it_back() -> None:
+    pytest.importorskip("array_api_strict")
+    there = Tensor(X).to("array_api_strict:device1")
+    assert there.backend.name.startswith("array_api_strict")
+    assert np.array_equal(there.numpy(), X)
+
+
+def test_a_million_nodes_are_built_differentiated_and_freed() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(1_000_000):
+        y = y * 1.0000001
+    y.backward()
+    assert np.isclose(x.grad, np.exp(0.1))
+    del y
+    y = x
+    for _ in range(1_000_000):
+        y = y + 1.0
+    del y
+
+
+def test_no_reference_cycles() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        x = leaf(X)
+        y = (ad.relu(x @ X.T) * x[:, :2]).sum()
+        y.backward()
+        ad.hessian(lambda t: (t**3).sum())(np.ones(2))
+        ad.jvp(lambda t: ad.max(t * t), (X,), (X,))
+        del x, y
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_saved_values_are_freed_as_the_walk_passes() -> None:
+    x = leaf(X)
+    y = ad.exp(x)
+    saved = weakref.ref(y.data)
+    z = (y * y).sum()
+    del y
+    assert saved() is not None
+    z.backward()
+    assert saved() is None
+
+
+def test_threads_do_not_see_each_other() -> None:
+    wrong = []
+
+    def work(k: float) -> None:
+        for _ in range(200):
+            x = leaf(k)
+            with ad.no_grad():
+                ad.exp(x)
+            (x * x * x).backward()
+            if not np.isclose(x.grad, 3 * k * k) or ad.grad(lambda t: t * t)(k) != 2 * k:
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(float(k),)) for k in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_debug_names_the_line_that_made_the_first_nan() -> None:
+    x = leaf([-1.0])
+    with (
+        pytest.raises(FloatingPointError, match=r"log gave NaN.*test_tensor\.py"),
+        ad.debug(),
+        np.errstate(invalid="ignore"),
+    ):
+        ad.log(x)
+    assert np.isfinite(ad.exp(x).numpy())
+
+
+# Each: what is done, the error, words that must be in its message.
+BAD = [
+    (lambda: leaf(X) + np.ones((4, 3)), ValueError, r"add got incompatible shapes.*\(2, 3\), \(4, 3\)"),
+    (lambda: leaf(X) @ np.ones((2, 3)), ValueError, r"matmul got incompatible shapes: \(2, 3\), \(2, 3\)"),
+    (lambda: leaf(X).backward(), ValueError, r"scalar outputs only.*\(2, 3\)"),
+    (lambda: Tensor(2.0).backward(), RuntimeError, "requires_grad=True"),
+    (lambda: (leaf(X) * 2).backward(np.ones(3)), ValueError, r"shape \(3,\), the output \(2, 3\)"),
+    (lambda: Tensor([1, 2], requires_grad=True), TypeError, "requires_grad needs a floating dtype; got int64"),
+    (lambda: leaf(X)[1.5], IndexError, "cannot index with float"),
+    (lambda: leaf(X)[np.array([0.5])], IndexError, "must be integer or boolean; got float64"),
+    (lambda: leaf(X)[5], IndexError, "out of bounds"),
+    (lambda: leaf(X)[np.array([0, 7])], IndexError, "out of bounds"),
+    (lambda: ad.sum(leaf(X), axis=2), IndexError, r"sum: axis 2 is out of range.*\(2, 3\)"),
+    (lambda: ad.max(leaf(X), axis=(0, 0)), ValueError, "names one axis twice"),
+    (lambda: ad.reshape(leaf(X), (4, 2)), ValueError, r"\(2, 3\) cannot become \(4, 2\)"),
+    (lambda: np.asarray(leaf(X)), TypeError, "being differentiated"),
+    (lambda: float(leaf(1.0)), TypeError, "would lose its derivative"),
+    (lambda: bool(leaf(X) > 0), ValueError, "ambiguous"),
+    (lambda: ad.exp([1.0, 2.0]), TypeError, "argument 1 is a list"),
+    (lambda: ad.maximum(leaf(X), "a"), TypeError, "argument 2 is a str"),
+    (lambda: leaf(X) + "a", TypeError, "unsupported operand"),
+    (lambda: ad.einsum("ij,jk->ik", leaf(X), leaf(X)), ValueError, "einsum: axis 'j'.*3 and 2"),
+    (lambda: ad.concat([leaf(X), np.ones((2, 2))]), ValueError, "concat: shapes differ"),
+    (lambda: ad.use_backend("foo").__enter__(), ValueError, r"Unknown backend 'foo'. Available backends are \["),
+    (lambda: ad.elementwise("exp", d=None), ValueError, "exists already"),
+]
+
+
+@pytest.mark.parametrize(("act", "error", "words"), BAD, ids=[words for *_, words in BAD])
+def test_bad_input_is_a_clear_error_and_leaves_no_trace(act, error, words) -> None:
+    with pytest.raises(error, match=words):
+        act()
+    x = leaf(3.0)
+    (x * x).backward()
+    assert x.grad == 6
+
+
+def test_a_second_backward_says_what_to_do() -> None:
+    x = leaf(3.0)
+    y = ad.exp(x)
+    y.backward(retain_graph=True)
+    y.backward()
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        y.backward()
+
+
+def test_mixing_backends_names_both_operands() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    there = strict.asarray([1.0, 2.0, 3.0], device=strict.Device("device1"))
+    for act in (
+        lambda: leaf(X) * there,
+        lambda: Tensor(X) + Tensor(there),
+        lambda: ad.multiply(X, there),
+    ):
+        with pytest.raises(TypeError, match=r"numpy float64 \(2, 3\).*array_api_strict.*\(3,\)"):
+            act()
