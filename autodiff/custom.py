@@ -134,26 +134,24 @@ class custom_vjp:
                 f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
             )
         name = f"custom_vjp:{self.f.__name__}"
-        call, kept = Call(name, args), Call(name, ())
+        call = Call(name, args)
+        kept: list = []  # the residuals of the raw evaluation
 
         def impl(xp: backends.Backend, *arrays: Any) -> tuple:
             output, residuals = self.fwd(*call.args(wrap_raw(xp, arrays)))
-            outputs = call.flat(output)
-            kept.__init__(name, residuals)
-            held, structure = kept.arrays, call.out_structure
-            extras = call.flat(held)
-            call.out_structure = structure
-            return (*outputs, *extras)
+            kept[:] = [residuals]
+            return call.flat(output)
 
-        def rule(g: tuple, y: tuple, *arrays: Any) -> tuple:
-            n = call.out_structure.count
-            backend = home_of(arrays[0])
-            residuals = kept.args(wrap_raw(backend, y[n:]))
-            cotangent = tree.unflatten(call.out_structure, wrap_raw(backend, g[:n]))
+        def rule(g: tuple, _y: Any, *arrays: Any) -> tuple:
+            # Where a derivative of the derivative is taken, the residuals depend on the
+            # arguments, so they are computed again in sight of the interpreter that asks.
+            traced = any(isinstance(x, Tensor) for x in arrays)
+            residuals = self.fwd(*call.args(arrays))[1] if traced else kept[0]
+            cotangent = tree.unflatten(call.out_structure, wrap_raw(home_of(arrays[0]), g))
             return cotangents_of(name, call, self.bwd(residuals, cotangent), arrays)
 
         outputs = General(name, impl, rule)(*call.arrays)
-        return tree.unflatten(call.out_structure, outputs[: call.out_structure.count])
+        return tree.unflatten(call.out_structure, outputs)
 
 
 def cotangents_of(name: str, call: Call, given: Any, arrays: tuple) -> tuple:

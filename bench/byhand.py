@@ -28,8 +28,8 @@ class Buffers:
         self.outputs = [xp.empty((batch, w.shape[1]), dtype=dtype) for w in self.weights]
         self.inputs = [x, *self.outputs[:-1]]
         self.cotangents = [xp.empty_like(y) for y in self.outputs]
-        self.weight_grads = [xp.empty_like(w) for w in self.weights]
-        self.bias_grads = [xp.empty_like(b) for b in self.biases]
+        self.grads = [xp.empty_like(p) for p in self.parameters]
+        self.weight_grads, self.bias_grads = self.grads[::2], self.grads[1::2]
         self.masks = [xp.empty(y.shape, dtype=bool) for y in self.outputs[:-1]]
         self.column = xp.empty((batch, 1), dtype=dtype)
         self.label_positions = rows * self.outputs[-1].shape[1] + labels
@@ -87,24 +87,30 @@ def softmax_cross_entropy(buffers: Buffers) -> Any:
 
 
 def backward(buffers: Buffers) -> None:
-    xp, gemm = buffers.backend.xp, buffers.backend.gemm
+    xp = buffers.backend.xp
     for i in reversed(range(len(buffers.weights))):
-        x, g = buffers.inputs[i], buffers.cotangents[i]
-        gemm(x, g, transpose_a=True, out=buffers.weight_grads[i])
-        xp.sum(g, axis=0, out=buffers.bias_grads[i])
+        weight_gradient(buffers, i)
+        xp.sum(buffers.cotangents[i], axis=0, out=buffers.bias_grads[i])
         if i > 0:
+            input_gradient(buffers, i)
             below, mask = buffers.cotangents[i - 1], buffers.masks[i - 1]
-            gemm(g, buffers.weights[i], transpose_b=True, out=below)
-            xp.greater(x, 0, out=mask)
+            xp.greater(buffers.inputs[i], 0, out=mask)
             xp.multiply(below, mask, out=below)
+
+
+def weight_gradient(buffers: Buffers, i: int) -> None:
+    x, g = buffers.inputs[i], buffers.cotangents[i]
+    buffers.backend.gemm(x, g, transpose_a=True, out=buffers.weight_grads[i])
+
+
+def input_gradient(buffers: Buffers, i: int) -> None:
+    g, w = buffers.cotangents[i], buffers.weights[i]
+    buffers.backend.gemm(g, w, transpose_b=True, out=buffers.cotangents[i - 1])
 
 
 def update(buffers: Buffers) -> None:
     xp, rate = buffers.backend.xp, buffers.rate
-    for p, g in zip(buffers.weights, buffers.weight_grads, strict=True):
-        xp.multiply(g, rate, out=g)
-        xp.subtract(p, g, out=p)
-    for p, g in zip(buffers.biases, buffers.bias_grads, strict=True):
+    for p, g in zip(buffers.parameters, buffers.grads, strict=True):
         xp.multiply(g, rate, out=g)
         xp.subtract(p, g, out=p)
 
@@ -116,22 +122,11 @@ def gemms(backend: Backend, problem: Problem) -> Program:
         g.fill(1e-3)
 
     def run() -> None:
-        gemm = backend.gemm
         for x, w, y in zip(buffers.inputs, buffers.weights, buffers.outputs, strict=True):
-            gemm(x, w, out=y)
+            backend.gemm(x, w, out=y)
         for i in reversed(range(len(buffers.weights))):
-            gemm(
-                buffers.inputs[i],
-                buffers.cotangents[i],
-                transpose_a=True,
-                out=buffers.weight_grads[i],
-            )
+            weight_gradient(buffers, i)
             if i > 0:
-                gemm(
-                    buffers.cotangents[i],
-                    buffers.weights[i],
-                    transpose_b=True,
-                    out=buffers.cotangents[i - 1],
-                )
+                input_gradient(buffers, i)
 
     return Program(run, buffers.to_host)

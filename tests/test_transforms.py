@@ -1,0 +1,284 @@
+"""The transforms: values, nesting, containers, functions with rules of their own, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff import check_grads
+
+V = np.array([0.5, -1.2, 2.0])
+
+
+def cubic(x):
+    return ad.sum(x**3 * ad.sin(x))
+
+
+def first(v: np.ndarray) -> np.ndarray:
+    return 3 * v**2 * np.sin(v) + v**3 * np.cos(v)
+
+
+def second(v: np.ndarray) -> np.ndarray:
+    return 6 * v * np.sin(v) + 6 * v**2 * np.cos(v) - v**3 * np.sin(v)
+
+
+def test_grad_of_raw_arrays_is_raw() -> None:
+    g = ad.grad(cubic)(V)
+    assert type(g) is np.ndarray
+    assert np.allclose(g, first(V))
+
+
+def test_grad_of_tensors_is_a_tensor_and_can_be_recorded() -> None:
+    x = ad.Tensor(V, requires_grad=True)
+    g = ad.grad(cubic)(x)
+    assert isinstance(g, ad.Tensor)
+    g.sum().backward()
+    assert np.allclose(x.grad, second(V))
+
+
+def test_value_and_grad_with_argnums_and_aux() -> None:
+    def f(a, b, scale=1.0):
+        return scale * ad.sum(a * b), {"a": a}
+
+    (value, aux), (ga, gb) = ad.value_and_grad(f, (0, -1), has_aux=True)(V, 2 * V, scale=3.0)
+    assert np.isclose(value, 6 * V @ V)
+    assert np.array_equal(aux["a"], V)
+    assert type(aux["a"]) is np.ndarray
+    assert np.allclose(ga, 6 * V)
+    assert np.allclose(gb, 3 * V)
+    gradient, aux = ad.grad(f, has_aux=True)(V, V)
+    assert np.allclose(gradient, V)
+    assert np.array_equal(aux["a"], V)
+
+
+def forward_derivative(f):
+    return lambda x: ad.jvp(f, (x,), (1.0,))[1]
+
+
+def reverse_derivative(f):
+    return lambda x: ad.vjp(f, x)[1](1.0)[0]
+
+
+@pytest.mark.parametrize(
+    "nesting", list(itertools.product([forward_derivative, reverse_derivative, ad.grad], repeat=3))
+)
+def test_three_nested_derivatives_in_any_order(nesting) -> None:
+    f = lambda x: ad.exp(2 * x) * ad.sin(x)  # noqa: E731
+    for derivative in nesting:
+        f = derivative(f)
+    x = 0.7
+    expected = np.exp(2 * x) * (2 * np.sin(x) + 11 * np.cos(x))
+    assert np.isclose(float(np.asarray(f(x))), expected)
+
+
+@pytest.mark.parametrize("outer", [forward_derivative, ad.grad])
+@pytest.mark.parametrize("inner", [forward_derivative, ad.grad])
+def test_perturbations_are_not_confused(outer, inner) -> None:
+    assert outer(lambda x: x * inner(lambda y: x + y)(1.0))(3.0) == 1
+    assert outer(lambda x: x * inner(lambda y: x * y)(1.0))(3.0) == 6
+
+
+def test_a_leaked_value_of_a_finished_transform_is_a_constant_to_others() -> None:
+    leaked = []
+
+    def f(x):
+        leaked.append(x * 2)
+        return x * x
+
+    ad.grad(f)(3.0)
+    assert ad.grad(lambda y: y * leaked[0])(5.0).item() == 6
+
+
+@dataclasses.dataclass
+class Layer:
+    w: object
+    b: object
+
+
+def test_containers_go_in_and_come_out() -> None:
+    params = {"layers": [Layer(V, 1.0), (V * 2, None)], "s": 2.0}
+
+    def loss(p):
+        layer, (v, nothing) = p["layers"]
+        assert nothing is None
+        return p["s"] * ad.sum(layer.w * v) + layer.b
+
+    g = ad.grad(loss)(params)
+    assert isinstance(g["layers"][0], Layer)
+    assert np.allclose(g["layers"][0].w, 4 * V)
+    assert g["layers"][0].b == 1
+    assert np.allclose(g["layers"][1][0], 2 * V)
+    assert np.isclose(g["s"], 2 * V @ V)
+
+
+def test_a_function_that_changes_its_container_does_not_change_ours() -> None:
+    params = {"a": V, "b": V}
+    g = ad.grad(lambda p: ad.sum(p.pop("a") * 2))(params)
+    assert set(params) == {"a", "b"}
+    assert np.allclose(g["a"], 2)
+    assert np.allclose(g["b"], 0)
+
+
+def test_a_pullback_can_be_called_often() -> None:
+    value, pullback = ad.vjp(lambda a, b: (a @ b, a * 2), V, V)
+    assert np.isclose(value[0], V @ V)
+    for scale in (1.0, 3.0):
+        ga, gb = pullback((scale, np.zeros(3)))
+        assert np.allclose(ga, scale * V)
+        assert np.allclose(gb, scale * V)
+
+
+def test_jvp_of_containers_and_aux() -> None:
+    value, tangent, aux = ad.jvp(
+        lambda p: ({"y": p["a"] * p["b"]}, p["a"]), ({"a": 2.0, "b": 3.0},), ({"a": 1.0, "b": 0.5},),
+        has_aux=True,
+    )  # fmt: skip
+    assert value["y"] == 6
+    assert tangent["y"] == 4
+    assert aux == 2
+
+
+JACOBIANS = {
+    "square": (lambda x: x * x, np.diag(2 * V)),
+    "tall": (lambda x: ad.concat([x, x * 2]), np.vstack([np.eye(3), 2 * np.eye(3)])),
+    "wide": (lambda x: ad.sum(x), np.ones(3)),
+    "constant": (lambda x: ad.zeros(2), np.zeros((2, 3))),
+    "empty": (lambda x: x[:0], np.zeros((0, 3))),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse"])
+@pytest.mark.parametrize("name", JACOBIANS)
+def test_jacobian(name: str, mode: str) -> None:
+    f, expected = JACOBIANS[name]
+    j = ad.jacobian(f, mode=mode)(V)
+    assert j.shape == expected.shape
+    assert np.allclose(j, expected)
+
+
+def test_jacobian_of_trees_has_a_tree_for_each_output() -> None:
+    j = ad.jacobian(lambda a, b: {"y": a * b}, (0, 1))(V, V * 2)
+    assert np.allclose(j["y"][0], np.diag(V * 2))
+    assert np.allclose(j["y"][1], np.diag(V))
+
+
+def test_hessian_and_hvp() -> None:
+    h = ad.hessian(cubic)(V)
+    assert np.allclose(h, np.diag(second(V)))
+    assert np.allclose(ad.hvp(cubic, (V,), (np.ones(3),)), second(V))
+    assert ad.hessian(lambda x: x * x * x)(2.0) == 12
+    blocks = ad.hessian(lambda p: ad.sum(p["a"] * p["b"]))({"a": V, "b": V})
+    assert np.allclose(blocks["a"]["b"], np.eye(3))
+    assert np.allclose(blocks["a"]["a"], 0)
+
+
+# -- functions with rules of their own --------------------------------------------------------
+
+
+def test_checkpoint_computes_again_once_and_keeps_only_its_arguments() -> None:
+    calls = []
+
+    def f(a, b):
+        calls.append(1)
+        return ad.sum(ad.sin(a * b) * a), b * 2
+
+    def loss(g):
+        return lambda a, b: ad.sum(g(a, b)[0] * g(a, b)[1])
+
+    expected = ad.grad(loss(f), (0, 1))(V, V + 1)
+    calls.clear()
+    found = ad.grad(lambda a, b: ad.checkpoint(f)(a, b)[0], (0, 1))(V, V + 1)
+    assert len(calls) == 2
+    assert np.allclose(found, ad.grad(lambda a, b: f(a, b)[0], (0, 1))(V, V + 1))
+    assert np.allclose(ad.grad(loss(ad.checkpoint(f)), (0, 1))(V, V + 1), expected)
+    check_grads(ad.checkpoint(f), V, V + 1)
+
+
+def test_checkpoint_refuses_what_it_would_silently_lose() -> None:
+    with pytest.raises(ValueError, match="pass it as an argument"):
+        ad.grad(lambda x: ad.checkpoint(lambda y: ad.sum(x * y))(V))(V)
+
+
+@ad.custom_vjp
+def clipped(x, limit):
+    return x
+
+
+clipped.defvjp(
+    lambda x, limit: (x, limit), lambda limit, g: (ad.clip(g, -limit, limit), None)
+)
+
+
+def test_custom_vjp_uses_its_rule() -> None:
+    g = ad.grad(lambda x: ad.sum(clipped(x, 0.5) * V))(np.ones(3))
+    assert np.allclose(g, np.clip(V, -0.5, 0.5))
+
+
+@ad.custom_vjp
+def cube(x):
+    return x * x * x
+
+
+cube.defvjp(lambda x: (x * x * x, {"x": x, "power": 3}), lambda r, g: (g * 3 * r["x"] ** 2,))
+
+
+def test_custom_vjp_works_in_both_modes_and_twice() -> None:
+    check_grads(lambda x: ad.sin(cube(x)), V)
+
+
+def test_a_users_own_op_is_checked_like_ours() -> None:
+    softsign = ad.elementwise(
+        "softsign",
+        impl=lambda xp, x: x / (1 + xp.abs(x)),
+        d=lambda g, _y, x: g / (1 + ad.abs(x)) ** 2,
+    )
+    check_grads(lambda x: softsign(x), V)
+
+
+# -- what is refused ------------------------------------------------------------------------------
+
+BAD = [
+    (lambda: ad.grad(lambda x: x)(V), ValueError, r"scalar-output functions. Output had shape: \(3,\)"),
+    (lambda: ad.grad(lambda x: ad.sum(x))(np.arange(3)), TypeError, r"argument \[0\] is int64 \(3,\)"),
+    (lambda: ad.grad(lambda x: x * 2.0)(3), TypeError, r"argument \[0\] is int 3"),
+    (lambda: ad.grad(lambda p: p["a"])({"a": 1.0, "n": True}), TypeError, r"\[0\]\['n'\] is bool True"),
+    (lambda: ad.grad(lambda x: x * 1j)(1.0), TypeError, "take real, imag or abs"),
+    (lambda: ad.grad(lambda x: (x, x))(1.0), TypeError, "must return one scalar"),
+    (lambda: ad.grad(lambda x: "y")(1.0), TypeError, "returned a str"),
+    (lambda: ad.grad(lambda x: x, argnums=2)(1.0), ValueError, "argnums has 2.*1 arguments"),
+    (lambda: ad.vjp(lambda x: x, V)[1](np.ones(2)), ValueError, r"shape \(2,\), the output \(3,\)"),
+    (lambda: ad.vjp(lambda x: (x, x), V)[1]([V, V]), ValueError, "expected the structure tuple"),
+    (lambda: ad.jvp(lambda x: x, (V,), (np.ones(2),)), ValueError, r"shape \(2,\), its primal \(3,\)"),
+    (lambda: ad.jvp(lambda x: x, (V,), (V, V)), ValueError, "expected the structure"),
+    (lambda: ad.jvp(lambda x: x, V, V), TypeError, "are tuples"),
+    (lambda: ad.jacobian(lambda x: x, mode="up"), ValueError, "mode must be 'auto'"),
+    (lambda: ad.grad(lambda x: np.asarray(x).sum())(V), TypeError, "being differentiated"),
+    (lambda: ad.grad(lambda x: x if x > 0 else -x)(V), ValueError, "ambiguous"),
+    (lambda: ad.grad(lambda x: x.backward())(1.0), RuntimeError, "belongs to a transform"),
+    (lambda: ad.custom_vjp(abs)(1.0), RuntimeError, "has no rule yet"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("act", "error", "words"), BAD, ids=[words for *_, words in BAD])
+def test_bad_input_is_a_clear_error_and_leaves_no_trace(act, error, words) -> None:
+    with pytest.raises(error, match=words):
+        act()
+    assert ad.grad(lambda x: x**3)(2.0) == 12
+    assert ad.jvp(lambda x: x**3, (2.0,), (1.0,))[1] == 12
+
+
+def test_an_exception_in_the_middle_leaves_no_mode_set() -> None:
+    x = ad.Tensor(2.0, requires_grad=True)
+
+    def f(y):
+        with ad.no_grad():
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        ad.grad(f)(1.0)
+    (x * x).backward()
+    assert x.grad == 4
