@@ -1,0 +1,23 @@
+"""The README's examples are run as they stand: what a comment promises is what is printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_are_five_examples() -> None:
+    assert len(EXAMPLES) == 5
+
+
+def test_examples_print_what_they_promise(capsys: pytest.CaptureFixture) -> None:
+    names: dict = {}
+    for source in EXAMPLES:
+        exec(source, names)
+        promised = re.findall(r"print\(.*\)  # (.*)", source)
+        assert capsys.readouterr().out.splitlines() == promised
