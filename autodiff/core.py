@@ -150,7 +150,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.interp.shape(self))
+        return self.interp.shape(self)
 
     @property
     def dtype(self) -> Any:
@@ -374,7 +374,12 @@ class Tape(Interpreter):
         node = Node(op, tuple(nodes), params, saved, y.shape, y.dtype)
         if _debugging.get():
             inspect(node, y, backend)
-        return box(y, self, backend, node)
+        tensor = _new(Tensor)  # box(), without the call
+        tensor.data = y
+        tensor.interp = self
+        tensor.backend = backend
+        tensor.node = node
+        return tensor
 
     def several(
         self, op: Op, nodes: list, params: dict, saved: list, y: tuple, backend: backends.Backend

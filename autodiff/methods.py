@@ -10,7 +10,7 @@ import numpy as np
 
 import backends
 from autodiff import reverse
-from autodiff.core import ROOT, Tensor
+from autodiff.core import ROOT, Op, Tensor
 from autodiff.ops import elementwise as e
 from autodiff.ops import indexing, linalg, manipulation, reductions
 
@@ -30,16 +30,26 @@ def operand(x: Any) -> bool:
     return isinstance(x, (int, float, complex)) or backends.of(x) is not None
 
 
+NONE: dict[str, Any] = {}
+
+
 def binary(op: Callable) -> tuple[Callable, Callable]:
+    """The methods for `tensor op x` and `x op tensor`."""
+
     def forward(self: Tensor, other: Any) -> Any:
         if type(other) is Tensor or operand(other):
             return op(self, other)
         return NotImplemented
 
+    def direct(self: Tensor, other: Any) -> Any:
+        if type(other) is Tensor or operand(other):
+            return self.interp.process(op, (self, other), NONE)  # op(), without the search
+        return NotImplemented
+
     def reflected(self: Tensor, other: Any) -> Any:
         return op(other, self) if operand(other) else NotImplemented
 
-    return forward, reflected
+    return direct if isinstance(op, Op) else forward, reflected
 
 
 ARITHMETIC = {

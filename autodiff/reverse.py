@@ -60,14 +60,12 @@ def walk(
     leaves: dict[Node, tuple[Any, bool]] = {}
     while order:
         node = order.pop()
-        op = node.op
         g = pending.pop(node, None)
-        if op is None:
-            if g is not None:
+        op = node.op
+        if op is None or op is PROJECT:
+            if g is not None and op is None:
                 leaves[node] = (g, node in owned)
-            continue
-        if op is PROJECT:
-            if g is not None:
+            elif g is not None:
                 collect(node, g, pending)
             continue
         if g is not None:
@@ -96,9 +94,8 @@ def pull(
         if conjugate:
             ct = conj(ct)
         if ct.shape != parent.shape or ct.dtype != parent.dtype:
-            fitted = fit(ct, parent)
-            fresh = fresh or fitted is not ct
-            ct = fitted
+            fresh = fresh and ct.ndim >= len(parent.shape)  # else it becomes a view
+            ct = fit(ct, parent)
         if parent in pending:
             accumulate(parent, ct, pending, owned)
         else:
@@ -178,7 +175,7 @@ def unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
         return broadcast_to(ct, shape)
     stretched = [lead + i for i, n in enumerate(shape) if n == 1 and ct.shape[lead + i] != 1]
     summed = sum(ct, axis=(*range(lead), *stretched))
-    return reshape(summed, shape)
+    return reshape(summed, shape) if stretched else summed
 
 
 def private(ct: Any, ours: bool) -> Any:

@@ -3,6 +3,7 @@ right shape and stride zero, so that each of them occupies one element."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,11 +38,13 @@ def stand_in(aval: Any) -> Any:
     return np.broadcast_to(np.zeros((), dtype_name(aval.dtype)), aval.shape)
 
 
+@functools.cache
 def is_inexact(dtype: Any) -> bool:
     """True for real and complex floating dtypes of any library."""
     return dtype_name(dtype) in FLOATS + COMPLEXES
 
 
+@functools.cache
 def is_complex(dtype: Any) -> bool:
     """True for complex dtypes of any library."""
     return dtype_name(dtype) in COMPLEXES

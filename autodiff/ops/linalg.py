@@ -32,22 +32,23 @@ _matmul = multilinear(
 def matmul(x1: Any, x2: Any, /) -> Any:
     """The matrix product over the last two axes, broadcasting the others; a 1-D argument is
     a row on the left, a column on the right."""
-    if x1.ndim == 0 or x2.ndim == 0:
+    s1, s2 = x1.shape, x2.shape
+    if not s1 or not s2:
         raise ValueError("matmul: a 0-d argument has no matrix product; use multiply")
-    if x1.shape[-1] != x2.shape[0 if x2.ndim == 1 else -2]:
+    if s1[-1] != s2[0 if len(s2) == 1 else -2]:
         raise ValueError(
-            f"matmul got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; the last "
-            "axis of the first must be as long as the last but one of the second"
+            f"matmul got incompatible shapes: {tuple(s1)}, {tuple(s2)}; the last axis of the "
+            "first must be as long as the last but one of the second"
         )
-    if x1.ndim == 2 and x2.ndim == 2:
+    if len(s1) == 2 and len(s2) == 2:
         return _matmul(x1, x2)
-    if x1.ndim == 1:
-        return squeeze(matmul(expand_dims(x1, axis=0), x2), axis=-1 if x2.ndim == 1 else -2)
-    if x2.ndim == 1:
+    if len(s1) == 1:
+        return squeeze(matmul(expand_dims(x1, axis=0), x2), axis=-1 if len(s2) == 1 else -2)
+    if len(s2) == 1:
         return squeeze(matmul(x1, expand_dims(x2, axis=1)), axis=-1)
-    if x2.ndim == 2:
-        rows = reshape(x1, (math.prod(x1.shape[:-1]), x1.shape[-1]))
-        return reshape(_matmul(rows, x2), (*x1.shape[:-1], x2.shape[-1]))
+    if len(s2) == 2:
+        rows = reshape(x1, (math.prod(s1[:-1]), s1[-1]))
+        return reshape(_matmul(rows, x2), (*s1[:-1], s2[-1]))
     return _matmul(x1, x2)
 
 

@@ -27,8 +27,9 @@ from autodiff.ops.manipulation import (
 
 
 def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """A reduced array with its axes back, so that it broadcasts against what it came from."""
-    return y if keepdims else expand_dims(y, axis=axis)
+    """A reduced array with its axes back, so that it broadcasts against what it came from
+    (which 0-d arrays do as they are)."""
+    return y if keepdims or y.ndim == 0 else expand_dims(y, axis=axis)
 
 
 _sum = linear(
