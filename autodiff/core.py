@@ -234,10 +234,9 @@ class Op:
                 return a.interp.process(self, args, params)
         return self.run(args, params)
 
-    def run(self, args: Any, params: dict[str, Any], backend: Any = None) -> Any:
+    def run(self, args: tuple, params: dict[str, Any]) -> Any:
         """Apply to raw arrays and numbers: the bottom of every call."""
-        if backend is None:
-            args, backend = self.place(args)
+        args, backend = self.place(args)
         kernel = self.kernels.get(backend)
         if kernel is None:
             kernel = self.kernel(backend)
@@ -247,16 +246,22 @@ class Op:
             raise errors.explain(self, args, params, error) from error
 
     def place(self, args: tuple) -> tuple[tuple, backends.Backend]:
-        """The backend to which the arguments belong. Python numbers alone are made arrays
-        of the current one."""
+        """The one backend to which the arguments belong. Python numbers alone are made
+        arrays of the current one."""
+        backend = None
         for position, a in enumerate(args, 1):
-            if type(a) not in NUMBERS:
-                backend = backends.of(a)
-                if backend is None:
-                    raise errors.not_an_array(self, position, a)
-                return args, backend
-        backend = backends.current()
-        return tuple(backend.asarray(a) for a in args), backend
+            if type(a) in NUMBERS:
+                continue
+            home = backends.of(a)
+            if home is None:
+                raise errors.not_an_array(self, position, a)
+            if backend is not None and home is not backend:
+                raise errors.mixed(self, args)
+            backend = home
+        if backend is None:
+            backend = backends.current()
+            args = tuple(backend.asarray(a) for a in args)
+        return args, backend
 
     def kernel(self, backend: backends.Backend) -> Callable:
         """The function that runs this op on raw arrays of `backend`."""

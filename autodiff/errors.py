@@ -38,9 +38,6 @@ def not_an_array(op: Any, position: int, a: Any) -> TypeError:
 
 def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exception:
     """The exception to raise in place of `error`, which `op` met on raw `args`."""
-    homes = {backends.of(a) for a in args if hasattr(a, "shape")}
-    if len(homes) > 1:
-        return mixed(op, args)
     shapes = [tuple(a.shape) for a in args if hasattr(a, "shape")]
     if op.broadcasts and not broadcastable(shapes):
         got = ", ".join(map(str, shapes))
