@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -68,7 +68,7 @@ class Node(Aval):
     def __init__(
         self,
         op: Op | None,
-        inputs: tuple[Node | None, ...],
+        inputs: Sequence[Node | None],
         params: dict[str, Any],
         saved: list | None,
         shape: Any,
@@ -275,7 +275,7 @@ class Op:
         Bit i of `traced` tells whether argument i has a node."""
         raise NotImplementedError
 
-    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         """Cotangents of the arguments, None where `inputs` has None."""
         raise NotImplementedError
 
@@ -376,7 +376,7 @@ class Tape(Interpreter):
             protect(saved, args, backend)
         if type(y) is tuple:
             return self.several(op, nodes, params, saved, y, backend)
-        node = Node(op, tuple(nodes), params, saved, y.shape, y.dtype)
+        node = Node(op, nodes, params, saved, y.shape, y.dtype)
         if _debugging.get():
             inspect(node, y, backend)
         tensor = _new(Tensor)  # box(), without the call
@@ -392,7 +392,7 @@ class Tape(Interpreter):
         """Record an op with several outputs."""
         shapes = tuple(part.shape for part in y)
         dtypes = tuple(part.dtype for part in y)
-        node = Node(op, tuple(nodes), params, saved, shapes, dtypes)
+        node = Node(op, nodes, params, saved, shapes, dtypes)
         return tuple(box(v, self, backend, project(node, i)) for i, v in enumerate(y))
 
     def constant(self, y: Any, backend: backends.Backend) -> Any:

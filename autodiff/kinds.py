@@ -12,7 +12,7 @@ the rule gets None in its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import backends
@@ -101,11 +101,12 @@ class Elementwise(KindOp):
         super().__init__(name, impl, d)
         self.singular = singular
 
-    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
-        return [
-            None if node is None or d is None else d(g, *saved, **params)
-            for node, d in zip(inputs, self.rules)  # noqa: B905  (a hot loop)
-        ]
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
+        cotangents = []
+        for node, d in zip(inputs, self.rules):  # noqa: B905  (a hot loop)
+            wanted = node is not None and d is not None
+            cotangents.append(d(g, *saved, **params) if wanted else None)
+        return cotangents
 
     def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
         return total(
@@ -134,7 +135,7 @@ class Linear(KindOp):
             return None
         return Aval(tuple(v.shape), v.dtype) if is_operand(v) else v
 
-    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         args = [n if n is not None else v for v, n in zip(saved[1:], inputs, strict=True)]
         adjoint = self.adjoint(g, *args, **params)
         parts = adjoint if isinstance(adjoint, tuple) else (adjoint,)
@@ -160,7 +161,7 @@ class Multilinear(KindOp):
         others = [any(t for j, t in enumerate(traced) if j != i) for i in range(len(traced))]
         return [False, *others]
 
-    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
         return [
             None if node is None else adjoint(g, *args, **params)
@@ -191,7 +192,7 @@ class General(KindOp):
     def rule_of(self, position: int) -> int:
         return 0 if self.together else position
 
-    def vjp(self, g: Any, saved: list, inputs: tuple, params: dict[str, Any]) -> list:
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
         slots = [saved[0], *args]
         if self.together:

@@ -93,21 +93,25 @@ def pull(
             ct = where(equal(g, 0), 0, ct)
         if conjugate:
             ct = conj(ct)
-        if ct.shape != parent.shape or ct.dtype != parent.dtype:
+        if ct.shape != parent.shape or (ct.dtype is not parent.dtype and ct.dtype != parent.dtype):
             fresh = fresh and ct.ndim >= len(parent.shape)  # else it becomes a view
             ct = fit(ct, parent)
-        if parent in pending:
-            accumulate(parent, ct, pending, owned)
-        else:
+        held = pending.get(parent)
+        if held is None:
             pending[parent] = ct
             if fresh:
                 owned.add(parent)
+        elif parent.shape:
+            accumulate(parent, held, ct, pending, owned)
+        else:
+            pending[parent] = held + ct
 
 
-def accumulate(parent: Node, ct: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
+def accumulate(
+    parent: Node, held: Any, ct: Any, pending: dict[Node, Any], owned: set[Node]
+) -> None:
     """Add a cotangent to what has arrived at `parent` by other paths: in place where the
     buffer is ours."""
-    held = pending[parent]
     if parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
         pending[parent] = backends.of(held).add_into(held, ct)
     else:

@@ -55,7 +55,9 @@ def descend(parameters: list[ad.Tensor], loss: ad.Tensor, rate: float) -> None:
     """Gradients, and one step of plain SGD along them."""
     loss.backward()
     for p in parameters:
-        p.data -= rate * p.grad
+        step = p.grad
+        step *= rate  # in place, as by hand: the gradient is ours
+        p.data -= step
         p.grad = None
 
 
