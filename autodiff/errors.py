@@ -11,7 +11,7 @@ import backends
 
 
 def describe(x: Any) -> str:
-    """"numpy float32 (2, 3)" for an array of any kind, the repr of anything else."""
+    """ "numpy float32 (2, 3)" for an array of any kind, the repr of anything else."""
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         home = getattr(x, "backend", None) or backends.of(x)
         return f"{home.name if home else type(x).__name__} {x.dtype} {tuple(x.shape)}"

@@ -40,9 +40,7 @@ class Dual(Interpreter):
         return tuple(box(v, self, backend, t) for v, t in zip(y, parts, strict=True))
 
 
-def pushforward(
-    op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]
-) -> Any:
+def pushforward(op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]) -> Any:
     """The tangent of an op's output: same shape and dtype as the output, or None for zero."""
     t = op.jvp(tangents, y, primals, params)
     if t is NotImplemented:
@@ -79,9 +77,7 @@ def match(t: Any, y: Any) -> Any:
     return t
 
 
-def transposed_vjp(
-    op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]
-) -> Any:
+def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]) -> Any:
     """J t from a VJP alone: differentiate <vjp(g), t>, which is linear in g, by g."""
     tape = Tape()
     outputs = y if type(y) is tuple else (y,)

@@ -75,9 +75,7 @@ def walk(
     return leaves
 
 
-def pull(
-    node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: Tape | None
-) -> None:
+def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: Tape | None) -> None:
     """One step of the walk: from a node's cotangent to those of its inputs."""
     op, inputs = node.op, node.inputs
     saved = node.saved if tape is None else rebox(node, tape, g)

@@ -86,9 +86,7 @@ def check_jvp(f: Callable, args: tuple, v: tuple, limits: dict, name: str) -> No
     compare(name, host(jvp(f, args, v)[1]), expected, limits)
 
 
-def check_vjp(
-    f: Callable, args: tuple, v: tuple, rng: Any, limits: dict, name: str
-) -> None:
+def check_vjp(f: Callable, args: tuple, v: tuple, rng: Any, limits: dict, name: str) -> None:
     """<u, J v> by differences against <J' u, v>."""
     value, pullback = vjp(f, *args)
     u = random_like(rng, value)

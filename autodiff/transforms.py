@@ -286,9 +286,7 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     values = [leave(dual, x, raw) for x in outputs]
     out = [tangent_of(dual, x, v) for x, v in zip(outputs, values, strict=True)]
     out = [constant_data(t) for t in out] if raw else out
-    pair = [
-        tree.unflatten(out_structure, [whole(v, v) for v in part]) for part in (values, out)
-    ]
+    pair = [tree.unflatten(out_structure, [whole(v, v) for v in part]) for part in (values, out)]
     return (*pair, aux) if has_aux else tuple(pair)
 
 

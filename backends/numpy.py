@@ -14,7 +14,6 @@ import numpy as np
 
 from backends.base import Backend
 
-
 # Integers as wide as each floating dtype, for selecting zeros bit by bit.
 BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 

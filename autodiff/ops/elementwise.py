@@ -18,9 +18,7 @@ from autodiff.kinds import elementwise, linear, nondiff
 
 add = elementwise("add", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: g))
 subtract = elementwise("subtract", d=(lambda g, _y, _a, _b: g, lambda g, _y, _a, _b: -g))
-multiply = elementwise(
-    "multiply", d=(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a)
-)
+multiply = elementwise("multiply", d=(lambda g, _y, _a, b: g * b, lambda g, _y, a, _b: g * a))
 divide = elementwise(
     "divide",
     d=(lambda g, _y, _a, b: g / b, lambda g, _y, a, b: -g * (a / b) / b),
@@ -104,9 +102,7 @@ sinh = elementwise("sinh", d=lambda g, _y, x: g * cosh(x))
 cosh = elementwise("cosh", d=lambda g, _y, x: g * sinh(x))
 tanh = elementwise("tanh", d=lambda g, y, _x: g * (1 - y * y))
 asinh = elementwise("asinh", d=lambda g, _y, x: g / sqrt(1 + x * x))
-acosh = elementwise(
-    "acosh", d=lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)), singular=True
-)
+acosh = elementwise("acosh", d=lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)), singular=True)
 atanh = elementwise("atanh", d=lambda g, _y, x: g / (1 - x * x), singular=True)
 
 

@@ -123,9 +123,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise ValueError(f"incompatible shapes for broadcasting: {shapes}")
     longest = max((len(s) for s in shapes), default=0)
     padded = [(1,) * (longest - len(s)) + tuple(s) for s in shapes]
-    return tuple(
-        next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True)
-    )
+    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True))
 
 
 def broadcast_arrays(*arrays: Any) -> list[Any]:

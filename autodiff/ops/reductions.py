@@ -37,9 +37,7 @@ _sum = linear(
     impl=lambda xp, x, *, axis, dtype, keepdims: xp.sum(
         x, axis=axis, dtype=xp.native(dtype), keepdims=keepdims
     ),
-    adjoint=lambda g, x, *, axis, keepdims, **_: broadcast_to(
-        restore(g, axis, keepdims), x.shape
-    ),
+    adjoint=lambda g, x, *, axis, keepdims, **_: broadcast_to(restore(g, axis, keepdims), x.shape),
 )
 _mean = linear(
     "mean",
@@ -137,17 +135,13 @@ _var = general(
 _std = general("std", impl=lambda xp, x, **kw: xp.sqrt(_var_impl(xp, x, **kw)), vjp=_std_vjp)
 
 
-def var(
-    x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
-) -> Any:
+def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The variance over `axis`, divided by n - correction."""
     axes = normalize_axis("var", x, axis)
     return _var(x, axis=axes, correction=correction, keepdims=keepdims)
 
 
-def std(
-    x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False
-) -> Any:
+def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The standard deviation over `axis`. The derivative at a constant is 0."""
     axes = normalize_axis("std", x, axis)
     return _std(x, axis=axes, correction=correction, keepdims=keepdims)
