@@ -18,6 +18,7 @@ from typing import Any
 import backends
 from autodiff.core import NUMBERS, Aval, Op, Tensor
 from backends import abstract
+from backends.base import is_inexact
 
 OPS: dict[str, Op] = {}
 
@@ -238,7 +239,7 @@ def is_operand(v: Any) -> bool:
         return False
     if isinstance(v, Tensor):
         return v.backend.is_inexact(v.dtype)
-    return abstract.is_inexact(v.dtype)
+    return is_inexact(v.dtype)
 
 
 def zero_tangent(a: Any) -> Any:

@@ -18,8 +18,7 @@ from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import conj, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to, reshape
 from autodiff.ops.reductions import sum
-from backends import abstract
-from backends.base import COMPLEX
+from backends.base import is_complex as is_complex_dtype
 
 _serial = attrgetter("serial")
 
@@ -81,7 +80,7 @@ def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: T
     saved = node.saved if tape is None else rebox(node, tape, g)
     if type(g) is list:
         g = fill_zeros(node, g)
-    conjugate = op.holomorphic and node.dtype in COMPLEX
+    conjugate = op.holomorphic and is_complex_dtype(node.dtype)
     cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
     for parent, ct in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
         if parent is None or ct is None:
@@ -161,7 +160,7 @@ def fit(ct: Any, aval: Aval) -> Any:
     if ct.shape != aval.shape:
         ct = unbroadcast(ct, tuple(aval.shape))
     if ct.dtype != aval.dtype:
-        if is_complex(ct) and not abstract.is_complex(aval.dtype):
+        if is_complex(ct) and not is_complex_dtype(aval.dtype):
             ct = real(ct)
         if ct.dtype != aval.dtype:
             ct = astype(ct, aval.dtype)

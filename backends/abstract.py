@@ -3,14 +3,13 @@ right shape and stride zero, so that each of them occupies one element."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 import backends
-from backends.base import COMPLEXES, FLOATS, dtype_name
+from backends.base import dtype_name
 
 Shape = tuple[tuple[int, ...], np.dtype]
 
@@ -36,15 +35,3 @@ def stand_in(aval: Any) -> Any:
     if not hasattr(aval, "dtype"):
         return aval
     return np.broadcast_to(np.zeros((), dtype_name(aval.dtype)), aval.shape)
-
-
-@functools.cache
-def is_inexact(dtype: Any) -> bool:
-    """True for real and complex floating dtypes of any library."""
-    return dtype_name(dtype) in FLOATS + COMPLEXES
-
-
-@functools.cache
-def is_complex(dtype: Any) -> bool:
-    """True for complex dtypes of any library."""
-    return dtype_name(dtype) in COMPLEXES

@@ -9,7 +9,6 @@ derivatives.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator
 from types import ModuleType
@@ -17,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from backends import indexing, special
+
 Array = Any
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 COMPLEXES = ("complex64", "complex128")
-# The complex dtypes of every library that is loaded, for a quick test of membership.
-COMPLEX: set[Any] = {np.dtype(name) for name in COMPLEXES}
 
 
 class BackendUnavailable(RuntimeError):
@@ -49,7 +48,6 @@ class Backend:
         self.device = device
         self._native: dict[Any, Any] = {}
         self._canonical: dict[Any, np.dtype] = {}
-        COMPLEX.update(getattr(xp, name) for name in COMPLEXES if hasattr(xp, name))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -86,10 +84,10 @@ class Backend:
 
     def is_inexact(self, dtype: Any) -> bool:
         """True for real and complex floating dtypes: those that have derivatives."""
-        return dtype_name(dtype) in FLOATS + COMPLEXES
+        return is_inexact(dtype)
 
     def is_complex(self, dtype: Any) -> bool:
-        return dtype_name(dtype) in COMPLEXES
+        return is_complex(dtype)
 
     # -- making and moving arrays -----------------------------------------------------------
 
@@ -117,6 +115,9 @@ class Backend:
         """The form of an array in which it is computed with soonest."""
         return x
 
+    def astype(self, x: Array, dtype: Any) -> Array:
+        return self.xp.astype(x, self.native(dtype))
+
     def copy(self, x: Array) -> Array:
         return self.xp.asarray(x, copy=True)
 
@@ -132,15 +133,15 @@ class Backend:
 
     def getitem(self, x: Array, key: tuple) -> Array:
         """x[key] as NumPy defines it; arrays in `key` are of this library."""
-        return x[key]
+        return indexing.getitem(self.xp, x, key)
 
     def index_add(self, x: Array, key: tuple, values: Array) -> Array:
         """A copy of `x` with `values` added at `key`; repeated indices add up."""
-        raise NotImplementedError
+        return indexing.index_add(self.xp, x, key, values)
 
     def index_update(self, x: Array, key: tuple, values: Array) -> Array:
         """A copy of `x` with `values` at `key`; of repeated indices the last one wins."""
-        raise NotImplementedError
+        return indexing.index_update(self.xp, x, key, values)
 
     # -- linear algebra --------------------------------------------------------------------------
 
@@ -162,6 +163,10 @@ class Backend:
             return product
         out[...] = out + product if accumulate else product
         return out
+
+    def erf(self, x: Array) -> Array:
+        """The error function."""
+        return special.erf(self.xp, x)
 
     # -- the device ---------------------------------------------------------------------------
 
@@ -199,8 +204,21 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]
 
 
+def is_inexact(dtype: Any) -> bool:
+    """True for real and complex floating dtypes of any library."""
+    try:
+        return dtype.kind in "fc" or (dtype.kind == "V" and dtype_name(dtype) in FLOATS)
+    except AttributeError:
+        return dtype_name(dtype) in FLOATS + COMPLEXES
+
+
+def is_complex(dtype: Any) -> bool:
+    """True for complex dtypes of any library."""
+    try:
+        return dtype.kind == "c"
+    except AttributeError:
+        return dtype_name(dtype) in COMPLEXES
+
+
 _PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
 
-
-def size_of(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)

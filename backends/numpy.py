@@ -46,12 +46,6 @@ class NumpyBackend(Backend):
     def canonical(self, dtype: Any) -> np.dtype:
         return dtype if isinstance(dtype, np.dtype) else super().canonical(dtype)
 
-    def is_inexact(self, dtype: Any) -> bool:
-        return dtype.kind in "fc" or (dtype.kind == "V" and super().is_inexact(dtype))
-
-    def is_complex(self, dtype: Any) -> bool:
-        return dtype.kind == "c"
-
     def device_of(self, x: Any) -> Any:
         return None
 
@@ -92,6 +86,9 @@ class NumpyBackend(Backend):
     def hold(self, x: Any) -> Any:
         return x if x.ndim else x[()]  # arithmetic on scalars is five times faster
 
+    def astype(self, x: Any, dtype: Any) -> Any:
+        return x.astype(self.native(dtype))
+
     def copy(self, x: Any) -> np.ndarray:
         return np.array(x)
 
@@ -109,6 +106,9 @@ class NumpyBackend(Backend):
         if isinstance(total, np.ndarray) and total.dtype == x.dtype:
             return np.add(total, x, out=total)
         return total + x
+
+    def getitem(self, x: Any, key: tuple) -> Any:
+        return x[key]
 
     def index_add(self, x: Any, key: tuple, values: Any) -> np.ndarray:
         out = np.array(x)

@@ -11,7 +11,7 @@ from typing import Any
 
 from autodiff import errors
 from autodiff.kinds import linear, nondiff
-from backends import abstract
+from backends.base import is_inexact
 
 Axis = int | tuple[int, ...] | None
 
@@ -273,7 +273,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
     """x converted to `dtype`. The derivative is cast back to the dtype of x."""
     if not copy and x.dtype == dtype:
         return x
-    return (_astype if abstract.is_inexact(dtype) else _cast)(x, dtype=dtype)
+    return (_astype if is_inexact(dtype) else _cast)(x, dtype=dtype)
 
 
 _cast = nondiff("cast", impl=lambda xp, x, *, dtype: xp.astype(x, dtype))
