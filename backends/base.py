@@ -164,6 +164,15 @@ class Backend:
         out[...] = out + product if accumulate else product
         return out
 
+    # -- random numbers, special functions --
+
+    def random_unit(self, count: int, seed: int, counter: int) -> Array:
+        """`count` float64 numbers in [0, 1): the 53 upper bits of each draw of the
+        Philox4x64-10 stream with key `seed` from `counter` on. Drawn on the host, unless the
+        device has its own generator."""
+        draws = np.random.Philox(key=seed, counter=counter).random_raw(count)
+        return self.from_host((draws >> np.uint64(11)) * 2.0**-53, device=self.device)
+
     def erf(self, x: Array) -> Array:
         """The error function."""
         return special.erf(self.xp, x)

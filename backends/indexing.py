@@ -17,10 +17,15 @@ def is_basic(key: tuple) -> bool:
     return not any(hasattr(part, "dtype") for part in key)
 
 
+def whole(key: tuple) -> tuple:
+    """The standard wants a key to name every axis, or an Ellipsis for the rest."""
+    return key if Ellipsis in key else (*key, Ellipsis)
+
+
 def getitem(xp: Any, x: Array, key: tuple) -> Array:
     """x[key] with NumPy's meaning."""
     if is_basic(key):
-        return x[key]
+        return x[whole(key)]
     positions = flat_positions(xp, x, key)
     taken = xp.take(xp.reshape(x, (-1,)), xp.reshape(positions, (-1,)), axis=0)
     return xp.reshape(taken, positions.shape)
@@ -69,7 +74,7 @@ def flat_positions(xp: Any, x: Array, key: tuple) -> Array:
     size = math.prod(x.shape)
     places = xp.reshape(xp.arange(0, size, dtype=xp.int64, device=x.device), x.shape)
     if is_basic(key):
-        return places[key]
+        return places[whole(key)]
     basic, arrays, together = split_key(xp, x, key)
     view = places[basic]
     axes = [axis for axis, _ in arrays]
@@ -118,8 +123,8 @@ def split_key(
     where = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
     fill = [slice(None)] * (x.ndim - consumed)
     parts = parts[:where] + fill + parts[where + 1 :]
-    basic, arrays, axis = [], [], 0
-    for part in parts:
+    basic, arrays = [], []
+    for axis, part in enumerate(parts):
         advanced = hasattr(part, "dtype")
         if not advanced and not isinstance(part, slice) and part is not None:
             part = xp.asarray(operator.index(part), dtype=xp.int64, device=x.device)
@@ -127,7 +132,6 @@ def split_key(
         if advanced:
             arrays.append((axis, part))
         basic.append(slice(None) if advanced else part)
-        axis += 1
     axes = [a for a, _ in arrays]
     together = axes == list(range(axes[0], axes[0] + len(axes)))
     return tuple(basic), arrays, together

@@ -1,0 +1,224 @@
+"""CuPy: arrays on a CUDA device, cuBLAS, kernels of our own where CuPy has none.
+
+CuPy itself is imported only when this backend is named. `CupyBackend` takes the module as an
+argument, so that it can be run over a stand-in where there is no device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import backends
+from backends.base import Backend, BackendUnavailable
+
+# Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
+# lies in. Equal, number for number, to numpy.random.Philox, which counts before it draws.
+PHILOX = """
+unsigned long long c[4] = {counter + 1 + i / 4, 0, 0, 0};
+unsigned long long k[2] = {seed, 0};
+if (c[0] <= counter) c[1] = 1;
+for (int round = 0; round < 10; ++round) {
+    unsigned long long high0 = __umul64hi(0xD2E7470EE14C6C93ULL, c[0]);
+    unsigned long long low0 = 0xD2E7470EE14C6C93ULL * c[0];
+    unsigned long long high1 = __umul64hi(0xCA5A826395121157ULL, c[2]);
+    unsigned long long low1 = 0xCA5A826395121157ULL * c[2];
+    c[0] = high1 ^ c[1] ^ k[0];
+    c[1] = low1;
+    c[2] = high0 ^ c[3] ^ k[1];
+    c[3] = low0;
+    k[0] += 0x9E3779B97F4A7C15ULL;
+    k[1] += 0xBB67AE8584CAA73BULL;
+}
+unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
+"""
+
+# What cupy.add.at accumulates; complex values go as their two parts.
+SCATTERED = ("float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
+
+
+class CupyBackend(Backend):
+    """Arrays of `cp`, on its current device or on number `device`.
+
+    Parameters
+    ----------
+    cp : the module cupy, or one like it.
+    xp : its namespace with all of the standard's names; `cp` itself if None.
+    """
+
+    def __init__(self, cp: ModuleType, xp: ModuleType | None = None, device: Any = None) -> None:
+        super().__init__("cupy", xp or cp, (cp.ndarray,), device)
+        self.cp = cp
+        self._philox: Any = None
+
+    def native(self, dtype: Any) -> Any:
+        return None if dtype is None else np.dtype(dtype)
+
+    def canonical(self, dtype: Any) -> np.dtype:
+        return dtype
+
+    def device_of(self, x: Any) -> Any:
+        return x.device
+
+    def on(self, device: Any) -> Any:
+        """A context in which new arrays are made on `device`."""
+        return contextlib.nullcontext() if device is None else device
+
+    # -- making and moving --
+
+    def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
+        if isinstance(data, np.ndarray):
+            raise TypeError("a NumPy array does not move to the device unasked: use from_host")
+        device = self.device if device is None else device
+        if isinstance(data, self.array_types):
+            array = data if dtype is None else data.astype(self.native(dtype), copy=False)
+            return array.copy() if copy and array is data else array
+        with self.on(device):
+            return self.cp.asarray(np.asarray(data, dtype=self.native(dtype)))
+
+    def to_host(self, x: Any) -> np.ndarray:
+        return self.cp.asnumpy(x)
+
+    def from_host(self, x: np.ndarray, device: Any = None) -> Any:
+        with self.on(self.device if device is None else device):
+            return self.cp.asarray(np.ascontiguousarray(x).reshape(x.shape))
+
+    def astype(self, x: Any, dtype: Any) -> Any:
+        return x.astype(self.native(dtype))
+
+    def copy(self, x: Any) -> Any:
+        return x.copy()
+
+    def add_into(self, total: Any, x: Any) -> Any:
+        return self.cp.add(total, x, out=total) if total.dtype == x.dtype else total + x
+
+    # -- indexing --
+
+    def getitem(self, x: Any, key: tuple) -> Any:
+        return x[key]
+
+    def index_add(self, x: Any, key: tuple, values: Any) -> Any:
+        out = x.copy()
+        if not any(hasattr(part, "dtype") for part in key):
+            out[key] += values
+        elif self.is_complex(out.dtype):
+            self.scatter(out.real, key, values.real)
+            self.scatter(out.imag, key, values.imag)
+        else:
+            self.scatter(out, key, values)
+        return out
+
+    def scatter(self, out: Any, key: tuple, values: Any) -> None:
+        if out.dtype.name not in SCATTERED:
+            raise TypeError(f"index_add: CuPy cannot add into {out.dtype} at repeated indices")
+        self.cp.add.at(out, key, values)
+
+    def index_update(self, x: Any, key: tuple, values: Any) -> Any:
+        """CuPy leaves open which of repeated indices wins, so positions are made unique by
+        the standard's own way when there are index arrays."""
+        if any(hasattr(part, "dtype") for part in key):
+            return super().index_update(x, key, values)
+        out = x.copy()
+        out[key] = values
+        return out
+
+    # -- linear algebra, random numbers, special functions --
+
+    def gemm(
+        self,
+        a: Any,
+        b: Any,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        out: Any = None,
+        accumulate: bool = False,
+    ) -> Any:
+        if accumulate and out is not None and out.dtype.char in "fdFD":
+            flags = ("T" if transpose_a else "N", "T" if transpose_b else "N")
+            return self.cp.cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
+        a = a.T if transpose_a else a
+        b = b.T if transpose_b else b
+        if accumulate and out is not None:
+            return self.cp.add(out, self.cp.matmul(a, b), out=out)
+        return self.cp.matmul(a, b) if out is None else self.cp.matmul(a, b, out=out)
+
+    def random_unit(self, count: int, seed: int, counter: int) -> Any:
+        if self._philox is None:
+            self._philox = self.cp.ElementwiseKernel(
+                "uint64 seed, uint64 counter", "float64 unit", PHILOX, "autodiff_philox"
+            )
+        with self.on(self.device):
+            out = self.cp.empty(count, dtype=np.dtype("float64"))
+            return self._philox(np.uint64(seed), np.uint64(counter), out)
+
+    def erf(self, x: Any) -> Any:
+        return importlib.import_module(f"{self.cp.__name__}x.scipy.special").erf(x)
+
+    # -- the device --
+
+    def synchronize(self) -> None:
+        self.cp.cuda.get_current_stream().synchronize()
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of live arrays, and of all that the pool holds: its high-water mark since it
+        was last freed."""
+        pool = self.cp.get_default_memory_pool()
+        return pool.used_bytes(), pool.total_bytes()
+
+    def event(self) -> Any:
+        event = self.cp.cuda.Event()
+        event.record()
+        return event
+
+    def elapsed(self, start: Any, stop: Any) -> float:
+        stop.synchronize()
+        return self.cp.cuda.get_elapsed_time(start, stop) / 1000
+
+
+def load(device: str | None) -> CupyBackend:
+    """The CuPy backend, on device number `device` if given.
+
+    Raises BackendUnavailable, which says whether CuPy, the driver or a device is missing.
+    """
+    if importlib.util.find_spec("cupy") is None:
+        raise unavailable("CuPy is not installed", 'pip install "autodiff-arrays[cuda13]"')
+    cp = importlib.import_module("cupy")
+    if not cp.cuda.is_available():
+        raise unavailable(*why_not(cp))
+    number = None
+    if device is not None:
+        count = cp.cuda.runtime.getDeviceCount()
+        if not device.isdigit() or int(device) >= count:
+            raise ValueError(f"cupy has no device {device!r}; its devices are 0 to {count - 1}")
+        number = cp.cuda.Device(int(device))
+    backend = CupyBackend(cp, importlib.import_module("array_api_compat.cupy"), number)
+    backend.name = "cupy" if device is None else f"cupy:{device}"
+    return backend
+
+
+def why_not(cp: ModuleType) -> tuple[str, str]:
+    """What keeps an installed CuPy from working, and what to do."""
+    try:
+        driver = cp.cuda.runtime.driverGetVersion()
+    except Exception:  # CuPy's error classes differ between versions
+        driver = 0
+    if driver == 0:
+        return "CuPy is installed, but there is no CUDA driver", "install NVIDIA's driver"
+    return (
+        f"CuPy is installed and the driver (CUDA {driver // 1000}.{driver % 1000 // 10}) is "
+        "there, but no device",
+        "check nvidia-smi and CUDA_VISIBLE_DEVICES",
+    )
+
+
+def unavailable(what: str, remedy: str) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"backend 'cupy': {what}. Looked for a CUDA device through CuPy; {remedy}. Available "
+        f"backends are {backends.available()}; AUTODIFF_BACKEND=numpy computes on the CPU."
+    )
