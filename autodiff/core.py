@@ -64,6 +64,7 @@ class Node(Aval):
     """
 
     __slots__ = ("inputs", "op", "params", "saved", "serial")
+    mixed = False  # True: there are Tensors of other interpreters among the saved values
 
     def __init__(
         self,
@@ -87,6 +88,13 @@ class Node(Aval):
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+
+class MixedNode(Node):
+    """A node some of whose values belong to other interpreters."""
+
+    __slots__ = ()
+    mixed = True
 
 
 class Leaf(Node):
@@ -372,11 +380,13 @@ class Tape(Interpreter):
         if not traced or not op.differentiable or self.level < _recorded_from.get():
             return self.constant(y, backend)
         saved = op.save(y, values, traced)
+        kind = Node
         if args:
             protect(saved, args, backend)
+            kind = MixedNode
         if type(y) is tuple:
-            return self.several(op, nodes, params, saved, y, backend)
-        node = Node(op, nodes, params, saved, y.shape, y.dtype)
+            return self.several(kind(op, nodes, params, saved, *outline(y)), y, backend)
+        node = kind(op, nodes, params, saved, y.shape, y.dtype)
         if _debugging.get():
             inspect(node, y, backend)
         tensor = _new(Tensor)  # box(), without the call
@@ -386,19 +396,41 @@ class Tape(Interpreter):
         tensor.node = node
         return tensor
 
-    def several(
-        self, op: Op, nodes: list, params: dict, saved: list, y: tuple, backend: backends.Backend
-    ) -> tuple[Tensor, ...]:
-        """Record an op with several outputs."""
-        shapes = tuple(part.shape for part in y)
-        dtypes = tuple(part.dtype for part in y)
-        node = Node(op, nodes, params, saved, shapes, dtypes)
+    def several(self, node: Node, y: tuple, backend: backends.Backend) -> tuple[Tensor, ...]:
+        """The outputs of an op that has several."""
         return tuple(box(v, self, backend, project(node, i)) for i, v in enumerate(y))
 
     def constant(self, y: Any, backend: backends.Backend) -> Any:
         if type(y) is tuple:
             return tuple(box(part, self, backend, None) for part in y)
         return box(y, self, backend, None)
+
+
+def outline(parts: tuple) -> tuple[tuple, tuple]:
+    """Shapes and dtypes of several arrays."""
+    return tuple(part.shape for part in parts), tuple(part.dtype for part in parts)
+
+
+def even(values: list) -> list:
+    """Values that can stand beside each other in a rule: if one is a Tensor, raw arrays
+    become constants of the plain tape, since a library's own operators need not know of
+    Tensors."""
+    if not any(map(is_tensor, values)):
+        return values
+    return [lifted(v) for v in values]
+
+
+def is_tensor(v: Any) -> bool:
+    return isinstance(v[0] if type(v) is tuple else v, Tensor)
+
+
+def lifted(v: Any) -> Any:
+    if type(v) is tuple:
+        return tuple(lifted(part) for part in v)
+    if v is None or isinstance(v, (Tensor, Aval)) or type(v) in NUMBERS:
+        return v
+    home = backends.of(v)
+    return v if home is None else box(v, ROOT, home, None)
 
 
 def project(node: Node, index: int) -> Node:

@@ -11,11 +11,23 @@ from __future__ import annotations
 from typing import Any
 
 import backends
-from autodiff.core import Aval, Interpreter, Leaf, Op, Tape, Tensor, box, check_operands, is_complex
+from autodiff.core import (
+    Aval,
+    Interpreter,
+    Leaf,
+    Op,
+    Tape,
+    Tensor,
+    box,
+    check_operands,
+    even,
+    is_complex,
+)
 from autodiff.ops.creation import zeros_like
-from autodiff.ops.elementwise import equal, real, where
+from autodiff.ops.elementwise import add, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to
 from autodiff.reverse import fit, walk
+from backends.base import same_dtype
 
 
 class Dual(Interpreter):
@@ -42,6 +54,9 @@ class Dual(Interpreter):
 
 def pushforward(op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]) -> Any:
     """The tangent of an op's output: same shape and dtype as the output, or None for zero."""
+    n = len(tangents)
+    y, *rest = even([y, *tangents, *primals])
+    tangents, primals = rest[:n], rest[n:]
     t = op.jvp(tangents, y, primals, params)
     if t is NotImplemented:
         t = transposed_vjp(op, tangents, y, primals, params)
@@ -70,7 +85,7 @@ def match(t: Any, y: Any) -> Any:
     """A tangent with the shape and dtype of its primal."""
     if tuple(t.shape) != tuple(y.shape):
         t = broadcast_to(t, tuple(y.shape))
-    if t.dtype != y.dtype:
+    if not same_dtype(t.dtype, y.dtype):
         if is_complex(t) and not is_complex(y):
             t = real(t)
         t = astype(t, y.dtype, copy=False)
@@ -89,14 +104,15 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
         None if t is None else Aval(tuple(p.shape), p.dtype)
         for t, p in zip(tangents, primals, strict=True)
     )
-    cotangents = op.vjp(gs if type(y) is tuple else gs[0], [y, *primals], wanted, params)
+    g, *saved = even([gs if type(y) is tuple else gs[0], y, *primals])
+    cotangents = op.vjp(g, saved, wanted, params)
     seeds: dict = {}
     for ct, t, aval in zip(cotangents, tangents, wanted, strict=True):
         if t is None or ct is None:
             continue
         ct = fit(ct, aval)
         if ct.node is not None:
-            seeds[ct.node] = seeds[ct.node] + t if ct.node in seeds else t
+            seeds[ct.node] = add(seeds[ct.node], t) if ct.node in seeds else t
     reached = walk(seeds)
     parts = [reached[g.node][0] if g.node in reached else None for g in gs]
     return parts if type(y) is tuple else parts[0]

@@ -13,12 +13,25 @@ from operator import attrgetter
 from typing import Any
 
 import backends
-from autodiff.core import PROJECT, ROOT, Aval, Node, Tape, Tensor, box, is_complex, project
+from autodiff.core import (
+    PROJECT,
+    ROOT,
+    Aval,
+    Node,
+    Tape,
+    Tensor,
+    box,
+    even,
+    is_complex,
+    is_tensor,
+    project,
+)
 from autodiff.ops.creation import ones_like, zeros_like
-from autodiff.ops.elementwise import conj, equal, real, where
+from autodiff.ops.elementwise import add, conj, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to, reshape
 from autodiff.ops.reductions import sum
 from backends.base import is_complex as is_complex_dtype
+from backends.base import same_dtype
 
 _serial = attrgetter("serial")
 
@@ -80,6 +93,8 @@ def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: T
     saved = node.saved if tape is None else rebox(node, tape, g)
     if type(g) is list:
         g = fill_zeros(node, g)
+    if node.mixed or is_tensor(g):
+        g, *saved = even([g, *saved])
     conjugate = op.holomorphic and is_complex_dtype(node.dtype)
     cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
     for parent, ct in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
@@ -90,7 +105,7 @@ def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: T
             ct = where(equal(g, 0), 0, ct)
         if conjugate:
             ct = conj(ct)
-        if ct.shape != parent.shape or (ct.dtype is not parent.dtype and ct.dtype != parent.dtype):
+        if ct.shape != parent.shape or not same_dtype(ct.dtype, parent.dtype):
             fresh = fresh and ct.ndim >= len(parent.shape)  # else it becomes a view
             ct = fit(ct, parent)
         held = pending.get(parent)
@@ -101,7 +116,7 @@ def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: T
         elif parent.shape:
             accumulate(parent, held, ct, pending, owned)
         else:
-            pending[parent] = held + ct
+            pending[parent] = held + ct if type(held) is type(ct) else add(held, ct)
 
 
 def accumulate(
@@ -112,7 +127,7 @@ def accumulate(
     if parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
         pending[parent] = backends.of(held).add_into(held, ct)
     else:
-        pending[parent] = held + ct
+        pending[parent] = add(held, ct)
         owned.add(parent)
 
 
@@ -121,7 +136,7 @@ def collect(node: Node, g: Any, pending: dict[Node, Any]) -> None:
     (source,) = node.inputs
     parts = pending.setdefault(source, [None] * len(source.shape))
     index = node.params["index"]
-    parts[index] = g if parts[index] is None else parts[index] + g
+    parts[index] = g if parts[index] is None else add(parts[index], g)
 
 
 def fill_zeros(node: Node, parts: list) -> tuple:
@@ -159,11 +174,10 @@ def fit(ct: Any, aval: Aval) -> Any:
     """A cotangent with the shape and dtype of what it is the cotangent of."""
     if ct.shape != aval.shape:
         ct = unbroadcast(ct, tuple(aval.shape))
-    if ct.dtype != aval.dtype:
+    if not same_dtype(ct.dtype, aval.dtype):
         if is_complex(ct) and not is_complex_dtype(aval.dtype):
             ct = real(ct)
-        if ct.dtype != aval.dtype:
-            ct = astype(ct, aval.dtype)
+        ct = astype(ct, aval.dtype, copy=False)
     return ct
 
 

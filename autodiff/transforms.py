@@ -16,6 +16,7 @@ from autodiff import tree
 from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
+from autodiff.ops.elementwise import add
 from autodiff.ops.manipulation import astype, reshape, stack
 from autodiff.reverse import constant_data, private, seed, walk
 
@@ -108,7 +109,7 @@ class Recording:
         seeds: dict[Node, Any] = {}
         for node, ct in zip(self.nodes, cotangents, strict=True):
             if node is not None and ct is not None:
-                seeds[node] = seeds[node] + ct if node in seeds else ct
+                seeds[node] = add(seeds[node], ct) if node in seeds else ct
         quiet = home_of(self.primals[0]).quiet() if self.primals else backends.current().quiet()
         with quiet:
             reached = walk(seeds, retain=retain)

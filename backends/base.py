@@ -46,8 +46,7 @@ class Backend:
         self.xp = xp
         self.array_types = array_types
         self.device = device
-        self._native: dict[Any, Any] = {}
-        self._canonical: dict[Any, np.dtype] = {}
+        self._native: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -69,18 +68,17 @@ class Backend:
         type, another library's dtype. None stays None."""
         if dtype is None:
             return None
-        if dtype not in self._native:
-            self._native[dtype] = getattr(self.xp, self._attribute(dtype_name(dtype)))
-        return self._native[dtype]
+        name = dtype_name(dtype)
+        if name not in self._native:
+            self._native[name] = getattr(self.xp, self._attribute(name))
+        return self._native[name]
 
     def _attribute(self, name: str) -> str:
         return name if hasattr(self.xp, name) else {"bool": "bool_"}.get(name, name)
 
     def canonical(self, dtype: Any) -> np.dtype:
         """The NumPy dtype that stands for a dtype of this library."""
-        if dtype not in self._canonical:
-            self._canonical[dtype] = np.dtype(dtype_name(dtype))
-        return self._canonical[dtype]
+        return np.dtype(dtype_name(dtype))
 
     def is_inexact(self, dtype: Any) -> bool:
         """True for real and complex floating dtypes: those that have derivatives."""
@@ -213,6 +211,11 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]
 
 
+def same_dtype(a: Any, b: Any) -> bool:
+    """Whether two dtypes, maybe of different libraries, are the same."""
+    return a is b or dtype_name(a) == dtype_name(b)
+
+
 def is_inexact(dtype: Any) -> bool:
     """True for real and complex floating dtypes of any library."""
     try:
@@ -230,4 +233,3 @@ def is_complex(dtype: Any) -> bool:
 
 
 _PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}
-

@@ -218,7 +218,8 @@ def why_not(cp: ModuleType) -> tuple[str, str]:
 
 
 def unavailable(what: str, remedy: str) -> BackendUnavailable:
+    others = [name for name in backends.available() if name != "cupy"]
     return BackendUnavailable(
         f"backend 'cupy': {what}. Looked for a CUDA device through CuPy; {remedy}. Available "
-        f"backends are {backends.available()}; AUTODIFF_BACKEND=numpy computes on the CPU."
+        f"backends are {others}; AUTODIFF_BACKEND=numpy computes on the CPU."
     )

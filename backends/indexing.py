@@ -107,9 +107,7 @@ def wrapped(xp: Any, index: Array, length: int) -> Array:
     return xp.where(index < 0, index + length, index)
 
 
-def split_key(
-    xp: Any, x: Array, key: tuple
-) -> tuple[tuple, list[tuple[int, Array]], bool]:
+def split_key(xp: Any, x: Array, key: tuple) -> tuple[tuple, list[tuple[int, Array]], bool]:
     """The basic part of a key (whole slices where arrays stood), the integer arrays with the
     axes of the view that they index, and whether they stand together. A mask becomes the
     integer arrays of its true elements; an integer beside arrays counts as an array."""

@@ -88,4 +88,3 @@ class Generator:
 
 def chosen(backend: str | Backend | None) -> Backend:
     return backends.current() if backend is None else backends.get(backend)
-

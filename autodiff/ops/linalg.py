@@ -16,6 +16,7 @@ from autodiff.ops.manipulation import (
     normalize_axis,
     permute_dims,
     reshape,
+    slice_axis,
     squeeze,
 )
 from autodiff.ops.reductions import sum
@@ -147,7 +148,7 @@ def _diagonal(x: Any, labels: Labels) -> tuple[Any, Labels]:
             second = labels.index(label, first + 1)
             x = moveaxis(x, (first, second), (0, 1))
             n, rest = x.shape[0], tuple(x.shape[2:])
-            x = reshape(x, (n * n, *rest))[:: n + 1]
+            x = slice_axis(reshape(x, (n * n, *rest)), 0, None, None, n + 1)
             labels = [label, *[c for i, c in enumerate(labels) if i not in (first, second)]]
     return x, labels
 

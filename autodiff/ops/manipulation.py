@@ -11,7 +11,7 @@ from typing import Any
 
 from autodiff import errors
 from autodiff.kinds import linear, nondiff
-from backends.base import is_inexact
+from backends.base import is_inexact, same_dtype
 
 Axis = int | tuple[int, ...] | None
 
@@ -183,9 +183,11 @@ def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
 # -- joining and splitting -----------------------------------------------------------------------
 
 
-def slice_axis(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
-    """x[..., start:stop, ...] along one axis."""
-    return x[(*[slice(None)] * axis, slice(start, stop))]
+def slice_axis(
+    x: Any, axis: int, start: int | None, stop: int | None, step: int | None = None
+) -> Any:
+    """x[..., start:stop:step, ...] along one axis, in the form that the standard allows."""
+    return x[(*[slice(None)] * axis, slice(start, stop, step), Ellipsis)]
 
 
 def _concat_adjoint(g: Any, *parts: Any, axis: int) -> tuple:
@@ -271,7 +273,7 @@ _astype = linear(
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
     """x converted to `dtype`. The derivative is cast back to the dtype of x."""
-    if not copy and x.dtype == dtype:
+    if not copy and same_dtype(x.dtype, dtype):
         return x
     return (_astype if is_inexact(dtype) else _cast)(x, dtype=dtype)
 

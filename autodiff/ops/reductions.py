@@ -23,6 +23,7 @@ from autodiff.ops.manipulation import (
     normalize_axis,
     permute_dims,
     reshape,
+    slice_axis,
 )
 
 
@@ -64,10 +65,11 @@ def _products_before(x: Any) -> Any:
     """Along axis 0, the product of all that come before: a scan in log2(n) steps of
     multiplications alone (Hillis and Steele 1986), so that derivatives of every order are
     exact where factors are zero."""
-    scan = concat([ones_like(x[:1]), x[:-1]], axis=0)
+    scan = concat([ones_like(slice_axis(x, 0, 0, 1)), slice_axis(x, 0, 0, -1)], axis=0)
     step = 1
     while step < x.shape[0]:
-        scan = concat([scan[:step], scan[step:] * scan[:-step]], axis=0)
+        later = slice_axis(scan, 0, step, None) * slice_axis(scan, 0, 0, -step)
+        scan = concat([slice_axis(scan, 0, 0, step), later], axis=0)
         step *= 2
     return scan
 
