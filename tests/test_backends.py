@@ -1,0 +1,304 @@
+"""The backends: every method against NumPy, on every backend that there is; the choice of one;
+and CuPy's own file over its stand-in."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+import fake_cupy
+from backends.base import dtype_name
+from backends.cupy import PHILOX, why_not
+from backends.random import Generator
+
+NAMES = ["numpy", "array_api_strict", "array_api_strict:device1", "fake_cupy", "torch", "cupy"]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(params=NAMES)
+def backend(request: pytest.FixtureRequest) -> backends.Backend:
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    try:
+        return backends.get(request.param)
+    except backends.BackendUnavailable as error:
+        pytest.skip(f"not run: {error}")
+
+
+RNG = np.random.default_rng(0)
+A = RNG.standard_normal((3, 4, 5))
+I, J = np.array([0, 2, 0]), np.array([[1, 0], [2, -1]])
+KEYS = [
+    (1,), (Ellipsis,), (slice(None, None, 2), None, -1), (I,), (slice(None), I), (slice(None), I, I),
+    (I, slice(None), I), (0, slice(None), I), (Ellipsis, I), (None, I, Ellipsis), (I[:, None], I[:2]),
+    (A > 0,), (A[:, :, 0] > 0,), (slice(1, None), J), (J, None, slice(None, None, 2)),
+    (slice(None), A[0] > 0), (np.array([], int),), (slice(None), 2, I), (-1, I[:2], I[:2]),
+]  # fmt: skip
+
+
+def over(backend: backends.Backend, key: tuple) -> tuple:
+    return tuple(backend.from_host(p) if isinstance(p, np.ndarray) else p for p in key)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+def test_indexing_is_numpys(backend: backends.Backend, key: tuple) -> None:
+    x, there = backend.from_host(A), over(backend, key)
+    assert np.array_equal(backend.to_host(backend.getitem(x, there)), A[key])
+    values = RNG.standard_normal(A[key].shape)
+    added, updated = A.copy(), A.copy()
+    np.add.at(added, key, values)
+    updated[key] = values
+    v = backend.from_host(values)
+    assert np.allclose(backend.to_host(backend.index_add(x, there, v)), added, atol=1e-12)
+    assert np.array_equal(backend.to_host(backend.index_update(x, there, v)), updated)
+    assert np.array_equal(backend.to_host(x), A)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
+def test_gemm_with_transposes_out_and_accumulate(backend, flags, accumulate) -> None:
+    a, b = RNG.standard_normal((3, 4)), RNG.standard_normal((4, 2))
+    start = RNG.standard_normal((3, 2))
+    left = backend.from_host(a.T if flags[0] else a)
+    right = backend.from_host(b.T if flags[1] else b)
+    out = backend.from_host(start)
+    options = {"transpose_a": flags[0], "transpose_b": flags[1]}
+    assert np.allclose(backend.to_host(backend.gemm(left, right, **options)), a @ b)
+    result = backend.gemm(left, right, out=out, accumulate=accumulate, **options)
+    assert result is out
+    assert np.allclose(backend.to_host(out), a @ b + (start if accumulate else 0))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "int64", "uint8", "uint64", "float32", "float64", "complex64", "complex128"]
+)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_there_and_back(backend, dtype: str, shape: tuple) -> None:
+    x = np.ones(shape, dtype=dtype)
+    there = backend.from_host(x)
+    assert dtype_name(there.dtype) == dtype
+    assert backend.canonical(there.dtype) == np.dtype(dtype)
+    assert backend.is_complex(there.dtype) == dtype.startswith("complex")
+    assert backend.is_inexact(there.dtype) == dtype.startswith(("complex", "float"))
+    back = backend.to_host(there)
+    assert back.dtype == x.dtype
+    assert back.shape == shape
+    assert np.array_equal(back, x)
+
+
+def test_copies_are_copies(backend) -> None:
+    x = backend.from_host(A)
+    assert np.array_equal(backend.to_host(backend.add_into(backend.copy(x), x)), 2 * A)
+    assert np.array_equal(backend.to_host(x), A)
+
+
+def test_erf(backend) -> None:
+    special = pytest.importorskip("scipy.special")
+    x = np.concatenate([np.linspace(-6, 6, 401), [0.0, 1e-300, 40, -40, np.inf]])
+    found = backend.to_host(backend.erf(backend.from_host(x)))
+    assert np.allclose(found, special.erf(x), rtol=4e-16, atol=1e-300)
+    single = backend.erf(backend.from_host(x.astype(np.float32)))
+    assert dtype_name(single.dtype) == "float32"
+
+
+def test_events_and_synchronize(backend) -> None:
+    start = backend.event()
+    backend.synchronize()
+    assert backend.elapsed(start, backend.event()) >= 0
+
+
+# -- random numbers ---------------------------------------------------------------------------
+
+
+def draws(backend: backends.Backend) -> list[np.ndarray]:
+    stream = Generator(7)
+    made = [
+        stream.uniform((2, 3), -1.0, 1.0, backend=backend),
+        stream.normal((5,), backend=backend),
+        stream.bernoulli(0.3, (7,), backend=backend),
+        stream.permutation(9, backend=backend),
+    ]
+    return [backend.to_host(x) for x in made]
+
+
+def test_random_numbers_are_the_same_on_every_backend(backend) -> None:
+    for found, expected in zip(draws(backend), draws(backends.get("numpy")), strict=True):
+        assert np.allclose(found, expected, rtol=1e-14)
+        assert found.dtype == expected.dtype
+
+
+def test_random_numbers_are_random() -> None:
+    stream = Generator(1)
+    u, n = stream.uniform((100_000,)), stream.normal((100_001,), dtype="float32")
+    assert abs(u.mean() - 0.5) < 0.005
+    assert abs(u.var() - 1 / 12) < 0.002
+    assert n.dtype == np.float32
+    assert abs(n.mean()) < 0.01
+    assert abs(n.std() - 1) < 0.01
+    assert abs((n**4).mean() - 3) < 0.1
+    assert sorted(stream.permutation(1000)) == list(range(1000))
+    assert abs(stream.bernoulli(0.2, (100_000,)).mean() - 0.2) < 0.01
+
+
+def test_a_stream_goes_back_to_a_state_and_never_repeats() -> None:
+    stream = Generator(3)
+    first = stream.uniform((5,))
+    state = stream.state
+    second = stream.uniform((5,))
+    assert not np.isin(first, second).any()
+    stream.state = state
+    assert np.array_equal(stream.uniform((5,)), second)
+    with pytest.raises(ValueError, match="seed"):
+        Generator(-1)
+
+
+def test_the_device_kernel_draws_numpys_numbers(tmp_path: Path) -> None:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("not run: there is no C++ compiler to run the kernel's body with")
+    source = tmp_path / "philox.cpp"
+    source.write_text(
+        """#include <cstdio>
+static unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned __int128)a * b >> 64;
+}
+int main() {
+    unsigned long long seed = 7, counter = 5;
+    for (unsigned long long i = 0; i < 11; ++i) { double unit; """
+        + PHILOX
+        + """ std::printf("%.17g\\n", unit); } }"""
+    )
+    program = tmp_path / "philox"
+    subprocess.run([compiler, "-O1", "-o", program, source], check=True)
+    printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    found = [float(line) for line in printed.split()]
+    assert found == list(backends.get("numpy").random_unit(11, 7, 5))
+
+
+# -- the choice of a backend ------------------------------------------------------------------
+
+
+def run_python(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_the_environment_chooses() -> None:
+    code = "import autodiff as ad; print(ad.zeros(2).backend.name)"
+    assert run_python(code) == "numpy"
+    assert run_python(code, AUTODIFF_BACKEND="array_api_strict") == "array_api_strict"
+
+
+def test_importing_loads_no_library_that_was_not_asked_for() -> None:
+    code = "import autodiff, sys; print([m for m in ('cupy', 'torch', 'scipy', 'array_api_compat', 'matplotlib') if m in sys.modules])"
+    assert run_python(code, AUTODIFF_BACKEND="cupy") == "[]"
+
+
+def test_a_context_chooses_and_is_left_even_by_an_exception() -> None:
+    with ad.use_backend("fake_cupy"):
+        assert type(ad.ones(2).data) is fake_cupy.ndarray
+        with pytest.raises(KeyError), ad.use_backend("array_api_strict"):
+            raise KeyError
+        assert backends.current().name == "fake_cupy"
+    assert backends.current().name == os.environ.get("AUTODIFF_BACKEND", "numpy")
+
+
+def test_threads_choose_for_themselves() -> None:
+    seen = []
+    with ad.use_backend("fake_cupy"):
+        thread = threading.Thread(target=lambda: seen.append(backends.current().name))
+        thread.start()
+        thread.join()
+    assert seen == [os.environ.get("AUTODIFF_BACKEND", "numpy")]
+
+
+def test_a_device_is_named_after_a_colon() -> None:
+    there = ad.Tensor([1.0], backend="array_api_strict:device1")
+    assert "device1" in repr(there.device)
+    assert "device1" in repr((there * 2).device)
+    with pytest.raises(ValueError, match=r"no device 'gpu'; its devices are .*device1"):
+        backends.get("array_api_strict:gpu")
+
+
+@pytest.mark.parametrize("name", ["foo", "json"])
+def test_an_unknown_name_lists_what_there_is(name: str) -> None:
+    words = r"Unknown backend 'foo'. Available backends are \[.*'numpy'" if name == "foo" else "does not follow"
+    with pytest.raises(ValueError, match=words):
+        backends.get(name)
+
+
+def test_an_entry_point_is_loaded_only_when_it_is_named(monkeypatch) -> None:
+    loaded = []
+
+    class Point:
+        name = "third_party"
+
+        def load(self):
+            loaded.append(1)
+            return lambda device: backends.get("numpy")
+
+    points = lambda group, name=None: [Point()] if name in (None, Point.name) else []  # noqa: E731
+    monkeypatch.setattr(backends, "entry_points", points)
+    assert "third_party" in backends.available()
+    assert not loaded
+    assert backends.get("third_party") is backends.get("numpy")
+    assert loaded
+
+
+def test_without_cupy_the_error_says_what_to_type(monkeypatch) -> None:
+    monkeypatch.delitem(backends._loaded, "cupy", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(backends.BackendUnavailable, match=r"CuPy is not installed.*pip install"):
+        backends.get("cupy")
+
+
+@pytest.mark.parametrize(("driver", "words"), [(0, "no CUDA driver"), (13020, r"CUDA 13\.2\).*no device")])
+def test_without_a_driver_or_a_device_the_error_says_which(driver: int, words: str) -> None:
+    runtime = types.SimpleNamespace(driverGetVersion=lambda: driver)
+    what, _ = why_not(types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime)))
+    assert __import__("re").search(words, what)
+
+
+# -- CuPy's manners -----------------------------------------------------------------------------
+
+
+def test_nothing_crosses_to_the_device_unasked() -> None:
+    device = ad.Tensor([1.0, 2.0], backend="fake_cupy")
+    for act in (lambda: device * np.ones(2), lambda: np.ones(2) + device, lambda: np.asarray(device)):
+        with pytest.raises(TypeError, match=r"different backends|\.numpy\(\)"):
+            act()
+
+
+def test_a_training_step_waits_for_the_device_only_when_asked() -> None:
+    with ad.use_backend("fake_cupy"):
+        w = ad.Tensor(np.ones((3, 2)), requires_grad=True, backend="fake_cupy")
+        x = ad.Tensor(np.ones((4, 3)), backend="fake_cupy")
+        before = fake_cupy.synchronizations
+        loss = -ad.mean(ad.log_softmax(ad.relu(x @ w), axis=-1)[:, 0])
+        loss.backward()
+        w.data -= 0.1 * w.grad
+        assert fake_cupy.synchronizations == before
+        assert math.isclose(loss.item(), math.log(2))
+        assert fake_cupy.synchronizations == before + 1
+
+
+def test_a_product_while_capturing_is_refused_by_name(monkeypatch) -> None:
+    x = ad.Tensor(np.ones((2, 2)), backend="fake_cupy")
+    monkeypatch.setattr(fake_cupy, "capturing", True)
+    assert (x + x).shape == (2, 2)
+    with pytest.raises(NotImplementedError, match="stream capture"):
+        x @ x
