@@ -1,0 +1,135 @@
+"""Every op of the table, on every backend: values against NumPy, both modes against
+differences, second order in all nestings, the adjoint identity, float32, abstract values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff import tree
+from autodiff.core import Aval, Op, Tensor
+from autodiff.kinds import OPS, KindOp
+from autodiff.testing import host, inner, random_like
+from specs import OURS, SPECS, Sample
+
+HOMES = ["numpy", "array_api_strict:device1", "fake_cupy", "cupy"]
+
+
+def rows(smooth: bool = False) -> list:
+    table = [(op, s) for op, samples in SPECS.items() for s in samples if s.smooth or not smooth]
+    return [pytest.param(s, id=f"{op}-{s.label}") for op, s in table]
+
+
+@pytest.fixture(params=HOMES, scope="module")
+def home(request: pytest.FixtureRequest) -> backends.Backend:
+    try:
+        return backends.get(request.param)
+    except backends.BackendUnavailable as error:
+        pytest.skip(f"not run: {error}")
+
+
+def placed(sample: Sample, home: backends.Backend, dtype: str | None = None) -> tuple:
+    """A sample's arguments: raw on NumPy, Tensors elsewhere, where raw arrays lack methods."""
+    args = sample.args
+    if dtype is not None:
+        args = tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in args)
+    if home.name == "numpy":
+        return args
+    return tuple(Tensor(home.from_host(x)) for x in args)
+
+
+def test_every_registered_op_has_a_row() -> None:
+    assert set(SPECS) == OURS, "ops without a row, or rows without an op"
+
+
+@pytest.mark.parametrize("sample", rows())
+def test_value_is_numpys(sample: Sample, home: backends.Backend) -> None:
+    with np.errstate(all="ignore"):
+        found = host(sample.f(*placed(sample, home)))
+        expected = tree.flatten(sample.reference(*sample.args))[0]
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == np.shape(b)
+        assert a.dtype == np.asarray(b).dtype
+        assert np.allclose(a, b, rtol=1e-12, atol=1e-14, equal_nan=True)
+
+
+@pytest.mark.parametrize("sample", rows(smooth=True))
+def test_both_modes_and_second_order_against_differences(sample: Sample, home) -> None:
+    with np.errstate(all="ignore"):
+        ad.check_grads(
+            sample.f, *placed(sample, home), order=sample.order, directions=1, rtol=2e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("sample", rows(smooth=True))
+def test_the_modes_are_adjoint_to_each_other(sample: Sample, home) -> None:
+    args = placed(sample, home)
+    rng = np.random.default_rng(1)
+    v = random_like(rng, args)
+    value, pullback = ad.vjp(sample.f, *args)
+    u = random_like(rng, value)
+    _, pushed = ad.jvp(sample.f, args, v)
+    left, right = inner(host(u), host(pushed)), inner(host(pullback(u)), host(v))
+    scale = math.sqrt(inner(host(u), host(u)) * inner(host(pushed), host(pushed)))
+    assert abs(left - right) <= 1e-12 * max(scale, 1.0)
+
+
+@pytest.mark.parametrize("sample", rows(smooth=True))
+def test_float32_stays_float32(sample: Sample) -> None:
+    args = placed(sample, backends.get("numpy"), "float32")
+    if any(x.dtype.kind == "c" for x in args) or "complex" in sample.label:
+        return
+    rng = np.random.default_rng(1)
+    v = random_like(rng, args)
+    value, pullback = ad.vjp(sample.f, *args)
+    _, tangent = ad.jvp(sample.f, args, v)
+    if not all(part.dtype == np.float32 for part in tree.flatten(value)[0]):
+        assert sample.label in ("to complex", "same"), "a function that names its dtype"
+        return
+    u = random_like(rng, value)
+    for part in tree.flatten((tangent, pullback(u)))[0]:
+        assert part.dtype == np.float32
+    wide = placed(sample, backends.get("numpy"), "float64")
+    exact = ad.vjp(sample.f, *wide)[1](tree.map(lambda x: x.astype(np.float64), u))
+    for a, b in zip(pullback(u), exact, strict=True):
+        assert np.allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("sample", rows())
+def test_abstract_values_are_those_of_the_arrays(sample: Sample, monkeypatch) -> None:
+    calls = []
+    run = Op.run
+
+    def spy(self: Op, args: tuple, params: dict) -> object:
+        y = run(self, args, params)
+        calls.append((self, args, params, y))
+        return y
+
+    monkeypatch.setattr(Op, "run", spy)
+    with np.errstate(all="ignore"):
+        sample.f(*sample.args)
+    for op, args, params, y in calls:
+        data_dependent = any(getattr(a, "dtype", None) == bool for a in args[1:])
+        if isinstance(op, KindOp) and not (op.name in ("getitem", "scatter_add") and data_dependent):
+            avals = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in args]
+            expected = tree.map(lambda part: Aval(np.shape(part), part.dtype), y)
+            assert op.aval(*avals, **params) == expected
+
+
+def test_raw_in_raw_out_and_tensors_in_tensors_out() -> None:
+    for name, samples in SPECS.items():
+        sample = samples[0]
+        if name == "getitem":
+            continue  # x[key] of a raw array is NumPy's own
+        for part in tree.flatten(sample.f(*sample.args))[0]:
+            assert isinstance(part, (np.ndarray, np.generic)), name
+        for part in tree.flatten(sample.f(*map(Tensor, sample.args)))[0]:
+            assert isinstance(part, Tensor), name
+
+
+def test_only_the_table_is_registered_by_the_library() -> None:
+    assert set(OPS) >= OURS
