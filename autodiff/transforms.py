@@ -13,7 +13,7 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box
+from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box, lifted
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
@@ -50,10 +50,10 @@ def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
 
 
 def leave(interp: Interpreter, x: Any, raw: bool) -> Any:
-    """What an output is one level down; the plain tape's constants raw if all inputs were."""
+    """What an output is one level down: raw if all inputs were raw, else a Tensor."""
     if isinstance(x, Tensor) and x.interp is interp:
         x = x.data
-    return constant_data(x) if raw else x
+    return constant_data(x) if raw else lifted(x)
 
 
 def all_raw(leaves: Sequence) -> bool:
@@ -286,7 +286,7 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     outputs = [as_output("jvp", x) for x in outputs]
     values = [leave(dual, x, raw) for x in outputs]
     out = [tangent_of(dual, x, v) for x, v in zip(outputs, values, strict=True)]
-    out = [constant_data(t) for t in out] if raw else out
+    out = [constant_data(t) if raw else lifted(t) for t in out]
     pair = [tree.unflatten(out_structure, [whole(v, v) for v in part]) for part in (values, out)]
     return (*pair, aux) if has_aux else tuple(pair)
 

@@ -66,11 +66,14 @@ def pow(x1: Any, x2: Any, /) -> Any:
 
 # -- exponentials and logarithms -----------------------------------------------------------------
 
-exp = elementwise("exp", d=lambda g, y, _x: g * y)
+exp = elementwise("exp", d=lambda g, y, _x: g * y, singular=True)
 exp2 = elementwise(
-    "exp2", impl=lambda xp, x: xp.pow(2.0, x), d=lambda g, y, _x: g * (y * math.log(2))
+    "exp2",
+    impl=lambda xp, x: xp.pow(2.0, x),
+    d=lambda g, y, _x: g * (y * math.log(2)),
+    singular=True,
 )
-expm1 = elementwise("expm1", d=lambda g, _y, x: g * exp(x))
+expm1 = elementwise("expm1", d=lambda g, _y, x: g * exp(x), singular=True)
 log = elementwise("log", d=lambda g, _y, x: g / x, singular=True)
 log2 = elementwise("log2", d=lambda g, _y, x: g / (x * math.log(2)), singular=True)
 log10 = elementwise("log10", d=lambda g, _y, x: g / (x * math.log(10)), singular=True)
@@ -98,8 +101,8 @@ tan = elementwise("tan", d=lambda g, y, _x: g * (1 + y * y))
 asin = elementwise("asin", d=lambda g, _y, x: g / sqrt(1 - x * x), singular=True)
 acos = elementwise("acos", d=lambda g, _y, x: -g / sqrt(1 - x * x), singular=True)
 atan = elementwise("atan", d=lambda g, _y, x: g / (1 + x * x))
-sinh = elementwise("sinh", d=lambda g, _y, x: g * cosh(x))
-cosh = elementwise("cosh", d=lambda g, _y, x: g * sinh(x))
+sinh = elementwise("sinh", d=lambda g, _y, x: g * cosh(x), singular=True)
+cosh = elementwise("cosh", d=lambda g, _y, x: g * sinh(x), singular=True)
 tanh = elementwise("tanh", d=lambda g, y, _x: g * (1 - y * y))
 asinh = elementwise("asinh", d=lambda g, _y, x: g / sqrt(1 + x * x))
 acosh = elementwise("acosh", d=lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)), singular=True)

@@ -1,0 +1,141 @@
+"""One derivative at every point where there is a choice: the tape, the transforms and forward
+mode agree on it, on every backend. The table is the documentation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+
+INF, NAN = np.inf, np.nan
+# f, the points, the derivative of the sum of f's elements by each argument
+TABLE = {
+    "abs at 0": (ad.abs, [[0.0, -2.0]], [[0, -1]]),
+    "sign": (ad.sign, [[0.0, 2.0]], [[0, 0]]),
+    "relu at 0": (ad.relu, [[0.0, 1.0, -1.0]], [[0, 1, 0]]),
+    "maximum at a tie": (ad.maximum, [[1.0, 2.0, 0.0], [1.0, 1.0, 1.0]], [[0.5, 1, 0], [0.5, 0, 1]]),
+    "minimum at a tie": (ad.minimum, [[1.0, 2.0, 0.0], [1.0, 1.0, 1.0]], [[0.5, 0, 1], [0.5, 1, 0]]),
+    "max with ties": (ad.max, [[3.0, 1.0, 3.0, 3.0]], [[1 / 3, 0, 1 / 3, 1 / 3]]),
+    "min with ties": (lambda x: ad.min(x, axis=0), [[3.0, 1.0, 1.0]], [[0, 0.5, 0.5]]),
+    "clip at its edges": (lambda x: ad.clip(x, 0.0, 1.0), [[0.0, 1.0, 0.5, 2.0, -1.0]], [[1, 1, 1, 0, 0]]),
+    "sqrt at 0": (ad.sqrt, [[0.0, 4.0]], [[INF, 0.25]]),
+    "sqrt in the branch not taken": (
+        lambda x: ad.where(x > 0, ad.sqrt(x), 0.0), [[0.0, 4.0, -1.0]], [[0, 0.25, 0]]),
+    "log in the branch not taken": (
+        lambda x: ad.where(x > 0, ad.log(x), 0.0), [[0.0, 4.0, -1.0]], [[0, 0.25, 0]]),
+    "reciprocal in the branch not taken": (
+        lambda x: ad.where(x != 0, 1 / x, 0.0), [[0.0, 2.0]], [[0, -0.25]]),
+    "quotient in the branch not taken": (
+        lambda a, b: ad.where(b != 0, a / b, 0.0), [[0.0, 6.0], [0.0, 2.0]], [[0, 0.5], [0, -1.5]]),
+    "power in the branch not taken": (
+        lambda x: ad.where(x > 0, x**0.5, 0.0), [[0.0, 4.0]], [[0, 0.25]]),
+    "asin in the branch not taken": (
+        lambda x: ad.where(ad.abs(x) < 1, ad.asin(x), 0.0), [[1.0, 0.0]], [[0, 1]]),
+    "overflow in the branch not taken": (
+        lambda x: ad.where(x < 100, ad.exp(x) + ad.sinh(x) + ad.cosh(x) + ad.exp2(x) + ad.expm1(x), 0.0),
+        [[5000.0, -5000.0]], [[0, 0]]),
+    "std of a constant": (ad.std, [[2.0, 2.0, 2.0]], [[0, 0, 0]]),
+    "hypot at the origin": (ad.hypot, [[0.0, 3.0], [0.0, 4.0]], [[0, 0.6], [0, 0.8]]),
+    "atan2 at the origin": (ad.atan2, [[0.0, 1.0], [0.0, 1.0]], [[0, 0.5], [0, -0.5]]),
+    "0**0 by the base": (lambda a: ad.pow(a, ad.zeros_like(a)), [[0.0, 2.0]], [[0, 0]]),
+    "0**p by the exponent": (lambda p: ad.pow(ad.zeros_like(p), p), [[2.0, 1.5, 0.0]], [[0, 0, 0]]),
+    "x**3 at and below 0": (lambda x: x**3, [[0.0, -2.0]], [[0, 12]]),
+    "x**2.0 at and below 0": (lambda x: x**2.0, [[0.0, -2.0]], [[0, -4]]),
+    "x**1 and x**0 at 0": (lambda x: x**1 + x**0, [[0.0, -2.0]], [[1, 1]]),
+    "prod with one zero": (ad.prod, [[2.0, 0.0, 5.0]], [[0, 10, 0]]),
+    "prod with two zeros": (ad.prod, [[0.0, 0.0, 5.0]], [[0, 0, 0]]),
+    "log1p and expm1 near 0": (lambda x: ad.log1p(x) + ad.expm1(x), [[1e-18]], [[2]]),
+    "logsumexp over all -inf": (lambda x: ad.logsumexp(x, axis=1), [[[-INF, -INF], [0.0, -INF]]], [[[0, 0], [1, 0]]]),
+    "NaN in the branch not taken of where": (
+        lambda x, y: ad.where(x > 0, x, ad.sqrt(y)), [[1.0, -1.0], [NAN, 4.0]], [[1, 0], [0, 0.25]]),
+    "NaN beside a maximum": (ad.maximum, [[1.0, NAN], [2.0, 0.0]], [[0, 0], [1, 0]]),
+    "NaN beside a max": (lambda x: ad.max(x, axis=1), [[[NAN, 1.0], [2.0, 1.0]]], [[[0, 0], [1, 0]]]),
+    "NaN in a clip": (lambda x: ad.clip(x, 0.0, 1.0), [[NAN, 0.5]], [[0, 1]]),
+    "repeated indices in a gather": (lambda x: ad.asarray(x, copy=False)[[0, 0, 1]], [[1.0, 2.0]], [[2, 1]]),
+    **{
+        f"{f.name} is constant between jumps": (f, [[0.5, 1.0, -1.2]], [[0, 0, 0]])
+        for f in (ad.floor, ad.ceil, ad.round, ad.trunc)
+    },
+    "floor_divide": (ad.floor_divide, [[5.0], [2.0]], [[0], [0]]),
+}  # fmt: skip
+
+
+def by_backward(f, args: list) -> list:
+    leaves = [ad.Tensor(x, requires_grad=True) for x in args]
+    ad.sum(f(*leaves)).backward()
+    return [leaf.grad if leaf.grad is not None else 0 * leaf.data for leaf in leaves]
+
+
+def by_grad(f, args: list) -> list:
+    return list(ad.grad(lambda *a: ad.sum(f(*a)), tuple(range(len(args))))(*args))
+
+
+def by_jvp(f, args: list) -> list:
+    """One element of the argument at a time."""
+    columns = []
+    for i, x in enumerate(args):
+        home = backends.of(x)
+        host = home.to_host(x)
+        column = np.zeros_like(host)
+        for index in np.ndindex(host.shape):
+            tangents = [np.zeros_like(home.to_host(a)) for a in args]
+            tangents[i][index] = 1
+            placed = [home.from_host(t, device=home.device_of(x)) for t in tangents]
+            pushed = ad.jvp(lambda *a: ad.sum(f(*a)), tuple(args), tuple(placed))[1]
+            column[index] = home.to_host(pushed)
+        columns.append(column)
+    return columns
+
+
+@pytest.mark.parametrize("home", ["numpy", "array_api_strict:device1", "fake_cupy"])
+@pytest.mark.parametrize("route", [by_backward, by_grad, by_jvp])
+@pytest.mark.parametrize("name", TABLE)
+def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> None:
+    f, points, expected = TABLE[name]
+    backend = backends.get(home)
+    args = [backend.from_host(np.array(p)) for p in points]
+    with np.errstate(all="ignore"):
+        found = route(f, args)
+    for a, b in zip(found, expected, strict=True):
+        a = backends.of(a).to_host(a) if backends.of(a) is not None else a.numpy()
+        assert np.allclose(a, b, rtol=1e-12), (a, b)
+
+
+def test_an_exactly_zero_cotangent_stays_zero_where_the_derivative_is_infinite() -> None:
+    for f in (ad.sqrt, ad.log, ad.reciprocal, lambda x: x**0.3, lambda x: 1 / x):
+        with np.errstate(all="ignore"):
+            assert by_grad(lambda x, f=f: 0.0 * f(x), [np.zeros(2)])[0].tolist() == [0, 0]
+
+
+def test_a_gradient_descends_also_by_complex_arguments() -> None:
+    z = np.array([1 + 2j, -3j])
+    size = lambda z: ad.sum(ad.real(z * ad.conj(z)))  # noqa: E731
+    assert np.allclose(ad.grad(size)(z), 2 * z)
+    assert np.allclose(ad.grad(lambda z: ad.sum(ad.abs(z) ** 2))(z), 2 * z)
+    assert np.allclose(ad.grad(lambda z: ad.sum(ad.abs(z)))(np.array([0j, 3 + 4j])), [0, 0.6 + 0.8j])
+    f = lambda z: ad.real(ad.exp(z) * (2 - 1j))  # noqa: E731
+    assert np.isclose(ad.grad(f)(0.3 + 0.1j), np.conj(np.exp(0.3 + 0.1j) * (2 - 1j)))
+
+
+def test_a_real_argument_of_a_complex_function_has_a_real_gradient() -> None:
+    x = np.array([0.5, -1.0])
+    g = ad.grad(lambda x: ad.sum(ad.imag(ad.exp(1j * x))))(x)
+    assert g.dtype == np.float64
+    assert np.allclose(g, np.cos(x))
+
+
+def test_a_gradient_has_the_dtype_of_its_argument() -> None:
+    x = np.array([1.0, 2.0], dtype=np.float32)
+    g = ad.grad(lambda x: ad.sum(ad.astype(x, "float64") ** 2 * np.array([1.0, 2.0])))(x)
+    assert g.dtype == np.float32
+    assert ad.grad(lambda x: ad.sum(3 * x / 2.5))(x).dtype == np.float32
+
+
+def test_half_precision_means_do_not_overflow() -> None:
+    x = np.ones(70_000, dtype=np.float16)
+    value, gradient = ad.value_and_grad(ad.mean)(x)
+    assert value == 1
+    assert gradient.dtype == np.float16
+    assert np.allclose(gradient.astype(float), 1 / 70_000, rtol=0.01)
