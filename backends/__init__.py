@@ -128,9 +128,9 @@ def of(array: Any) -> Backend | None:
 
 
 def _find(array: Any) -> Backend | None:
-    for backend in list(_loaded.values()):
+    for name, backend in list(_loaded.items()):
         if isinstance(array, backend.array_types):
-            return get(backend.name.partition(":")[0])  # its device decides nothing here
+            return get(name.partition(":")[0])  # the device decides nothing here
     home = type(array).__module__.partition(".")[0]
     if home in ("numpy", "cupy", "torch", "array_api_strict") and hasattr(array, "dtype"):
         backend = get(home)

@@ -103,7 +103,7 @@ class Backend:
 
     def to_host(self, x: Array) -> np.ndarray:
         """A NumPy copy of `x`: the one explicit way from the device."""
-        return np.array(np.from_dlpack(x))
+        return np.array(np.from_dlpack(x, device="cpu"))
 
     def from_host(self, x: np.ndarray, device: Any = None) -> Array:
         """A copy of a NumPy array here: the one explicit way to the device."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import backends
+from backends import indexing
 from backends.base import Backend, BackendUnavailable
 
 # Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
@@ -74,11 +75,13 @@ class CupyBackend(Backend):
     def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
         if isinstance(data, np.ndarray):
             raise TypeError("a NumPy array does not move to the device unasked: use from_host")
-        device = self.device if device is None else device
         if isinstance(data, self.array_types):
+            if device is not None and self.device_of(data) != device:
+                with self.on(device):
+                    data = self.cp.asarray(data)
             array = data if dtype is None else data.astype(self.native(dtype), copy=False)
             return array.copy() if copy and array is data else array
-        with self.on(device):
+        with self.on(self.device if device is None else device):
             return self.cp.asarray(np.asarray(data, dtype=self.native(dtype)))
 
     def to_host(self, x: Any) -> np.ndarray:
@@ -104,7 +107,7 @@ class CupyBackend(Backend):
 
     def index_add(self, x: Any, key: tuple, values: Any) -> Any:
         out = x.copy()
-        if not any(hasattr(part, "dtype") for part in key):
+        if indexing.is_basic(key):
             out[key] += values
         elif self.is_complex(out.dtype):
             self.scatter(out.real, key, values.real)
@@ -119,10 +122,10 @@ class CupyBackend(Backend):
         self.cp.add.at(out, key, values)
 
     def index_update(self, x: Any, key: tuple, values: Any) -> Any:
-        """CuPy leaves open which of repeated indices wins, so positions are made unique by
-        the standard's own way when there are index arrays."""
-        if any(hasattr(part, "dtype") for part in key):
-            return super().index_update(x, key, values)
+        # CuPy leaves open which of repeated indices wins: the last one is looked for.
+        if not indexing.is_basic(key):
+            places = self.cp.arange(x.size).reshape(x.shape)
+            return indexing.update_at(self.xp, x, places[key], values)
         out = x.copy()
         out[key] = values
         return out
@@ -141,7 +144,8 @@ class CupyBackend(Backend):
     ) -> Any:
         if accumulate and out is not None and out.dtype.char in "fdFD":
             flags = ("T" if transpose_a else "N", "T" if transpose_b else "N")
-            return self.cp.cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
+            cublas = importlib.import_module(f"{self.cp.__name__}.cublas")
+            return cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
         a = a.T if transpose_a else a
         b = b.T if transpose_b else b
         if accumulate and out is not None:

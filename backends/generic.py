@@ -11,7 +11,6 @@ import importlib.util
 from types import ModuleType
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from backends.base import Backend
@@ -20,19 +19,10 @@ from backends.base import Backend
 class GenericBackend(Backend):
     """A namespace that is known only by the standard."""
 
-    def to_host(self, x: Any) -> np.ndarray:
-        home = self.xp.__array_namespace_info__().devices()[0]
-        if self.device_of(x) != home:
-            x = array_api_compat.to_device(x, home)
-        return np.array(np.asarray(x))
-
     def from_host(self, x: np.ndarray, device: Any = None) -> Any:
         # A fresh array in C order: some libraries take no negative strides.
         x = np.array(x, order="C")
         return self.asarray(x, device=self.device if device is None else device)
-
-    def copy(self, x: Any) -> Any:
-        return self.xp.asarray(x, copy=True)
 
 
 def namespace(name: str) -> ModuleType:

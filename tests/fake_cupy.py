@@ -168,10 +168,12 @@ def wrapped(function: Any, name: str) -> Any:
     """A NumPy function over this module's arrays."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if capturing and name in ("matmul", "vecdot", "tensordot", "einsum"):
-            raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
+        if capturing and (name in LIBRARY or name.startswith("linalg.")):
+            raise NotImplementedError(f"{name} calls a library: unsupported during stream capture")
         out = kwargs.pop("out", None)
-        args = tuple([bare(p) for p in a] if isinstance(a, (list, tuple)) and name in JOINED else bare(a) for a in args)
+        if name in JOINED:
+            args = ([bare(part) for part in args[0]], *args[1:])
+        args = tuple(a if name in JOINED else bare(a) for a in args)
         kwargs = {key: bare(value) for key, value in kwargs.items() if key != "device"}
         result = function(*args, **kwargs)
         if out is not None:
@@ -180,21 +182,50 @@ def wrapped(function: Any, name: str) -> Any:
             out._host[...] = result
             return out
         if isinstance(result, (tuple, list)):
-            return tuple(view(part) for part in result)
+            parts = [view(part) for part in result]
+            return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
         return view(result) if isinstance(result, (np.ndarray, np.generic)) else result
 
     call.__name__ = name
     return call
 
 
-JOINED = ("concat", "stack", "broadcast_arrays")
-NAMES = ["abs", "acos", "acosh", "add", "all", "any", "arange", "argmax", "argmin", "argsort", "asin", "asinh", "astype", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "broadcast_arrays", "broadcast_to", "ceil", "clip", "concat", "conj", "cos", "cosh", "cumulative_sum", "divide", "empty", "empty_like", "equal", "exp", "expand_dims", "expm1", "eye", "flip", "floor", "floor_divide", "full", "full_like", "greater", "greater_equal", "hypot", "imag", "isfinite", "isinf", "isnan", "less", "less_equal", "linspace", "log", "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "matmul", "matrix_transpose", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "nonzero", "not_equal", "ones", "ones_like", "permute_dims", "positive", "pow", "prod", "real", "reciprocal", "remainder", "reshape", "roll", "round", "sign", "sin", "sinh", "sort", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "take", "tan", "tanh", "tensordot", "trunc", "unstack", "var", "vecdot", "where", "zeros", "zeros_like"]
-DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64", "complex64", "complex128"]
+JOINED = ("concat", "stack")  # take a list of arrays
+LIBRARY = ("matmul", "vecdot", "tensordot")  # call cuBLAS
+NAMES = """
+    abs acos acosh add all any arange argmax argmin argsort asin asinh astype atan atan2 atanh
+    bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
+    broadcast_arrays broadcast_to can_cast ceil clip concat conj copysign cos cosh
+    count_nonzero cumulative_prod cumulative_sum diff divide empty empty_like equal exp
+    expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal hypot
+    imag isfinite isin isinf isnan less less_equal linspace log log10 log1p log2 logaddexp
+    logical_and logical_not logical_or logical_xor matmul matrix_transpose max maximum mean
+    meshgrid min minimum moveaxis multiply negative nextafter nonzero not_equal ones ones_like
+    permute_dims positive pow prod real reciprocal remainder repeat reshape result_type roll
+    round searchsorted sign signbit sin sinh sort sqrt square squeeze stack std subtract sum take
+    take_along_axis tan tanh tensordot tile tril triu trunc unique_all unique_counts
+    unique_inverse unique_values unstack var vecdot where zeros zeros_like
+"""
+LINALG = """
+    cholesky cross det diagonal eigh eigvalsh inv matmul matrix_norm matrix_power matrix_rank
+    matrix_transpose outer pinv qr slogdet solve svd svdvals tensordot trace vecdot vector_norm
+"""
+DTYPES = """
+    bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64
+    complex128
+"""
+# What is about dtypes and numbers, and no array is needed for.
+PLAIN = "broadcast_shapes finfo iinfo isdtype e inf nan newaxis pi"
 
-for _name in NAMES:
+for _name in NAMES.split():
     globals()[_name] = wrapped(getattr(np, _name), _name)
-for _name in DTYPES:
+for _name in DTYPES.split():
     globals()[_name] = np.dtype(_name)
+for _name in PLAIN.split():
+    globals()[_name] = getattr(np, _name)
+linalg = types.SimpleNamespace(
+    **{_name: wrapped(getattr(np.linalg, _name), f"linalg.{_name}") for _name in LINALG.split()}
+)
 
 _OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
@@ -295,7 +326,9 @@ def get_default_memory_pool() -> _Pool:
     return _Pool()
 
 
-cublas = types.SimpleNamespace(gemm=_gemm)
+cublas = types.ModuleType(f"{__name__}.cublas")
+cublas.gemm = _gemm
+sys.modules[cublas.__name__] = cublas
 cuda = types.SimpleNamespace(
     Device=Device,
     Event=_Event,

@@ -16,8 +16,6 @@ from autodiff.kinds import OPS, KindOp
 from autodiff.testing import host, inner, random_like
 from specs import OURS, SPECS, Sample
 
-HOMES = ["numpy", "array_api_strict:device1", "fake_cupy", "cupy"]
-
 
 def rows(smooth: bool = False) -> list:
     table = [(op, s) for op, samples in SPECS.items() for s in samples if s.smooth or not smooth]
@@ -26,10 +24,7 @@ def rows(smooth: bool = False) -> list:
 
 @pytest.fixture(params=HOMES, scope="module")
 def home(request: pytest.FixtureRequest) -> backends.Backend:
-    try:
-        return backends.get(request.param)
-    except backends.BackendUnavailable as error:
-        pytest.skip(f"not run: {error}")
+    return backends.get(request.param)
 
 
 def placed(sample: Sample, home: backends.Backend, dtype: str | None = None) -> tuple:
@@ -113,7 +108,7 @@ def test_abstract_values_are_those_of_the_arrays(sample: Sample, monkeypatch) ->
     with np.errstate(all="ignore"):
         sample.f(*sample.args)
     for op, args, params, y in calls:
-        data_dependent = any(getattr(a, "dtype", None) == bool for a in args[1:])
+        data_dependent = any(getattr(a, "dtype", None) == np.bool for a in args[1:])
         if isinstance(op, KindOp) and not (op.name in ("getitem", "scatter_add") and data_dependent):
             avals = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in args]
             expected = tree.map(lambda part: Aval(np.shape(part), part.dtype), y)
