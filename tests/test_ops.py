@@ -14,6 +14,7 @@ from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
 from autodiff.kinds import OPS, KindOp
 from autodiff.testing import host, inner, random_like
+from homes import HOMES
 from specs import OURS, SPECS, Sample
 
 
