@@ -324,12 +324,13 @@ class Tape(Interpreter):
         traced, bit, backend = 0, 1, None
         for a in args:
             if type(a) is Tensor:
-                if a.interp is not self or (a.backend is not backend and backend is not None):
-                    return self.process_mixed(op, args, params)
-                backend = a.backend
                 value, node = a.data, a.node
-                if type(value) is Tensor:
+                if a.interp is not self or type(value) is Tensor:
                     return self.process_mixed(op, args, params)
+                if backend is not a.backend:
+                    if backend is not None:
+                        raise errors.mixed(op, args)
+                    backend = a.backend
                 values.append(value)
                 nodes.append(node)
                 if node is not None:
@@ -344,7 +345,7 @@ class Tape(Interpreter):
         if kernel is None:
             kernel = op.kernel(backend)
         try:
-            y = kernel(*values, **params)
+            y = kernel(*values, **params) if params else kernel(*values)
         except Exception as error:
             raise errors.explain(op, values, params, error) from error
         return self.record(op, params, y, values, nodes, traced, backend)

@@ -42,9 +42,8 @@ FREED: list = []  # stands for saved values that are gone; compared by identity
 def ancestors(nodes: Any) -> list[Node]:
     """All nodes from which `nodes` were computed, themselves included, oldest first."""
     seen = set(nodes)
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
+    order = list(seen)
+    for node in order:  # grows while it is walked
         if node.saved is FREED:
             raise RuntimeError(
                 "backward: the values saved for this graph were freed by an earlier backward; "
@@ -53,8 +52,9 @@ def ancestors(nodes: Any) -> list[Node]:
         for parent in node.inputs:
             if parent is not None and parent not in seen:
                 seen.add(parent)
-                stack.append(parent)
-    return sorted(seen, key=_serial)
+                order.append(parent)
+    order.sort(key=_serial)
+    return order
 
 
 def walk(
@@ -70,6 +70,7 @@ def walk(
     pending: dict[Node, Any] = dict(seeds)
     owned: set[Node] = set()  # nodes whose pending cotangent nobody else holds
     leaves: dict[Node, tuple[Any, bool]] = {}
+    dtype, is_complex_node = None, False
     while order:
         node = order.pop()
         g = pending.pop(node, None)
@@ -81,42 +82,54 @@ def walk(
                 collect(node, g, pending)
             continue
         if g is not None:
-            pull(node, g, pending, owned, tape)
+            if node.dtype is not dtype:  # most often it is that of the node before
+                dtype = node.dtype
+                is_complex_node = type(dtype) is not tuple and is_complex_dtype(dtype)
+            conjugate = is_complex_node and op.holomorphic
+            pull(node, g, pending, owned, conjugate, tape)
         if not retain:
             node.saved = FREED
     return leaves
 
 
-def pull(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node], tape: Tape | None) -> None:
+def pull(
+    node: Node,
+    g: Any,
+    pending: dict[Node, Any],
+    owned: set[Node],
+    conjugate: bool,
+    tape: Tape | None,
+) -> None:
     """One step of the walk: from a node's cotangent to those of its inputs."""
     op, inputs = node.op, node.inputs
     saved = node.saved if tape is None else rebox(node, tape, g)
+    uneven = node.mixed or type(g) is Tensor
     if type(g) is list:
         g = fill_zeros(node, g)
-    if node.mixed or is_tensor(g):
+        uneven = uneven or is_tensor(g)
+    if uneven:
         g, *saved = even([g, *saved])
-    conjugate = op.holomorphic and is_complex_dtype(node.dtype)
     cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
-    for parent, ct in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
-        if parent is None or ct is None:
+    for parent, given in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
+        if parent is None or given is None:
             continue
-        fresh = op.fresh and ct is not g
+        ct = given
         if op.singular:
             ct = where(equal(g, 0), 0, ct)
         if conjugate:
             ct = conj(ct)
-        if ct.shape != parent.shape or not same_dtype(ct.dtype, parent.dtype):
-            fresh = fresh and ct.ndim >= len(parent.shape)  # else it becomes a view
+        different = ct.dtype is not parent.dtype and not same_dtype(ct.dtype, parent.dtype)
+        if different or ct.shape != parent.shape:
             ct = fit(ct, parent)
         held = pending.get(parent)
-        if held is None:
-            pending[parent] = ct
-            if fresh:
-                owned.add(parent)
-        elif parent.shape:
+        if not parent.shape:  # a scalar has no buffer worth keeping
+            pending[parent] = ct if held is None else plus(held, ct)
+        elif held is not None:
             accumulate(parent, held, ct, pending, owned)
         else:
-            pending[parent] = held + ct if type(held) is type(ct) else add(held, ct)
+            pending[parent] = ct
+            if op.fresh and given is not g and given.ndim >= len(parent.shape):
+                owned.add(parent)
 
 
 def accumulate(
@@ -127,8 +140,14 @@ def accumulate(
     if parent in owned and not isinstance(ct, Tensor) and not isinstance(held, Tensor):
         pending[parent] = backends.of(held).add_into(held, ct)
     else:
-        pending[parent] = add(held, ct)
+        pending[parent] = plus(held, ct)
         owned.add(parent)
+
+
+def plus(a: Any, b: Any) -> Any:
+    """a + b, by way of the op if they are of different kinds: a foreign array's operator need
+    not know of Tensors."""
+    return a + b if type(a) is type(b) else add(a, b)
 
 
 def collect(node: Node, g: Any, pending: dict[Node, Any]) -> None:
@@ -136,7 +155,7 @@ def collect(node: Node, g: Any, pending: dict[Node, Any]) -> None:
     (source,) = node.inputs
     parts = pending.setdefault(source, [None] * len(source.shape))
     index = node.params["index"]
-    parts[index] = g if parts[index] is None else add(parts[index], g)
+    parts[index] = g if parts[index] is None else plus(parts[index], g)
 
 
 def fill_zeros(node: Node, parts: list) -> tuple:

@@ -123,6 +123,12 @@ class Backend:
         """`x`, safe from later writes by whoever else holds it."""
         return self.copy(x)
 
+    def into(self, out: Array, name: str, *args: Any, **params: Any) -> Array:
+        """The namespace's function `name`, its result written into `out`: the buffer of the
+        caller, of the result's shape and dtype. Returns `out`."""
+        out[...] = getattr(self.xp, name)(*args, **params)
+        return out
+
     def add_into(self, total: Array, x: Array) -> Array:
         """total + x, written into `total` (whose buffer the caller owns) where it can be."""
         return total + x
@@ -182,7 +188,7 @@ class Backend:
 
     def memory(self) -> tuple[int, int]:
         """(bytes in use, peak bytes) of this library's arrays."""
-        raise NotImplementedError
+        raise NotImplementedError(f"backend {self.name!r} does not tell how much memory it uses")
 
     def event(self) -> Any:
         """A point in time on the device; two of them go to `elapsed`."""

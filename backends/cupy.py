@@ -97,6 +97,9 @@ class CupyBackend(Backend):
     def copy(self, x: Any) -> Any:
         return x.copy()
 
+    def into(self, out: Any, name: str, *args: Any, **params: Any) -> Any:
+        return getattr(self.cp, name)(*args, **params, out=out)
+
     def add_into(self, total: Any, x: Any) -> Any:
         return self.cp.add(total, x, out=total) if total.dtype == x.dtype else total + x
 

@@ -102,6 +102,9 @@ class NumpyBackend(Backend):
             owner = owner.base
         return x
 
+    def into(self, out: Any, name: str, *args: Any, **params: Any) -> Any:
+        return getattr(np, name)(*args, **params, out=out)
+
     def add_into(self, total: Any, x: Any) -> Any:
         if isinstance(total, np.ndarray) and total.dtype == x.dtype:
             return np.add(total, x, out=total)

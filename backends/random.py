@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 import backends
-from backends.base import Array, Backend
+from backends.base import Array, Backend, dtype_name
 
 BLOCK = 4  # numbers for each step of the counter
 
@@ -54,7 +56,9 @@ class Generator:
         """Numbers in [low, high)."""
         home = chosen(backend)
         unit = self.unit(math.prod(shape), home)
-        return home.astype(home.reshape(unit * (high - low) + low, shape), dtype)
+        drawn = home.astype(home.reshape(unit * (high - low) + low, shape), dtype)
+        kind = np.dtype(dtype_name(dtype)).type
+        return home.minimum(drawn, float(np.nextafter(kind(high), kind(low))))  # never `high`
 
     def normal(
         self,
