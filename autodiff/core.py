@@ -341,8 +341,9 @@ class Tape(Interpreter):
             else:
                 return self.process_mixed(op, args, params)
             bit <<= 1
-        kernel = op.kernels.get(backend)
-        if kernel is None:
+        try:
+            kernel = op.kernels[backend]
+        except KeyError:
             kernel = op.kernel(backend)
         try:
             y = kernel(*values, **params) if params else kernel(*values)

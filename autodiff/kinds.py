@@ -58,8 +58,9 @@ class KindOp(Op):
 
     def save(self, y: Any, values: list, traced: int) -> list:
         slots = [y, *values]
-        unread = self.unread.get(traced)
-        if unread is None:
+        try:
+            unread = self.unread[traced]
+        except KeyError:
             unread = self.find_unread(traced, len(values))
         for slot in unread:
             slots[slot] = None
