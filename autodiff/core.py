@@ -151,7 +151,7 @@ class Tensor:
         if requires_grad:
             if not self.backend.is_inexact(raw.dtype):
                 raise TypeError(
-                    f"Tensor: requires_grad needs a floating dtype; got {raw.dtype} "
+                    f"Tensor: requires_grad needs a floating dtype; got {self.dtype} "
                     "(pass dtype='float64' or another floating dtype)"
                 )
             self.node = Leaf(raw)

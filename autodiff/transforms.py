@@ -26,13 +26,23 @@ Argnums = int | Sequence[int]
 # -- boxing the arguments, unboxing the results --------------------------------------------------
 
 
-def primal(name: str, path: str, x: Any) -> Any:
+def as_primals(name: str, args: tuple) -> list:
+    """The leaves of arguments as arrays that can be differentiated by. A Python float goes
+    where the other leaves are."""
+    leaves = tree.flatten(args)[0]
+    homes = [home_of(x) for x in leaves if type(x) not in NUMBERS]
+    home = next((h for h in homes if h is not None), None) or backends.current()
+    named = zip(tree.paths(args), leaves, strict=True)
+    return [primal(name, f"argument {path}", x, home) for path, x in named]
+
+
+def primal(name: str, path: str, x: Any, home: backends.Backend) -> Any:
     """A leaf of an argument as an array that can be differentiated by."""
-    if type(x) in NUMBERS and not isinstance(x, (bool, int)):
-        return backends.current().asarray(x)
-    home = x.backend if isinstance(x, Tensor) else backends.of(x)
-    if home is None or not home.is_inexact(x.dtype):
-        what = f"{x.dtype} {tuple(x.shape)}" if home else f"{type(x).__name__} {x!r}"
+    if type(x) in (float, complex):
+        return home.asarray(x)
+    own = home_of(x)
+    if own is None or not own.is_inexact(x.dtype):
+        what = f"{own.canonical(x.dtype)} {tuple(x.shape)}" if own else f"{type(x).__name__} {x!r}"
         raise TypeError(
             f"{name}: {path} is {what}; only floating and complex arrays can be differentiated "
             "by (convert it with astype, or choose others with argnums)"
@@ -77,9 +87,7 @@ class Recording:
     def __init__(self, name: str, f: Callable, primals: tuple, has_aux: bool = False) -> None:
         self.name = name
         leaves, self.structure = tree.flatten(primals)
-        paths = tree.paths(primals)
-        named = zip(paths, leaves, strict=True)
-        self.primals = [primal(name, f"argument {path}", x) for path, x in named]
+        self.primals = as_primals(name, primals)
         self.raw = all_raw(leaves)
         self.tape = Tape()
         self.sources = [Leaf(x) for x in self.primals]
@@ -183,15 +191,8 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> tuple:
-        places = [positive_index(i, len(args)) for i in chosen]
-
-        def g(*selected: Any) -> Any:
-            full = list(args)
-            for place, value in zip(places, selected, strict=True):
-                full[place] = value
-            return f(*full, **kwargs)
-
-        run = Recording("grad", g, tuple(args[i] for i in places), has_aux)
+        g, selected = chosen_arguments(f, args, kwargs, chosen)
+        run = Recording("grad", g, selected, has_aux)
         check_scalar(run)
         gradients = run.pull([start(run, run.outputs[0], None)], retain=False)
         result = tree.unflatten(run.structure, gradients)
@@ -199,6 +200,21 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
         return value, result[0] if single else result
 
     return wrapped
+
+
+def chosen_arguments(
+    f: Callable, args: tuple, kwargs: dict, argnums: Sequence[int]
+) -> tuple[Callable, tuple]:
+    """f as a function of the chosen arguments alone, and those arguments."""
+    places = [positive_index(i, len(args)) for i in argnums]
+
+    def g(*selected: Any) -> Any:
+        full = list(args)
+        for place, value in zip(places, selected, strict=True):
+            full[place] = value
+        return f(*full, **kwargs)
+
+    return g, tuple(args[i] for i in places)
 
 
 def positive_index(i: int, n: int) -> int:
@@ -274,8 +290,7 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     raw = all_raw(leaves) and all_raw(given)
     dual = Dual()
     boxes = []
-    for path, x, t in zip(paths, leaves, given, strict=True):
-        x = primal("jvp", f"argument {path}", x)
+    for path, x, t in zip(paths, as_primals("jvp", primals), given, strict=True):
         boxes.append(enter(dual, x, tangent_for(path, x, t)))
     result = f(*tree.unflatten(structure, boxes))
     aux = None
@@ -332,15 +347,7 @@ def jacobian(f: Callable, argnums: Argnums = 0, mode: str = "auto") -> Callable:
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        places = [positive_index(i, len(args)) for i in chosen]
-
-        def g(*selected: Any) -> Any:
-            full = list(args)
-            for place, value in zip(places, selected, strict=True):
-                full[place] = value
-            return f(*full, **kwargs)
-
-        selected = tuple(args[i] for i in places)
+        g, selected = chosen_arguments(f, args, kwargs, chosen)
         table = by_rows(g, selected) if mode == "reverse" else None
         if mode == "forward":
             table = by_columns(g, selected)
@@ -393,9 +400,8 @@ def rows_of(run: Recording) -> tuple:
 
 
 def by_columns(g: Callable, selected: tuple) -> tuple:
-    leaves, structure = tree.flatten(selected)
-    paths = tree.paths(selected)
-    primals = [primal("jacobian", f"argument {p}", x) for p, x in zip(paths, leaves, strict=True)]
+    structure = tree.flatten(selected)[1]
+    primals = as_primals("jacobian", selected)
     zeros = [zeros_like(x) for x in primals]
     table: list[list] = []
     out_structure = None

@@ -128,7 +128,7 @@ def test_split_outputs_pull_back_together() -> None:
 
 
 def test_repr_says_values_backend_and_origin() -> None:
-    x = leaf([1.0, 2.0])
+    x = leaf([1.0, 2.0], backend="numpy")
     assert repr(x) == "Tensor([1., 2.], dtype=float64, backend=numpy, requires_grad=True)"
     assert "made_by=exp" in repr(ad.exp(x))
     assert f"{x.sum():.2f}" == "3.00"
