@@ -12,6 +12,7 @@ import pytest
 
 import autodiff as ad
 from autodiff import Tensor
+from autodiff.core import Op
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
@@ -111,6 +112,22 @@ def test_no_grad_records_nothing_but_transforms_inside_still_work() -> None:
         assert not (x * x).requires_grad
         assert ad.grad(lambda t: t**3)(2.0) == 12
     assert (x * x).requires_grad
+
+
+def test_no_gradient_is_computed_that_nobody_asked_for(monkeypatch) -> None:
+    products = []
+    run = Op.run
+
+    def spy(self, args, params):
+        if self.name == "matmul":
+            products.append(args)
+        return run(self, args, params)
+
+    monkeypatch.setattr(Op, "run", spy)
+    x, w = Tensor(X), leaf(np.ones((3, 2)))
+    (x @ w).sum().backward()
+    assert len(products) == 1  # the gradient by w; none by the constant x
+    assert np.allclose(w.grad, X.T @ np.ones((2, 2)))
 
 
 def test_detach_and_stop_gradient_are_constants() -> None:
