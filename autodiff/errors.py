@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import backends
+from backends.base import dtype_name
 
 
 def describe(x: Any) -> str:
-    """ "numpy float32 (2, 3)" for an array of any kind, the repr of anything else."""
+    """An array's backend, dtype and shape, "numpy float32 (2, 3)"; the repr of anything else."""
     if hasattr(x, "shape") and hasattr(x, "dtype"):
         home = getattr(x, "backend", None) or backends.of(x)
-        return f"{home.name if home else type(x).__name__} {x.dtype} {tuple(x.shape)}"
+        if home is not None:
+            return f"{home.name} {dtype_name(x.dtype)} {tuple(x.shape)}"
     return repr(x)
 
 

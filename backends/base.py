@@ -190,6 +190,9 @@ class Backend:
         """(bytes in use, peak bytes) of this library's arrays."""
         raise NotImplementedError(f"backend {self.name!r} does not tell how much memory it uses")
 
+    def reset_peak(self) -> None:
+        """Start counting the peak of `memory` anew."""
+
     def event(self) -> Any:
         """A point in time on the device; two of them go to `elapsed`."""
         return time.perf_counter()

@@ -172,9 +172,12 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         self.cp.cuda.get_current_stream().synchronize()
 
+    def reset_peak(self) -> None:
+        self.cp.get_default_memory_pool().free_all_blocks()
+
     def memory(self) -> tuple[int, int]:
-        """Bytes of live arrays, and of all that the pool holds: its high-water mark since it
-        was last freed."""
+        """Bytes of live arrays, and of all that the pool holds: its high-water mark since
+        `reset_peak` gave the unused part back."""
         pool = self.cp.get_default_memory_pool()
         return pool.used_bytes(), pool.total_bytes()
 

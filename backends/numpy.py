@@ -147,6 +147,10 @@ class NumpyBackend(Backend):
 
         return special.erf(x)
 
+    def reset_peak(self) -> None:
+        if tracemalloc.is_tracing():
+            tracemalloc.reset_peak()
+
     def memory(self) -> tuple[int, int]:
         """What `tracemalloc` saw while it traces, else the whole process's resident set."""
         if tracemalloc.is_tracing():

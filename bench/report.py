@@ -96,22 +96,26 @@ def agreement(report: dict[str, Any]) -> str:
 
 
 def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Write the files; gives their paths. Without matplotlib there is no plot."""
+    """Write the files; gives their paths. There is a plot if there is something to plot, and
+    matplotlib to do it with."""
     out.mkdir(parents=True, exist_ok=True)
     files = [out / "report.json", out / "report.md"]
     files[0].write_text(json.dumps(report, indent=2) + "\n")
     files[1].write_text(f"# Benchmark\n\n{summary(report)}\n")
-    if Figure is not None:
+    if Figure is not None and (report["digits"] or report["steps"]):
         files.append(out / "report.png")
         plot(report).savefig(files[-1], dpi=120)
     return files
 
 
 def plot(report: dict[str, Any]) -> Any:
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plot_losses(left, report["digits"])
-    plot_ratios(right, report["steps"])
+    """A panel for the digits and one for the steps, of those that were run."""
+    panels = [(plot_losses, report["digits"]), (plot_ratios, report["steps"])]
+    panels = [(draw, data) for draw, data in panels if data]
+    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (draw, data) in zip(row, panels, strict=True):
+        draw(axes, data)
     return figure
 
 
@@ -121,8 +125,7 @@ def plot_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
         label = f"{run['device']}, {run['accuracy']:.1%} held-out"
         axes.semilogy(epochs, run["losses"], style, label=label)
     axes.set(title="digits: training loss", xlabel="epoch", ylabel="cross-entropy")
-    if runs:
-        axes.legend()
+    axes.legend()
 
 
 def plot_ratios(axes: Any, steps: list[dict[str, Any]]) -> None:
@@ -139,5 +142,4 @@ def plot_ratios(axes: Any, steps: list[dict[str, Any]]) -> None:
     axes.set_xticks(centers, [f"{workload}\n{device}" for workload, device in groups])
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set(title="a training step in multiples of its matrix products", ylabel="/ GEMMs")
-    if modes:
-        axes.legend()
+    axes.legend()

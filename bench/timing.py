@@ -84,6 +84,7 @@ def peak_memory(backend: Backend, build: Callable[[], Program]) -> int:
     gc.collect()
     tracemalloc.start()  # NumPy's memory() reports what is traced; a device counts its own
     try:
+        backend.reset_peak()
         before, _ = backend.memory()
         program = build()
         program.step()

@@ -321,6 +321,9 @@ class _Pool:
     def total_bytes(self) -> int:
         return 0
 
+    def free_all_blocks(self) -> None:
+        """There are none."""
+
 
 def get_default_memory_pool() -> _Pool:
     return _Pool()

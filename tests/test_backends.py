@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -85,6 +86,20 @@ def test_copies_are_copies(backend) -> None:
     x = backend.from_host(A)
     assert np.array_equal(backend.to_host(backend.add_into(backend.copy(x), x)), 2 * A)
     assert np.array_equal(backend.to_host(x), A)
+
+
+def test_numpy_reports_its_peak_of_memory() -> None:
+    home = backends.get("numpy")
+    tracemalloc.start()
+    try:
+        home.reset_peak()
+        before, _ = home.memory()
+        x = np.ones(100_000)
+        del x
+        now, peak = home.memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before >= 800_000 > now - before
 
 
 def test_erf(backend) -> None:
