@@ -65,20 +65,20 @@ def pushforward(op: Op, tangents: list, y: Any, primals: list, params: dict[str,
     if type(y) is tuple:
         pairs = zip(t, y, strict=True)
         return [None if part is None else match(part, value) for part, value in pairs]
-    t = match(t, y)
-    if op.singular:
-        t = where(still(tangents, y), 0, t)
-    return t
+    if type(t) is list:
+        t = sum_of_terms(op, tangents, t)
+    return None if t is None else match(t, y)
 
 
-def still(tangents: list, y: Any) -> Any:
-    """Where every tangent is exactly zero: there the output's is zero too."""
+def sum_of_terms(op: Op, tangents: list, terms: list) -> Any:
+    """The tangent of an elementwise op's output from one term for each argument. A tangent
+    that is exactly zero contributes zero whatever the derivative is."""
     result = None
-    for t in tangents:
-        if t is not None:
-            zero = equal(t, 0)
-            result = zero if result is None else result & zero
-    return broadcast_to(result, tuple(y.shape))
+    for t, term in zip(tangents, terms, strict=True):
+        if term is not None:
+            term = where(equal(t, 0), 0, term) if op.singular else term
+            result = term if result is None else result + term
+    return result
 
 
 def match(t: Any, y: Any) -> Any:

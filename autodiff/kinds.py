@@ -112,12 +112,12 @@ class Elementwise(KindOp):
                 cotangents.append(d(g, *saved, **params) if params else d(g, *saved))
         return cotangents
 
-    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> Any:
-        return total(
-            d(t, y, *args, **params)
+    def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> list:
+        """The term of each tangent, for the engine to add up."""
+        return [
+            None if t is None or d is None else d(t, y, *args, **params)
             for t, d in zip(tangents, self.rules, strict=True)
-            if t is not None and d is not None
-        )
+        ]
 
 
 class Linear(KindOp):

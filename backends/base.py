@@ -225,6 +225,11 @@ def same_dtype(a: Any, b: Any) -> bool:
     return a is b or dtype_name(a) == dtype_name(b)
 
 
+def spacing(dtype: Any) -> float:
+    """The distance from 1 to the next number of a floating dtype of any library."""
+    return float(np.finfo(dtype_name(dtype)).eps)
+
+
 def is_inexact(dtype: Any) -> bool:
     """True for real and complex floating dtypes of any library."""
     try:

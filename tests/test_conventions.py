@@ -38,6 +38,13 @@ TABLE = {
         lambda x: ad.where(x < 100, ad.exp(x) + ad.sinh(x) + ad.cosh(x) + ad.exp2(x) + ad.expm1(x), 0.0),
         [[5000.0, 800.0]], [[0, 0]]),
     "std of a constant": (ad.std, [[2.0, 2.0, 2.0]], [[0, 0, 0]]),
+    "std of a constant that its mean only rounds to": (ad.std, [[0.1, 0.1, 0.1]], [[0, 0, 0]]),
+    "atan2 where the squares underflow": (ad.atan2, [[1e-200], [1e-200]], [[5e199], [-5e199]]),
+    "atan2 where the squares overflow": (ad.atan2, [[1e200], [1e200]], [[5e-201], [-5e-201]]),
+    "asinh where the square overflows": (ad.asinh, [[1e200]], [[1e-200]]),
+    "logaddexp over all -inf": (ad.logaddexp, [[-INF, 0.0], [-INF, -INF]], [[0, 1], [0, 0]]),
+    "remainder in the branch not taken": (
+        lambda y: ad.where(y != 0, ad.remainder(7.0 + 0 * y, y), 0.0), [[0.0, 2.0]], [[0, -3]]),
     "hypot at the origin": (ad.hypot, [[0.0, 3.0], [0.0, 4.0]], [[0, 0.6], [0, 0.8]]),
     "atan2 at the origin": (ad.atan2, [[0.0, 1.0], [0.0, 1.0]], [[0, 0.5], [0, -0.5]]),
     "0**0 by the base": (lambda a: ad.pow(a, ad.zeros_like(a)), [[0.0, 2.0]], [[0, 0]]),
@@ -101,7 +108,19 @@ def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> 
         found = route(f, args)
     for a, b in zip(found, expected, strict=True):
         a = backends.of(a).to_host(a) if backends.of(a) is not None else a.numpy()
-        assert np.allclose(a, b, rtol=1e-12), (a, b)
+        assert np.allclose(a, b, rtol=1e-12, atol=0, equal_nan=True), (a, b)
+
+
+def test_logsumexp_with_an_infinite_element_has_no_finite_wrong_gradient() -> None:
+    with np.errstate(all="ignore"):
+        assert np.allclose(ad.grad(ad.logsumexp)(np.array([INF, 1.0])), [NAN, 0], equal_nan=True)
+
+
+@pytest.mark.parametrize(("a", "b", "da", "db", "expected"), [(-2.0, 3.0, 1.0, 0.0, 12.0), (0.0, 0.5, 0.0, 1.0, 0.0)])
+def test_a_zero_tangent_of_one_argument_contributes_nothing(a, b, da, db, expected) -> None:
+    with np.errstate(all="ignore"):
+        found = ad.jvp(ad.pow, (np.array(a), np.array(b)), (np.array(da), np.array(db)))[1]
+    assert found == expected
 
 
 def test_an_exactly_zero_cotangent_stays_zero_where_the_derivative_is_infinite() -> None:

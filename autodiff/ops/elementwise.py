@@ -29,7 +29,9 @@ positive = elementwise("positive", d=lambda g, _y, _x: g)
 square = elementwise("square", d=lambda g, _y, x: g * (2 * x))
 reciprocal = elementwise("reciprocal", d=lambda g, y, _x: -g * (y * y), singular=True)
 remainder = elementwise(
-    "remainder", d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * floor(a / b))
+    "remainder",
+    d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * floor(a / b)),
+    singular=True,
 )
 floor_divide = elementwise("floor_divide", d=(None, None))
 
@@ -78,8 +80,15 @@ log = elementwise("log", d=lambda g, _y, x: g / x, singular=True)
 log2 = elementwise("log2", d=lambda g, _y, x: g / (x * math.log(2)), singular=True)
 log10 = elementwise("log10", d=lambda g, _y, x: g / (x * math.log(10)), singular=True)
 log1p = elementwise("log1p", d=lambda g, _y, x: g / (1 + x), singular=True)
+
+
+def _weight(g: Any, y: Any, a: Any) -> Any:
+    return g * exp(a - where(y == -math.inf, 0, y))
+
+
 logaddexp = elementwise(
-    "logaddexp", d=(lambda g, _y, a, b: g * sigmoid(a - b), lambda g, _y, a, b: g * sigmoid(b - a))
+    "logaddexp",
+    d=(lambda g, y, a, _b: _weight(g, y, a), lambda g, y, _a, b: _weight(g, y, b)),
 )
 sqrt = elementwise("sqrt", d=lambda g, y, _x: g / (2 * y), singular=True)
 
@@ -101,17 +110,24 @@ tan = elementwise("tan", d=lambda g, y, _x: g * (1 + y * y))
 asin = elementwise("asin", d=lambda g, _y, x: g / sqrt(1 - x * x), singular=True)
 acos = elementwise("acos", d=lambda g, _y, x: -g / sqrt(1 - x * x), singular=True)
 atan = elementwise("atan", d=lambda g, _y, x: g / (1 + x * x))
+
+
+def _root_of_one_plus_square(x: Any) -> Any:
+    return sqrt(1 + x * x) if is_complex(x) else hypot(x, 1)  # hypot does not overflow
+
+
 sinh = elementwise("sinh", d=lambda g, _y, x: g * cosh(x), singular=True)
 cosh = elementwise("cosh", d=lambda g, _y, x: g * sinh(x), singular=True)
 tanh = elementwise("tanh", d=lambda g, y, _x: g * (1 - y * y))
-asinh = elementwise("asinh", d=lambda g, _y, x: g / sqrt(1 + x * x))
+asinh = elementwise("asinh", d=lambda g, _y, x: g / _root_of_one_plus_square(x))
 acosh = elementwise("acosh", d=lambda g, _y, x: g / (sqrt(x - 1) * sqrt(x + 1)), singular=True)
 atanh = elementwise("atanh", d=lambda g, _y, x: g / (1 - x * x), singular=True)
 
 
 def _over_squared_radius(g: Any, c: Any, a: Any, b: Any) -> Any:
-    squared = a * a + b * b
-    return g * (c / where(squared == 0, 1, squared))
+    radius = hypot(a, b)  # the square of which may overflow
+    radius = where(radius == 0, 1, radius)
+    return g * (c / radius / radius)
 
 
 atan2 = elementwise(

@@ -12,7 +12,7 @@ from typing import Any
 
 from autodiff.kinds import general, linear, nondiff
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import conj, exp, isfinite, where
+from autodiff.ops.elementwise import abs, conj, exp, where
 from autodiff.ops.manipulation import (
     Axis,
     broadcast_to,
@@ -25,6 +25,7 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
+from backends.base import spacing
 
 
 def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
@@ -123,7 +124,10 @@ def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
 def _std_vjp(
     g: Any, y: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool
 ) -> Any:
-    scale = where(y == 0, 0, g / where(y == 0, 1, y))
+    # A constant's deviations are rounding errors of its mean.
+    noise = 4 * spacing(x.dtype) * mean(abs(x), axis=axis, keepdims=keepdims)
+    constant = y <= noise
+    scale = where(constant, 0, g / where(constant, 1, y))
     return restore(scale, axis, keepdims) * _spread(x, axis, correction)
 
 
@@ -217,7 +221,7 @@ def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     y = restore(y, axis, keepdims)
-    return restore(g, axis, keepdims) * exp(x - where(isfinite(y), y, 0))
+    return restore(g, axis, keepdims) * exp(x - where(y == -math.inf, 0, y))
 
 
 def _softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
