@@ -48,7 +48,8 @@ def register(name: str, loader: Callable[[str | None], Backend]) -> None:
 
 
 def available() -> list[str]:
-    """The names that can be chosen here: built in, registered, or installed as plugins."""
+    """The names that can be chosen: built in and installed, registered, or found as plugins.
+    Whether a device works behind one is found out when it is named, not before."""
     plugins = {point.name for point in entry_points(group=ENTRY_POINTS)}
     optional = {"cupy": "cupy", "array_api_strict": "array_api_strict", "torch": "torch"}
     found = {name for name, module in optional.items() if importlib.util.find_spec(module)}
