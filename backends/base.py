@@ -160,13 +160,13 @@ class Backend:
         accumulate: bool = False,
     ) -> Array:
         """op(a) @ op(b) for 2-D arrays, into `out` if given, added to it if `accumulate`."""
-        a = self.xp.matrix_transpose(a) if transpose_a else a
-        b = self.xp.matrix_transpose(b) if transpose_b else b
-        product = self.xp.matmul(a, b)
+        a = a.T if transpose_a else a
+        b = b.T if transpose_b else b
         if out is None:
-            return product
-        out[...] = out + product if accumulate else product
-        return out
+            return self.xp.matmul(a, b)
+        if accumulate:
+            return self.into(out, "add", out, self.xp.matmul(a, b))
+        return self.into(out, "matmul", a, b)
 
     # -- random numbers, special functions --
 

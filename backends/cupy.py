@@ -136,24 +136,14 @@ class CupyBackend(Backend):
     # -- linear algebra, random numbers, special functions --
 
     def gemm(
-        self,
-        a: Any,
-        b: Any,
-        *,
-        transpose_a: bool = False,
-        transpose_b: bool = False,
-        out: Any = None,
-        accumulate: bool = False,
+        self, a: Any, b: Any, *, out: Any = None, accumulate: bool = False, **transposes: bool
     ) -> Any:
-        if accumulate and out is not None and out.dtype.char in "fdFD":
-            flags = ("T" if transpose_a else "N", "T" if transpose_b else "N")
-            cublas = importlib.import_module(f"{self.cp.__name__}.cublas")
-            return cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
-        a = a.T if transpose_a else a
-        b = b.T if transpose_b else b
-        if accumulate and out is not None:
-            return self.cp.add(out, self.cp.matmul(a, b), out=out)
-        return self.cp.matmul(a, b) if out is None else self.cp.matmul(a, b, out=out)
+        """As the protocol has it; cuBLAS itself adds to `out` where it knows the dtype."""
+        if not accumulate or out is None or out.dtype.char not in "fdFD":
+            return super().gemm(a, b, out=out, accumulate=accumulate, **transposes)
+        flags = ["T" if transposes.get(f"transpose_{x}") else "N" for x in "ab"]
+        cublas = importlib.import_module(f"{self.cp.__name__}.cublas")
+        return cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
 
     def random_unit(self, count: int, seed: int, counter: int) -> Any:
         if self._philox is None:

@@ -126,22 +126,6 @@ class NumpyBackend(Backend):
         out[key] = values
         return out
 
-    def gemm(
-        self,
-        a: Any,
-        b: Any,
-        *,
-        transpose_a: bool = False,
-        transpose_b: bool = False,
-        out: Any = None,
-        accumulate: bool = False,
-    ) -> Any:
-        a = a.T if transpose_a else a
-        b = b.T if transpose_b else b
-        if accumulate and out is not None:
-            return np.add(out, np.matmul(a, b), out=out)
-        return np.matmul(a, b, out=out)
-
     def erf(self, x: Any) -> Any:
         from scipy import special  # a third of a second, for those who use it
 
