@@ -349,7 +349,15 @@ class Tape(Interpreter):
             y = kernel(*values, **params) if params else kernel(*values)
         except Exception as error:
             raise errors.explain(op, values, params, error) from error
-        return self.record(op, params, y, values, nodes, traced, backend)
+        plain = type(y) is not tuple and op.differentiable and not _debugging.get()
+        if not traced or not plain or self.level < _recorded_from.get():
+            return self.record(op, params, y, values, nodes, traced, backend)
+        tensor = _new(Tensor)  # what record() does, without the calls
+        tensor.data = y
+        tensor.interp = self
+        tensor.backend = backend
+        tensor.node = Node(op, nodes, params, op.save(y, values, traced), y.shape, y.dtype)
+        return tensor
 
     def process_mixed(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         """Arguments of several interpreters, and raw arrays among them."""
@@ -391,12 +399,7 @@ class Tape(Interpreter):
         node = kind(op, nodes, params, saved, y.shape, y.dtype)
         if _debugging.get():
             inspect(node, y, backend)
-        tensor = _new(Tensor)  # box(), without the call
-        tensor.data = y
-        tensor.interp = self
-        tensor.backend = backend
-        tensor.node = node
-        return tensor
+        return box(y, self, backend, node)
 
     def several(self, node: Node, y: tuple, backend: backends.Backend) -> tuple[Tensor, ...]:
         """The outputs of an op that has several."""
