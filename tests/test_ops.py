@@ -12,7 +12,7 @@ import autodiff as ad
 import backends
 from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
-from autodiff.kinds import KindOp
+from autodiff.kinds import OPS, KindOp
 from autodiff.testing import host, inner, random_like
 from homes import HOMES
 from specs import OURS, SPECS, Sample
@@ -38,8 +38,16 @@ def placed(sample: Sample, home: backends.Backend, dtype: str | None = None) -> 
     return tuple(Tensor(home.from_host(x)) for x in args)
 
 
-def test_every_registered_op_has_a_row() -> None:
-    assert set(SPECS) == OURS, "ops without a row, or rows without an op"
+def test_every_registered_op_is_run_by_some_row() -> None:
+    for name in OURS:
+        OPS[name].kernels.clear()  # filled on an op's first use
+    with np.errstate(all="ignore"):
+        for sample in (s for samples in SPECS.values() for s in samples):
+            value, pullback = ad.vjp(sample.f, *sample.args) if sample.smooth else (sample.f(*sample.args), None)
+            if pullback is not None:
+                pullback(value)
+    unmet = sorted(name for name in OURS if not OPS[name].kernels)
+    assert not unmet, f"ops that no row runs: {unmet}"
 
 
 @pytest.mark.parametrize("sample", rows())

@@ -8,6 +8,21 @@ from typing import Any
 import backends
 from autodiff.core import ROOT, Tensor, box, to_raw
 
+__all__ = [
+    "arange",
+    "asarray",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "zeros",
+    "zeros_like",
+]
+
 Shape = int | tuple[int, ...]
 
 

@@ -21,6 +21,13 @@ from autodiff.ops.manipulation import (
 )
 from autodiff.ops.reductions import sum
 
+__all__ = [
+    "einsum",
+    "matmul",
+    "tensordot",
+    "vecdot",
+]
+
 _matmul = multilinear(
     "matmul",
     adjoints=(

@@ -13,6 +13,24 @@ from autodiff import errors
 from autodiff.kinds import linear, nondiff
 from backends.base import is_inexact, same_dtype
 
+__all__ = [
+    "astype",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "flip",
+    "matrix_transpose",
+    "moveaxis",
+    "permute_dims",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+]
+
 Axis = int | tuple[int, ...] | None
 
 

@@ -27,6 +27,23 @@ from autodiff.ops.manipulation import (
 )
 from backends.base import spacing
 
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "log_softmax",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "softmax",
+    "std",
+    "sum",
+    "var",
+]
+
 
 def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     """A reduced array with its axes back, so that it broadcasts against what it came from

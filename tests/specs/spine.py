@@ -1,14 +1,7 @@
-"""The spec table: one row for each registered op, from which every test of the rules is drawn.
-
-A row is made by a function for the op's family (`unary`, `binary`, `reduction`) or written out
-as samples: a function of arrays, the arrays, and NumPy's version of the function. The families
-add what goes wrong for shapes: 0-d, empty, length 1, broadcast, transposed, negative strides,
-read-only; complex where the op has it.
-"""
+"""Rows of the first chapters: elementwise, reductions, shapes, indexing, products."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,105 +9,23 @@ from typing import Any
 import numpy as np
 
 import autodiff as ad
-import backends
-from autodiff.kinds import OPS
 from autodiff.ops import indexing
-
-
-@dataclasses.dataclass
-class Sample:
-    """One function at one point."""
-
-    label: str
-    f: Callable
-    args: tuple[np.ndarray, ...]
-    reference: Callable
-    smooth: bool = True  # False: the value is checked, there is no derivative to check
-    order: int = 2
-
-
-RNG = np.random.default_rng(20)
-REAL = RNG.standard_normal((2, 3))
-POSITIVE = RNG.uniform(0.3, 2.0, (2, 3))
-UNIT = RNG.uniform(-0.8, 0.8, (2, 3))
-COMPLEX = 0.5 * (REAL + 1j * RNG.standard_normal((2, 3)))
-
-
-def shapes(x: np.ndarray) -> dict[str, np.ndarray]:
-    """The same numbers in every form in which an array comes."""
-    frozen = x.copy()
-    frozen.flags.writeable = False
-    return {
-        "plain": x,
-        "0-d": np.array(x.flat[0]),
-        "empty": x[:0],
-        "length 1": x[:1, :1],
-        "transposed": x.T,
-        "negative stride": x[::-1, ::-2],
-        "read-only": frozen,
-    }
-
-
-def unary(
-    f: Callable, reference: Callable, domain: np.ndarray = REAL, *, complex: bool = False, **kw: Any
-) -> list[Sample]:
-    samples = [Sample(k, f, (v,), reference, **kw) for k, v in shapes(domain).items()]
-    if complex:
-        samples.append(Sample("complex", f, (COMPLEX,), reference, **kw))
-    return samples
-
-
-def binary(
-    f: Callable, reference: Callable, a: np.ndarray = REAL, b: np.ndarray = POSITIVE + 0.01,
-    *, complex: bool = False, **kw: Any,
-) -> list[Sample]:  # fmt: skip
-    pairs = {
-        "plain": (a, b),
-        "0-d": (np.array(a[0, 0]), np.array(b[0, 0])),
-        "empty": (a[:0], b[:0]),
-        "row": (a, b[0]),
-        "column": (a[:, :1], b),
-        "outer": (a[:, None, :1], b[0]),
-        "0-d with many": (np.array(a[0, 0]), b),
-        "transposed": (a.T, b.T),
-        "negative stride": (a[::-1], b[:, ::-1]),
-    }
-    samples = [Sample(k, f, pair, reference, **kw) for k, pair in pairs.items()]
-    samples.append(Sample("number on the right", lambda x: f(x, 1.5), (a,), lambda x: reference(x, 1.5), **kw))
-    samples.append(Sample("number on the left", lambda x: f(1.5, x), (b,), lambda x: reference(1.5, x), **kw))
-    if complex:
-        samples.append(Sample("complex", f, (COMPLEX, COMPLEX[::-1] + 1), reference, **kw))
-        samples.append(Sample("real with complex", f, (POSITIVE, COMPLEX[0] + 1), reference, **kw))
-    return samples
-
-
-CUBE = RNG.standard_normal((2, 3, 2))
-AXES = [None, 0, -1, (0, 2), (-1, 0, 1), ()]
-
-
-def reduction(
-    f: Callable, reference: Callable, x: np.ndarray = CUBE, *, axes: list = AXES,
-    complex: bool = False, empty: bool = False, **kw: Any,
-) -> list[Sample]:  # fmt: skip
-    samples = []
-    for axis in axes:
-        for keepdims in (False, True):
-            kwargs = {"axis": axis, "keepdims": keepdims}
-            samples.append(
-                Sample(f"{axis} {keepdims}", lambda x, k=kwargs: f(x, **k), (x,), lambda x, k=kwargs: reference(x, **k), **kw)
-            )
-    samples.append(Sample("0-d", f, (np.array(0.7),), reference, **kw))
-    samples.append(Sample("negative stride", f, (x[::-1, :, ::-1],), reference, **kw))
-    if complex:
-        samples.append(Sample("complex", f, (COMPLEX,), reference, **kw))
-    if empty:
-        samples.append(Sample("empty", lambda x: f(x, axis=0), (x[:0],), lambda x: reference(x, axis=0), **kw))
-    return samples
-
-
-def constants(samples: list[Sample]) -> list[Sample]:
-    """Samples of functions without a derivative."""
-    return [dataclasses.replace(s, smooth=False) for s in samples]
+from specs.samples import (
+    COMPLEX,
+    CUBE,
+    POSITIVE,
+    REAL,
+    RNG,
+    UNIT,
+    S,
+    Sample,
+    binary,
+    constants,
+    functions,
+    index_like,
+    reduction,
+    unary,
+)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -146,11 +57,6 @@ def variance(x: np.ndarray, **kw: Any) -> np.ndarray:
     return np.var(x, **kw)
 
 
-def functions(name: str) -> tuple[Callable, Callable]:
-    """Our function and NumPy's of one name."""
-    return getattr(ad, name), getattr(np, name)
-
-
 def scatter(values: Any) -> Any:
     rows = index_like(values, [0, 2, 0])
     return indexing._scatter_add(values, rows, key=(indexing.HOLE, slice(None)), shape=(4, 3))
@@ -160,14 +66,6 @@ def scatter_reference(values: np.ndarray) -> np.ndarray:
     out = np.zeros((4, 3), values.dtype)
     np.add.at(out, [0, 2, 0], values)
     return out
-
-
-def index_like(x: Any, numbers: list) -> Any:
-    """Integers on the device of an array or Tensor."""
-    while isinstance(x, ad.Tensor):
-        x = x.data
-    home = backends.of(x)
-    return home.from_host(np.array(numbers), device=home.device_of(x))
 
 
 def indexed(key: Callable[[], Any]) -> Sample:
@@ -200,7 +98,6 @@ EINSUMS = [
     ("i...,i...->...", CUBE, CUBE), ("ij,jk->ik", COMPLEX, COMPLEX.T), ("iii->i", RNG.standard_normal((2, 2, 2))),
 ]  # fmt: skip
 
-S = Sample
 SPECS: dict[str, list[Sample]] = {
     # arithmetic
     "add": binary(*functions("add"), complex=True),
@@ -240,11 +137,11 @@ SPECS: dict[str, list[Sample]] = {
     "abs": unary(*functions("abs"), complex=True),
     "sign": unary(*functions("sign"), complex=True),
     **{name: unary(*functions(name), REAL * 3) for name in "floor ceil round trunc".split()},
-    "clip_min": [S("below", lambda x: ad.clip(x, -0.5), (REAL,), lambda x: np.clip(x, -0.5, None)),
-                 S("both", lambda x: ad.clip(x, -0.5, 0.5), (REAL,), lambda x: np.clip(x, -0.5, 0.5)),
-                 S("traced bounds", ad.clip, (REAL, REAL[0] - 0.4, np.array(0.8)), np.clip)],
-    "clip_max": [S("above", lambda x: ad.clip(x, None, 0.5), (REAL,), lambda x: np.clip(x, None, 0.5)),
-                 S("neither", lambda x: ad.clip(x), (REAL,), lambda x: x)],
+    "clip": [S("below", lambda x: ad.clip(x, -0.5), (REAL,), lambda x: np.clip(x, -0.5, None)),
+             S("both", lambda x: ad.clip(x, -0.5, 0.5), (REAL,), lambda x: np.clip(x, -0.5, 0.5)),
+             S("traced bounds", ad.clip, (REAL, REAL[0] - 0.4, np.array(0.8)), np.clip),
+             S("above", lambda x: ad.clip(x, None, 0.5), (REAL,), lambda x: np.clip(x, None, 0.5)),
+             S("neither", lambda x: ad.clip(x), (REAL,), lambda x: x)],
     "where": [S("arrays", lambda a, b: ad.where(a > b, a, b), (REAL, POSITIVE[0]), lambda a, b: np.where(a > b, a, b)),
               S("number", lambda a: ad.where(a > 0, a, 2.0), (REAL,), lambda a: np.where(a > 0, a, 2.0)),
               S("zero", lambda a: ad.where(a > 0, 0, a), (REAL,), lambda a: np.where(a > 0, 0, a)),
@@ -291,17 +188,17 @@ SPECS: dict[str, list[Sample]] = {
     "log_softmax": [S(f"{a}", lambda x, a=a: ad.log_softmax(x, axis=a), (CUBE,), lambda x, a=a: np.log(softmax(x, a))) for a in (-1, 0, (0, 1))],
     # shapes
     "reshape": [S("to", lambda x: ad.reshape(x, (3, -1)), (CUBE,), lambda x: x.reshape(3, -1)),
-                S("transposed", lambda x: ad.reshape(x, (4, 3)), (CUBE.T,), lambda x: x.reshape(4, 3)),
-                S("expand_dims", lambda x: ad.expand_dims(x, axis=(0, -1)), (REAL,), lambda x: np.expand_dims(x, (0, -1))),
-                S("squeeze", lambda x: ad.squeeze(x, axis=1), (REAL[:, None],), lambda x: x[:, 0]),
-                S("squeeze all", lambda x: ad.squeeze(x), (REAL[:1, None],), np.squeeze)],
-    "permute_dims": [S("cycle", lambda x: ad.permute_dims(x, (2, 0, 1)), (CUBE,), lambda x: x.transpose(2, 0, 1)),
-                     S("moveaxis", lambda x: ad.moveaxis(x, (0, -1), (1, 0)), (CUBE,), lambda x: np.moveaxis(x, (0, -1), (1, 0))),
-                     S("matrix_transpose", ad.matrix_transpose, (CUBE,), lambda x: np.swapaxes(x, -1, -2))],
+                S("transposed", lambda x: ad.reshape(x, (4, 3)), (CUBE.T,), lambda x: x.reshape(4, 3))],
+    "expand_dims": [S("both ends", lambda x: ad.expand_dims(x, axis=(0, -1)), (REAL,), lambda x: np.expand_dims(x, (0, -1)))],
+    "squeeze": [S("one", lambda x: ad.squeeze(x, axis=1), (REAL[:, None],), lambda x: x[:, 0]),
+                S("several", lambda x: ad.squeeze(x, axis=(0, -2)), (REAL[:1, None],), lambda x: np.squeeze(x, (0, 1)))],
+    "permute_dims": [S("cycle", lambda x: ad.permute_dims(x, (2, 0, 1)), (CUBE,), lambda x: x.transpose(2, 0, 1))],
+    "moveaxis": [S("two", lambda x: ad.moveaxis(x, (0, -1), (1, 0)), (CUBE,), lambda x: np.moveaxis(x, (0, -1), (1, 0)))],
+    "matrix_transpose": [S("stack", ad.matrix_transpose, (CUBE,), lambda x: np.swapaxes(x, -1, -2))],
     "broadcast_to": [S("more axes", lambda x: ad.broadcast_to(x, (4, 2, 3)), (REAL,), lambda x: np.broadcast_to(x, (4, 2, 3))),
                      S("column", lambda x: ad.broadcast_to(x, (2, 3)), (REAL[:, :1],), lambda x: np.broadcast_to(x, (2, 3))),
-                     S("to empty", lambda x: ad.broadcast_to(x, (0, 3)), (REAL[:1],), lambda x: np.broadcast_to(x, (0, 3))),
-                     S("arrays", lambda a, b: tuple(ad.broadcast_arrays(a, b)), (REAL, REAL[:, :1]), np.broadcast_arrays)],
+                     S("to empty", lambda x: ad.broadcast_to(x, (0, 3)), (REAL[:1],), lambda x: np.broadcast_to(x, (0, 3)))],
+    "broadcast_arrays": [S("column", lambda a, b: tuple(ad.broadcast_arrays(a, b)), (REAL, REAL[:, :1]), np.broadcast_arrays)],
     "flip": [S(f"{a}", lambda x, a=a: ad.flip(x, axis=a), (CUBE,), lambda x, a=a: np.flip(x, a)) for a in (None, 0, (0, -1))],
     "roll": [S(f"{s} {a}", lambda x, s=s, a=a: ad.roll(x, s, axis=a), (CUBE,), lambda x, s=s, a=a: np.roll(x, s, a))
              for s, a in ((1, None), (-2, 1), ((1, -1), (0, 1)), (7, -1))],
@@ -309,14 +206,14 @@ SPECS: dict[str, list[Sample]] = {
                S("axis -1", lambda a, b: ad.concat([a, b], axis=-1), (REAL, POSITIVE[:, :1]), lambda a, b: np.concatenate([a, b], -1)),
                S("flat", lambda a, b: ad.concat([a, b], axis=None), (REAL, CUBE), lambda a, b: np.concatenate([a, b], None)),
                S("empty", lambda a, b: ad.concat([a, b]), (REAL[:0], REAL), lambda a, b: np.concatenate([a, b])),
-               S("stack", lambda a, b: ad.stack([a, b], axis=-1), (REAL, POSITIVE), lambda a, b: np.stack([a, b], -1)),
                S("complex", lambda a, b: ad.concat([a, b]), (COMPLEX, COMPLEX), lambda a, b: np.concatenate([a, b]))],
+    "stack": [S(f"axis {i}", lambda a, b, i=i: ad.stack([a, b], axis=i), (REAL, POSITIVE), lambda a, b, i=i: np.stack([a, b], i)) for i in (0, 1, -1)],
     "split": [S("equal", lambda x: tuple(ad.split(x, 3, axis=1)), (CUBE,), lambda x: np.split(x, 3, 1)),
               S("at", lambda x: tuple(ad.split(x, [1, -1], axis=1)), (CUBE,), lambda x: np.split(x, [1, -1], 1)),
               S("one used", lambda x: ad.split(x, 3, axis=-2)[1] ** 2, (CUBE,), lambda x: np.split(x, 3, 1)[1] ** 2)],
     "astype": [S("to complex", lambda x: ad.astype(x, "complex128") * 1j, (REAL,), lambda x: x * 1j),
-               S("same", lambda x: ad.astype(x, "float64"), (REAL,), lambda x: x)],
-    "cast": constants([S("to int", lambda x: ad.astype(x * 3, "int64"), (REAL,), lambda x: (x * 3).astype("int64"))]),
+               S("same", lambda x: ad.astype(x, "float64"), (REAL,), lambda x: x)]
+    + constants([S("to int", lambda x: ad.astype(x * 3, "int64"), (REAL,), lambda x: (x * 3).astype("int64"))]),
     # indexing
     "getitem": [indexed(lambda k=k: k) for k in (
         1, -1, slice(None, None, -1), Ellipsis, None, (slice(None), 1), (Ellipsis, None, 0), (0, 1, 1),
@@ -325,11 +222,9 @@ SPECS: dict[str, list[Sample]] = {
     )] + [S("mask of values", lambda x: ad.asarray(x, copy=False)[ad.asarray(x, copy=False) > 0], (CUBE,), lambda x: x[x > 0])],
     "scatter_add": [S("rows", scatter, (RNG.standard_normal((3, 3)),), scatter_reference)],
     # products
-    "matmul": [S(k, ad.matmul, pair, np.matmul) for k, pair in MATRICES.items()]
-    + [S(f"tensordot {a}", lambda x, y, a=a: ad.tensordot(x, y, axes=a), (CUBE, v), lambda x, y, a=a: np.tensordot(x, y, a))
-       for a, v in ((1, REAL), (0, REAL[0]), (2, RNG.standard_normal((3, 2, 2))), (((0, 1), (0, 1)), REAL))]
-    + [S(f"vecdot {a}", lambda x, y, a=a: ad.vecdot(x, y, axis=a), (COMPLEX, COMPLEX + 1), lambda x, y, a=a: np.vecdot(x, y, axis=a)) for a in (-1, 0)]
-    + [S(f"einsum {s}", lambda *x, s=s: ad.einsum(s, *x), x, lambda *x, s=s: np.einsum(s, *x)) for s, *x in EINSUMS],
+    "matmul": [S(k, ad.matmul, pair, np.matmul) for k, pair in MATRICES.items()],
+    "tensordot": [S(f"{a}", lambda x, y, a=a: ad.tensordot(x, y, axes=a), (CUBE, v), lambda x, y, a=a: np.tensordot(x, y, a))
+       for a, v in ((1, REAL), (0, REAL[0]), (2, RNG.standard_normal((3, 2, 2))), (((0, 1), (0, 1)), REAL))],
+    "vecdot": [S(f"{a}", lambda x, y, a=a: ad.vecdot(x, y, axis=a), (COMPLEX, COMPLEX + 1), lambda x, y, a=a: np.vecdot(x, y, axis=a)) for a in (-1, 0)],
+    "einsum": [S(s, lambda *x, s=s: ad.einsum(s, *x), x, lambda *x, s=s: np.einsum(s, *x)) for s, *x in EINSUMS],
 }  # fmt: skip
-
-OURS = frozenset(OPS)  # what the library registers, before any test registers more
