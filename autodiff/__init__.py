@@ -15,21 +15,14 @@ from autodiff import tree
 from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
+from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *
 from autodiff.ops.linalg import *
 from autodiff.ops.manipulation import *
 from autodiff.ops.reductions import *
 from autodiff.testing import check_grads
-from autodiff.transforms import (
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    value_and_grad,
-    vjp,
-)
+from autodiff.transforms import grad, jvp, value_and_grad, vjp, vmap
 from backends import available as available_backends
 from backends import set_default as set_backend
 from backends import use as use_backend

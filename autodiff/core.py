@@ -179,7 +179,7 @@ class Tensor:
 def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Array:
     """A raw array of `backend` that nobody else can write to."""
     while isinstance(data, Tensor):
-        data = data.data
+        data = data.interp.beneath(data)
     home = backends.of(data)
     target = home or backends.current() if backend is None else backends.get(backend)
     if home is None:
@@ -311,6 +311,10 @@ class Interpreter:
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         return tensor.data.shape
+
+    def beneath(self, tensor: Tensor) -> Any:
+        """The value beneath, for those who leave the interpreters for numbers."""
+        return tensor.data
 
 
 class Tape(Interpreter):

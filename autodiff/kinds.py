@@ -251,9 +251,9 @@ def zero_tangent(a: Any) -> Any:
         return 0
     if not is_operand(a):
         return a
-    while isinstance(a, Tensor):
-        a = a.data
-    return backends.of(a).zeros_like(a)
+    home = a.backend if isinstance(a, Tensor) else backends.of(a)
+    device = a.device if isinstance(a, Tensor) else home.device_of(a)
+    return home.create("zeros", tuple(a.shape), dtype=a.dtype, device=device)
 
 
 def elementwise(

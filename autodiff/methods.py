@@ -199,7 +199,7 @@ def _to(self: Tensor, backend: str | backends.Backend) -> Tensor:
 def concrete(self: Tensor) -> Any:
     """The raw array beneath, whatever interpreters are around it."""
     while isinstance(self, Tensor):
-        self = self.data
+        self = self.interp.beneath(self)
     if not hasattr(self, "shape") or type(self).__module__.startswith("autodiff"):
         raise TypeError("this value has no numbers yet: it is being staged")
     return self

@@ -1,4 +1,4 @@
-"""Functions from functions: grad, vjp, jvp, jacobian, hessian.
+"""Functions from functions: grad, vjp, jvp, vmap.
 
 Arguments and results are trees of arrays. Raw arrays in, raw arrays out; Tensors in,
 Tensors out. A transform makes an interpreter of its own, so they nest in any order.
@@ -7,17 +7,17 @@ Tensors out. A transform makes an interpreter of its own, so they nest in any or
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import backends
 from autodiff import tree
+from autodiff.batch import Batch
 from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box, lifted
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
-from autodiff.ops.manipulation import astype, reshape, stack
+from autodiff.ops.manipulation import astype, broadcast_to, moveaxis
 from autodiff.reverse import constant_data, private, seed, walk
 
 Argnums = int | Sequence[int]
@@ -327,123 +327,94 @@ def tangent_of(dual: Dual, x: Any, value: Any) -> Any:
     return x.node if known else zeros_like(value)
 
 
-# -- matrices of derivatives ---------------------------------------------------------------------
+# -- many at once --------------------------------------------------------------------------------
 
 
-def jacobian(f: Callable, argnums: Argnums = 0, mode: str = "auto") -> Callable:
-    """A function that returns the derivative of every output by every input.
+def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
+    """f as a function of stacks: one pass over all elements in place of a Python loop.
 
-    For one array in and one out the result has shape (*output, *input). Trees give a tree
-    like the output, whose every leaf is a tree like the argument (a tuple of those for
-    several argnums).
+    `in_axes` says along which axis each argument is a stack: an integer, None for one that
+    is the same for all elements, or a sequence with an entry for each positional argument,
+    which may itself be a tree of those. Keyword arguments are stacks along axis 0.
+    `out_axes` says where the axis goes in the results. Nests with itself and with the other
+    transforms in any order.
 
-    `mode` is "reverse" (a pullback for each output element), "forward" (a JVP for each
-    input element), or "auto": forward if the inputs have fewer elements than the outputs.
+    Raises
+    ------
+    TypeError
+        An argument that has no such axis; in f, anything that asks for one number of a value
+        that stands for many (`if`, float, a mask as an index).
+    ValueError
+        Stacks of different lengths.
+
+    Example
+    -------
+    >>> per_example = vmap(grad(loss), in_axes=(None, 0, 0))
+    >>> per_example(w, x, y)  # one gradient by w for each row of x and y
     """
-    if mode not in ("auto", "reverse", "forward"):
-        raise ValueError(f"jacobian: mode must be 'auto', 'reverse' or 'forward'; got {mode!r}")
-    single = isinstance(argnums, int)
-    chosen = (argnums,) if single else tuple(argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        g, selected = chosen_arguments(f, args, kwargs, chosen)
-        table = by_rows(g, selected) if mode == "reverse" else None
-        if mode == "forward":
-            table = by_columns(g, selected)
-        if mode == "auto":
-            table = by_shape(g, selected)
-        rows, out_structure, structure = table
-        pick = (lambda t: t[0]) if single else (lambda t: t)
-        cells = [pick(tree.unflatten(structure, row)) for row in rows]
-        return tree.unflatten(out_structure, cells)
+        leaves, structure = tree.flatten((args, kwargs))
+        axes = [*argument_axes(in_axes, args), *[0] * len(tree.flatten(kwargs)[0])]
+        names = tree.paths(args) + tree.paths(kwargs)
+        batch = Batch(stack_size(names, leaves, axes))
+        boxes = [
+            x if axis is None else enter(batch, moveaxis(x, axis, 0), None)
+            for x, axis in zip(leaves, axes, strict=True)
+        ]
+        positional, named = tree.unflatten(structure, boxes)
+        result = f(*positional, **named)
+        outputs, out_structure = tree.flatten(result)
+        places = tree.spread(out_axes, result)
+        raw = all_raw(leaves)
+        stacks = [unstack(batch, x, axis) for x, axis in zip(outputs, places, strict=True)]
+        stacks = [constant_data(x) if raw else lifted(x) for x in stacks]
+        return tree.unflatten(out_structure, stacks)
 
     return wrapped
 
 
-def size(x: Any) -> int:
-    return math.prod(x.shape)
+def argument_axes(in_axes: Any, args: tuple) -> list:
+    """An axis, or None, for each leaf of the positional arguments."""
+    if isinstance(in_axes, (list, tuple)):
+        if len(in_axes) != len(args):
+            raise ValueError(
+                f"vmap: in_axes has {len(in_axes)} entries, but the function was called with "
+                f"{len(args)} arguments"
+            )
+        in_axes = tuple(in_axes)
+    return tree.spread(in_axes, args)
 
 
-def basis(x: Any, k: int) -> Any:
-    """The k-th unit array of the shape of x, as a raw array on its device."""
-    home = home_of(x)
-    numbers = [0] * size(x)
-    numbers[k] = 1
-    flat = home.asarray(numbers, dtype=x.dtype, device=device_of(x))
-    return reshape(flat, tuple(x.shape))
+def stack_size(names: list[str], leaves: list, axes: list) -> int:
+    sizes = {}
+    for name, x, axis in zip(names, leaves, axes, strict=True):
+        if axis is None:
+            continue
+        shape = tuple(getattr(x, "shape", ()))
+        if not -len(shape) <= axis < len(shape):
+            what = f"has shape {shape}" if hasattr(x, "shape") else f"is {x!r}"
+            raise TypeError(
+                f"vmap: argument {name} {what}, without an axis {axis} to map over; give None "
+                "in in_axes for what is the same for all elements"
+            )
+        sizes[name] = shape[axis]
+    if not sizes:
+        raise ValueError("vmap: no argument has an axis to map over; in_axes is None for all")
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {n}" for name, n in sizes.items())
+        raise ValueError(f"vmap: the stacks have different lengths: argument {listed}")
+    return next(iter(sizes.values()))
 
 
-def by_shape(g: Callable, selected: tuple) -> tuple:
-    run = Recording("jacobian", g, selected)
-    if sum(map(size, run.primals)) < sum(map(size, run.outputs)):
-        return by_columns(g, selected)
-    return rows_of(run)
-
-
-def by_rows(g: Callable, selected: tuple) -> tuple:
-    return rows_of(Recording("jacobian", g, selected))
-
-
-def rows_of(run: Recording) -> tuple:
-    table = []
-    for i, output in enumerate(run.outputs):
-        pulled = []
-        for k in range(size(output)):
-            seeds: list = [None] * len(run.outputs)
-            seeds[i] = start(run, output, basis(output, k))
-            pulled.append(run.pull(seeds, retain=True))
-        columns = zip(*pulled, strict=True) if pulled else [[] for _ in run.primals]
-        pairs = zip(columns, run.primals, strict=True)
-        table.append([joined(list(c), x, tuple(output.shape), tuple(x.shape), 0) for c, x in pairs])
-    return table, run.out_structure, run.structure
-
-
-def by_columns(g: Callable, selected: tuple) -> tuple:
-    structure = tree.flatten(selected)[1]
-    primals = as_primals("jacobian", selected)
-    zeros = [zeros_like(x) for x in primals]
-    table: list[list] = []
-    out_structure = None
-    for j, x in enumerate(primals):
-        pushed = []
-        for k in range(size(x)):
-            tangents = [*zeros[:j], basis(x, k), *zeros[j + 1 :]]
-            _, t = jvp(g, tree.unflatten(structure, primals), tree.unflatten(structure, tangents))
-            flat, out_structure = tree.flatten(t)
-            pushed.append(flat)
-        table.append(pushed)
-    if out_structure is None:
-        return rows_of(Recording("jacobian", g, selected))
-    outputs = tree.flatten(g(*tree.unflatten(structure, primals)))[0]
-    rows = [
-        [
-            joined([t[i] for t in pushed], out, tuple(out.shape), tuple(x.shape), -1)
-            for pushed, x in zip(table, primals, strict=True)
-        ]
-        for i, out in enumerate(outputs)
-    ]
-    return rows, out_structure, structure
-
-
-def joined(parts: list, like: Any, out: tuple, into: tuple, axis: int) -> Any:
-    """Rows (axis 0) or columns (axis -1) of a Jacobian put together."""
-    if not parts:
-        return reshape(zeros_like(like)[:0] if into else zeros_like(like), (*out, *into))
-    return reshape(stack(parts, axis=axis), (*out, *into))
-
-
-def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
-    """The second derivatives of a real scalar function: forward over reverse. For an array
-    of shape s the result has shape (*s, *s); trees give trees of trees."""
-    return jacobian(grad(f, argnums), argnums, mode="forward")
-
-
-def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
-    """The Hessian of f times a vector, at the price of a few evaluations of f.
-
-    Returns a tree like the first primal, or a tuple of them for several.
-    """
-    many = len(primals) > 1
-    g = grad(f, tuple(range(len(primals))) if many else 0)
-    return jvp(g, primals, tangents)[1]
+def unstack(batch: Batch, x: Any, axis: int | None) -> Any:
+    """An output one level down, the stack's axis in its place."""
+    x = as_output("vmap", x)
+    mapped = batch.owns(x)
+    if axis is None:
+        if mapped:
+            raise ValueError("vmap: out_axes is None for a result that differs between elements")
+        return x
+    stack = x.data if mapped else broadcast_to(x, (batch.size, *x.shape))
+    return moveaxis(stack, 0, axis)

@@ -122,6 +122,18 @@ def map(f: Callable, tree: Any, *others: Any) -> Any:
     return unflatten(structure, [f(*row) for row in zip(*columns, strict=True)])
 
 
+def spread(prefix: Any, tree: Any) -> list:
+    """For each leaf of `tree` what `prefix` says of it: a tree like the upper part of `tree`,
+    each of whose leaves (None is one here) holds for everything below it."""
+    opened, upper = open_container(tree), prefix is not None and open_container(prefix)
+    if not upper:
+        return [prefix] * len(flatten(tree)[0])
+    if opened is None or type(prefix) is not type(tree) or opened[1] != upper[1]:
+        raise ValueError(f"{prefix!r} does not fit the structure {flatten(tree)[1]}")
+    pairs = zip(upper[0], opened[0], strict=True)
+    return [entry for part, child in pairs for entry in spread(part, child)]
+
+
 def check(name: str, expected: Structure, found: Structure) -> None:
     """Raise ValueError unless two structures are the same."""
     if expected != found:

@@ -101,6 +101,11 @@ class Backend:
         extra = {} if device is None else {"device": device}
         return self.xp.asarray(data, dtype=self.native(dtype), copy=copy, **extra)
 
+    def create(self, name: str, *args: Any, dtype: Any, device: Any) -> Array:
+        """The namespace's creation function `name`, where None is the default device."""
+        extra = {} if device is None else {"device": device}
+        return getattr(self.xp, name)(*args, dtype=self.native(dtype), **extra)
+
     def to_host(self, x: Array) -> np.ndarray:
         """A NumPy copy of `x`: the one explicit way from the device."""
         return np.array(np.from_dlpack(x, device="cpu"))

@@ -116,32 +116,32 @@ def eye(
 
 
 def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
-    raw = x
-    while isinstance(raw, Tensor):
-        raw = raw.data
-    home = backends.of(raw)
+    home = x.backend if isinstance(x, Tensor) else backends.of(x)
+    if isinstance(x, Tensor):  # its own shape: what is beneath may have more axes
+        where = x.device if device is None else device
+        made = home.create(name, x.shape, *args, dtype=dtype or x.dtype, device=where)
+        return constant(made)
     extra = {} if device is None else {"device": device}
-    result = getattr(home, name)(raw, *args, dtype=home.native(dtype), **extra)
-    return constant(result) if isinstance(x, Tensor) else result
+    return getattr(home, f"{name}_like")(x, *args, dtype=home.native(dtype), **extra)
 
 
 def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
     """Zeros with the shape, dtype and device of x."""
-    return _like("zeros_like", x, dtype=dtype, device=device)
+    return _like("zeros", x, dtype=dtype, device=device)
 
 
 def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
     """Ones with the shape, dtype and device of x."""
-    return _like("ones_like", x, dtype=dtype, device=device)
+    return _like("ones", x, dtype=dtype, device=device)
 
 
 def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
     """An array like x whose elements are not set."""
-    return _like("empty_like", x, dtype=dtype, device=device)
+    return _like("empty", x, dtype=dtype, device=device)
 
 
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
     """One value with the shape, dtype and device of x; differentiable by a Tensor value."""
     if isinstance(fill_value, Tensor):
         return zeros_like(x, dtype=dtype, device=device) + fill_value
-    return _like("full_like", x, fill_value, dtype=dtype, device=device)
+    return _like("full", x, fill_value, dtype=dtype, device=device)

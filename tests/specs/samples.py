@@ -27,6 +27,7 @@ class Sample:
     reference: Callable
     smooth: bool = True  # False: the value is checked, there is no derivative to check
     order: int = 2
+    ragged: bool = False  # True: the result's shape depends on values, which vmap refuses
 
 
 S = Sample

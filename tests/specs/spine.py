@@ -219,7 +219,7 @@ SPECS: dict[str, list[Sample]] = {
         1, -1, slice(None, None, -1), Ellipsis, None, (slice(None), 1), (Ellipsis, None, 0), (0, 1, 1),
         (slice(1, 1),), [0, 1, 0], (slice(None), [0, 2, 2]), ([0, 1], slice(None), [1, 0]),
         ([[0, 1], [1, 1]],), ([True, False],), (slice(None), [True, False, True], 0), ([],),
-    )] + [S("mask of values", lambda x: ad.asarray(x, copy=False)[ad.asarray(x, copy=False) > 0], (CUBE,), lambda x: x[x > 0])],
+    )] + [S("mask of values", lambda x: ad.asarray(x, copy=False)[ad.asarray(x, copy=False) > 0], (CUBE,), lambda x: x[x > 0], ragged=True)],
     "scatter_add": [S("rows", scatter, (RNG.standard_normal((3, 3)),), scatter_reference)],
     # products
     "matmul": [S(k, ad.matmul, pair, np.matmul) for k, pair in MATRICES.items()],

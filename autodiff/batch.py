@@ -1,0 +1,268 @@
+"""vmap: values that are stacks of values.
+
+A Batch interpreter keeps its axis first, where an op's ranks and parameters do not see it,
+and runs each op once for the whole stack. How follows from the kind: elementwise ops align
+the ranks of their arguments, products broadcast as matrices do, and everything else gets
+the axis in every argument and its parameters moved by one. Exceptions are at the end.
+
+This module knows no library and no derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff.core import NUMBERS, Interpreter, Op, Tensor, box, check_operands
+from autodiff.kinds import Elementwise, Multilinear
+from autodiff.ops import indexing, linalg
+from autodiff.ops.manipulation import (
+    broadcast_to,
+    matrix_transpose,
+    moveaxis,
+    reshape,
+)
+from backends.base import dtype_name
+
+Shape = tuple[int, ...]
+
+
+class Batch(Interpreter):
+    """Wraps stacks of `size` values along axis 0; inside, that axis is not there."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def shape(self, tensor: Tensor) -> Shape:
+        return tensor.data.shape[1:]
+
+    def beneath(self, tensor: Tensor) -> Any:
+        raise TypeError(
+            "a value inside vmap stands for many and has no number of its own: no float(), "
+            "`if`, .numpy() or index of it; use autodiff.where, or call this outside vmap"
+        )
+
+    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        for a in args:
+            if isinstance(a, Tensor) and a.interp.level > self.level:
+                return a.interp.process(op, args, params)
+        backend = next(a.backend for a in args if self.owns(a))
+        check_operands(op, args, backend)
+        y = BATCHERS.get(op.name, by_kind)(Stacks(self, args), op, params)
+        if type(y) is tuple:
+            return tuple(box(part, self, backend, None) for part in y)
+        return box(y, self, backend, None)
+
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, Tensor) and a.interp is self
+
+
+class Stacks:
+    """The arguments of one call, seen from below: which have the axis, and giving it."""
+
+    def __init__(self, batch: Batch, args: tuple) -> None:
+        self.size = batch.size
+        self.mine = [batch.owns(a) for a in args]
+        self.values = [a.data if own else a for a, own in zip(args, self.mine, strict=True)]
+        self.shapes = [None if is_plain(a) else tuple(a.shape) for a in args]
+        self.ndim = max(len(s) for s in self.shapes if s is not None)
+
+    def stacked(self, i: int) -> Any:
+        """Argument i with the axis, repeated along it (as a view) if it had none."""
+        if self.mine[i] or self.shapes[i] is None:
+            return self.values[i]
+        return broadcast_to(self.values[i], (self.size, *self.shapes[i]))
+
+    def aligned(self, x: Any, shape: Shape, ndim: int) -> Any:
+        """A stack of arrays of `shape`, as one of arrays with `ndim` axes: new ones of length
+        1 come after the stack's own."""
+        if len(shape) == ndim:
+            return x
+        return reshape(x, (self.size, *(1,) * (ndim - len(shape)), *shape))
+
+
+def is_plain(a: Any) -> bool:
+    """True for numbers and whatever else has no axes at all."""
+    return type(a) in NUMBERS or not hasattr(a, "shape")
+
+
+def by_kind(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """An op over stacks, its parameters moved by one axis. Elementwise and multilinear ops
+    take arguments without the axis as they are; others want it in all."""
+    lenient = isinstance(op, (Elementwise, Multilinear)) or op.broadcasts
+    operands = []
+    for i, shape in enumerate(stacks.shapes):
+        if shape is None or (lenient and not stacks.mine[i]):
+            operands.append(stacks.values[i])
+        else:
+            operands.append(stacks.aligned(stacks.stacked(i), shape, stacks.ndim))
+    return op(*operands, **moved(params, stacks.size))
+
+
+# What happens to a parameter when an axis is put in front, by its name; any other must not
+# depend on the rank.
+MOVED: dict[str, Callable[[Any, int], Any]] = {
+    "axis": lambda axis, _: axis + 1 if isinstance(axis, int) else tuple(a + 1 for a in axis),
+    "axes": lambda axes, _: (0, *[a + 1 for a in axes]),
+    "shape": lambda shape, size: (size, *shape),
+}
+
+
+def moved(params: dict[str, Any], size: int) -> dict[str, Any]:
+    return {k: MOVED[k](v, size) if k in MOVED else v for k, v in params.items()}
+
+
+# -- exceptions ----------------------------------------------------------------------------------
+
+
+def broadcast_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """The new axes of broadcast_to come in front, so behind the stack's own."""
+    (x,), (own,) = stacks.values, stacks.shapes
+    shape = params["shape"]
+    return op(stacks.aligned(x, own, len(shape)), shape=(stacks.size, *shape))
+
+
+def matmul_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """A stack times one matrix is one product: the stack's rows joined."""
+    a, b = stacks.values
+    if stacks.mine[0] and not stacks.mine[1] and b.ndim == 2:
+        return linalg.matmul(a, b)
+    if stacks.mine[1] and not stacks.mine[0] and a.ndim == 2:
+        return matrix_transpose(linalg.matmul(matrix_transpose(b), matrix_transpose(a)))
+    return by_kind(stacks, op, params)
+
+
+def getitem_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """x[key] for stacks of x, or of index arrays, or of both."""
+    place = Place(stacks, params["key"])
+    x = stacks.values[0] if place.shared else stacks.stacked(0)
+    return place.bring_forward(op(x, *place.arrays, key=place.key))
+
+
+def scatter_add_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    place = Place(stacks, params["key"], ndim=len(params["shape"]), shared=False)
+    values = place.send_back(stacks.stacked(0))
+    return op(values, *place.arrays, key=place.key, shape=(stacks.size, *params["shape"]))
+
+
+def index_update_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    place = Place(stacks, params["key"], first=2, shared=False)
+    values = place.send_back(stacks.stacked(1))
+    return op(stacks.stacked(0), values, *place.arrays, key=place.key)
+
+
+class Place:
+    """A key that reaches into every element of a stack at once, and where the stack's axis
+    lies in what it selects.
+
+    NumPy puts the axes of index arrays where the first of them stood, unless something that is
+    no index stands between them: then, in front of all. The stack's axis is selected by a whole
+    slice, or, if index arrays differ between elements, by an index array of its own.
+    """
+
+    def __init__(
+        self,
+        stacks: Stacks,
+        key: tuple,
+        ndim: int | None = None,
+        first: int = 1,
+        shared: bool = True,
+    ) -> None:
+        ndim = len(stacks.shapes[0]) if ndim is None else ndim
+        arrays, mine = stacks.values[first:], stacks.mine[first:]
+        shapes = stacks.shapes[first:]
+        self.arrays = arrays
+        self.shared = False  # all elements select from one and the same array
+        self.front = (0, 0)  # where the stack's axis is in what is selected, and belongs
+        depth = index_depth(arrays, shapes)
+        spots = [i for i, part in enumerate(key) if part is indexing.HOLE or type(part) is int]
+        together = not arrays or spots[-1] - spots[0] < len(spots)
+        before = axes_before(key, arrays, ndim) if arrays and together else 0
+        if not any(mine):
+            self.key = (slice(None), *key)
+            self.source, self.target = (depth if not together else 0,), (0,)
+            return
+        if any(not is_integer(x) for x in arrays):
+            raise TypeError(
+                "getitem: inside vmap a mask that differs between the elements selects different "
+                "numbers of them; use autodiff.where"
+            )
+        self.arrays = [
+            stacks.aligned(x, shape, depth) if own else x
+            for x, shape, own in zip(arrays, shapes, mine, strict=True)
+        ]
+        if shared and not stacks.mine[0]:
+            self.shared = True
+            self.key = key
+            self.source, self.target = (before,), (0,)
+            return
+        self.key = (indexing.HOLE, *key)
+        self.arrays = [stack_index(stacks, arrays[0], depth), *self.arrays]
+        self.source = tuple(range(1, 1 + depth))
+        self.target = tuple(range(1 + before, 1 + before + depth))
+
+    def bring_forward(self, y: Any) -> Any:
+        """What the key selected, with the stack's axis first."""
+        return y if self.source == self.target else moveaxis(y, self.source, self.target)
+
+    def send_back(self, values: Any) -> Any:
+        """Values with the stack's axis first, as the key takes them."""
+        return values if self.source == self.target else moveaxis(values, self.target, self.source)
+
+
+def is_integer(x: Any) -> bool:
+    return dtype_name(x.dtype) != "bool"
+
+
+def index_depth(arrays: Sequence, shapes: Sequence[Shape]) -> int:
+    """How many axes index arrays make in what they select; a mask makes one."""
+    pairs = zip(arrays, shapes, strict=True)
+    return max((len(s) if is_integer(x) else 1 for x, s in pairs), default=0)
+
+
+def axes_before(key: tuple, arrays: Sequence, ndim: int) -> int:
+    """How many axes of what is selected come before those of index arrays that stand together."""
+    rest = iter(arrays)
+    used = sum(0 if part is None or part is Ellipsis else consumed(part, rest) for part in key)
+    before = 0
+    for part in key:
+        if part is indexing.HOLE or type(part) is int:
+            break
+        before += ndim - used if part is Ellipsis else 1
+    return before
+
+
+def consumed(part: Any, arrays: Any) -> int:
+    """How many axes of the indexed array one part of a key stands for."""
+    if part is not indexing.HOLE:
+        return 1
+    x = next(arrays)
+    return 1 if is_integer(x) else len(x.shape)
+
+
+def stack_index(stacks: Stacks, like: Any, depth: int) -> Any:
+    """0, 1, 2 ... along the stack's axis, beside index arrays of `depth` axes."""
+    while isinstance(like, Tensor):
+        like = like.data
+    home = backends.of(like)
+    numbers = home.asarray(list(range(stacks.size)), dtype="int64", device=home.device_of(like))
+    return reshape(numbers, (stacks.size, *(1,) * depth))
+
+
+def shapeless(_stacks: Stacks, op: Op, _params: dict[str, Any]) -> Any:
+    raise TypeError(
+        f"{op.name}: inside vmap the shape of its result would differ between the elements; "
+        "call it outside, or say where elements lie with autodiff.where"
+    )
+
+
+BATCHERS: dict[str, Callable] = {
+    "broadcast_to": broadcast_batcher,
+    "matmul": matmul_batcher,
+    "getitem": getitem_batcher,
+    "scatter_add": scatter_add_batcher,
+    "index_update": index_update_batcher,
+    **dict.fromkeys(("nonzero",), shapeless),
+}
