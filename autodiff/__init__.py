@@ -21,6 +21,7 @@ from autodiff.ops.elementwise import *
 from autodiff.ops.linalg import *
 from autodiff.ops.manipulation import *
 from autodiff.ops.reductions import *
+from autodiff.optimize import least_squares, minimize, root
 from autodiff.testing import check_grads
 from autodiff.transforms import grad, jvp, value_and_grad, vjp, vmap
 from backends import available as available_backends
