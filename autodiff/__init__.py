@@ -10,17 +10,25 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import tree
 from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
+from autodiff.dtypes import *
+from autodiff.exchange import *
+from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *
+from autodiff.ops.indexing import *
+from autodiff.ops.joining import *
 from autodiff.ops.linalg import *
 from autodiff.ops.manipulation import *
+from autodiff.ops.ordering import *
 from autodiff.ops.reductions import *
+from autodiff.ops.scans import *
 from autodiff.optimize import least_squares, minimize, root
 from autodiff.testing import check_grads
 from autodiff.transforms import grad, jvp, value_and_grad, vjp, vmap
@@ -29,12 +37,18 @@ from backends import set_default as set_backend
 from backends import use as use_backend
 
 __version__ = "0.1.0"
+__array_api_version__ = "2025.12"
+KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-def _namespace(_tensor: Tensor, *, api_version: str | None = None) -> ModuleType:
-    """The array-API namespace of Tensors is this package; the one version it knows is 2025.12."""
-    if api_version not in (None, "2025.12"):
-        raise ValueError(f"autodiff follows the array API 2025.12, not {api_version}")
+def _namespace(self: Tensor, /, *, api_version: str | None = None) -> ModuleType:
+    """The array-API namespace of Tensors: this package, which has what each of the standard's
+    versions so far asks for."""
+    if api_version is not None and api_version not in KNOWN_VERSIONS:
+        raise ValueError(
+            f"__array_namespace__: autodiff follows the array API {__array_api_version__}, not "
+            f"{api_version!r}"
+        )
     return sys.modules[__name__]
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import backends
 from autodiff.core import NUMBERS, Interpreter, Op, Tensor, box, check_operands
 from autodiff.kinds import Elementwise, Multilinear
-from autodiff.ops import indexing, linalg
+from autodiff.ops import linalg
+from autodiff.ops.indexing import HOLE, fill, getitem
 from autodiff.ops.manipulation import (
     broadcast_to,
     matrix_transpose,
@@ -147,10 +148,16 @@ def scatter_add_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
     return op(values, *place.arrays, key=place.key, shape=(stacks.size, *params["shape"]))
 
 
-def index_update_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+def write_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """index_update and index_add, whose values broadcast to what the key selects."""
     place = Place(stacks, params["key"], first=2, shared=False)
-    values = place.send_back(stacks.stacked(1))
-    return op(stacks.stacked(0), values, *place.arrays, key=place.key)
+    x = stacks.stacked(0)
+    values = stacks.values[1]
+    if stacks.shapes[1] is not None:
+        chosen = place.bring_forward(getitem(x, fill(place.key, place.arrays)))
+        values = stacks.aligned(stacks.stacked(1), stacks.shapes[1], len(chosen.shape) - 1)
+        values = place.send_back(broadcast_to(values, chosen.shape))
+    return op(x, values, *place.arrays, key=place.key, donate=False)
 
 
 class Place:
@@ -175,9 +182,8 @@ class Place:
         shapes = stacks.shapes[first:]
         self.arrays = arrays
         self.shared = False  # all elements select from one and the same array
-        self.front = (0, 0)  # where the stack's axis is in what is selected, and belongs
         depth = index_depth(arrays, shapes)
-        spots = [i for i, part in enumerate(key) if part is indexing.HOLE or type(part) is int]
+        spots = [i for i, part in enumerate(key) if part is HOLE or type(part) is int]
         together = not arrays or spots[-1] - spots[0] < len(spots)
         before = axes_before(key, arrays, ndim) if arrays and together else 0
         if not any(mine):
@@ -198,7 +204,7 @@ class Place:
             self.key = key
             self.source, self.target = (before,), (0,)
             return
-        self.key = (indexing.HOLE, *key)
+        self.key = (HOLE, *key)
         self.arrays = [stack_index(stacks, arrays[0], depth), *self.arrays]
         self.source = tuple(range(1, 1 + depth))
         self.target = tuple(range(1 + before, 1 + before + depth))
@@ -228,7 +234,7 @@ def axes_before(key: tuple, arrays: Sequence, ndim: int) -> int:
     used = sum(0 if part is None or part is Ellipsis else consumed(part, rest) for part in key)
     before = 0
     for part in key:
-        if part is indexing.HOLE or type(part) is int:
+        if part is HOLE or type(part) is int:
             break
         before += ndim - used if part is Ellipsis else 1
     return before
@@ -236,7 +242,7 @@ def axes_before(key: tuple, arrays: Sequence, ndim: int) -> int:
 
 def consumed(part: Any, arrays: Any) -> int:
     """How many axes of the indexed array one part of a key stands for."""
-    if part is not indexing.HOLE:
+    if part is not HOLE:
         return 1
     x = next(arrays)
     return 1 if is_integer(x) else len(x.shape)
@@ -263,6 +269,7 @@ BATCHERS: dict[str, Callable] = {
     "matmul": matmul_batcher,
     "getitem": getitem_batcher,
     "scatter_add": scatter_add_batcher,
-    "index_update": index_update_batcher,
+    "index_update": write_batcher,
+    "index_add": write_batcher,
     **dict.fromkeys(("nonzero",), shapeless),
 }

@@ -227,6 +227,8 @@ class Op:
     holomorphic = False  # True: the engine conjugates around the rule for complex values
     broadcasts = False  # True: the arguments broadcast together
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
+    gathers = False  # True: the adjoint adds into a few places of what is gathered from
+    consumes = False  # True: the adjoint may overwrite the cotangent that it is given
 
     def __init__(self, name: str, impl: Callable | None = None) -> None:
         self.name = name
@@ -478,6 +480,11 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _recorded_from.reset(token)
+
+
+def recording(tape: Tape) -> bool:
+    """Whether a tape records here and now."""
+    return tape.level >= _recorded_from.get()
 
 
 @contextmanager

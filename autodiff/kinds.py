@@ -130,6 +130,8 @@ class Linear(KindOp):
         self.adjoint = adjoint
 
     def save(self, y: Any, values: list, traced: int) -> list:
+        if len(values) == 1:  # traced, or it would not be saved
+            return [None, None]
         return [None, *[self.outline(v, traced >> i & 1) for i, v in enumerate(values)]]
 
     def outline(self, v: Any, traced: int) -> Any:

@@ -28,6 +28,7 @@ from autodiff.core import (
 )
 from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import add, conj, equal, real, where
+from autodiff.ops.indexing import fill
 from autodiff.ops.manipulation import astype, broadcast_to, reshape
 from autodiff.ops.reductions import sum
 from backends.base import is_complex as is_complex_dtype
@@ -81,7 +82,12 @@ def walk(
             elif g is not None:
                 collect(node, g, pending)
             continue
-        if g is not None:
+        if op.gathers and is_plain(g) and node.inputs[0].shape and not node.mixed:
+            gather_back(node, g, pending, owned)
+        elif g is not None:
+            if op.consumes and is_plain(g) and node not in owned:
+                g = backends.of(g).copy(g)
+                owned.add(node)
             if node.dtype is not dtype:  # most often it is that of the node before
                 dtype = node.dtype
                 is_complex_node = type(dtype) is not tuple and is_complex_dtype(dtype)
@@ -109,7 +115,10 @@ def pull(
         uneven = uneven or is_tensor(g)
     if uneven:
         g, *saved = even([g, *saved])
-    cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
+    params = node.params
+    if op.consumes:
+        params = {**params, "donate": is_plain(g) and not uneven}
+    cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, params)
     for parent, given in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
         if parent is None or given is None:
             continue
@@ -128,8 +137,32 @@ def pull(
             accumulate(parent, held, ct, pending, owned)
         else:
             pending[parent] = ct
-            if op.fresh and given is not g and given.ndim >= len(parent.shape):
+            new = (op.fresh and given is not g) or (op.consumes and node in owned)
+            if new and given.ndim >= len(parent.shape):
                 owned.add(parent)
+
+
+def is_plain(g: Any) -> bool:
+    """Whether a cotangent is one raw array."""
+    return g is not None and type(g) is not list and not isinstance(g, Tensor)
+
+
+def gather_back(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
+    """Add the cotangent of x[key] into that of x: the few places only, not a whole array for
+    each of many keys."""
+    parent, held = node.inputs[0], pending.get(node.inputs[0])
+    home = backends.of(g)
+    if held is not None and not is_plain(held):
+        pending[parent] = add(held, node.op.vjp(g, node.saved, node.inputs, node.params)[0])
+        return
+    if held is None:
+        device = home.device_of(g)
+        held = home.create("zeros", parent.shape, dtype=parent.dtype, device=device)
+    elif parent not in owned:
+        held = home.copy(held)
+    owned.add(parent)
+    key = fill(node.params["key"], node.saved[2:])
+    pending[parent] = home.index_add(held, key, g, donate=True)
 
 
 def accumulate(

@@ -92,6 +92,10 @@ class Backend:
     def device_of(self, x: Array) -> Any:
         return x.device
 
+    def find_device(self, device: Any) -> Any:
+        """The library's own object for any spelling of a device; None stays None."""
+        return device
+
     def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
         """An array of this library from its own arrays, Python numbers or nested lists, on
         `device` (default: where `data` is, else this backend's device)."""
@@ -144,13 +148,24 @@ class Backend:
         """x[key] as NumPy defines it; arrays in `key` are of this library."""
         return indexing.getitem(self.xp, x, key)
 
-    def index_add(self, x: Array, key: tuple, values: Array) -> Array:
-        """A copy of `x` with `values` added at `key`; repeated indices add up."""
+    def index_add(self, x: Array, key: tuple, values: Array, donate: bool = False) -> Array:
+        """`x` with `values` added at `key`; repeated indices add up. A copy, unless the caller
+        donates the buffer of `x` and the library can write to it."""
         return indexing.index_add(self.xp, x, key, values)
 
-    def index_update(self, x: Array, key: tuple, values: Array) -> Array:
-        """A copy of `x` with `values` at `key`; of repeated indices the last one wins."""
+    def index_update(self, x: Array, key: tuple, values: Array, donate: bool = False) -> Array:
+        """`x` with `values` at `key`; of repeated indices the last one wins. A copy, unless the
+        caller donates the buffer of `x` and the library can write to it."""
         return indexing.index_update(self.xp, x, key, values)
+
+    def put(self, x: Array, key: Any, values: Any) -> bool:
+        """Write into `x` itself at an integer or a slice, if its memory is its own; whether it
+        was done."""
+        return False
+
+    def exclusive(self, x: Array) -> bool:
+        """Whether the one holder of `x` may write to it: its memory is its own."""
+        return False
 
     # -- linear algebra --------------------------------------------------------------------------
 

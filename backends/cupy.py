@@ -66,6 +66,14 @@ class CupyBackend(Backend):
     def device_of(self, x: Any) -> Any:
         return x.device
 
+    def find_device(self, device: Any) -> Any:
+        if isinstance(device, str):
+            kind, _, number = device.rpartition(":")
+            if kind not in ("", "cuda", "gpu") or not number.isdigit():
+                raise ValueError(f"cupy has devices 0, 'cuda:0' ...; got {device!r}")
+            device = int(number)
+        return self.cp.cuda.Device(device) if isinstance(device, int) else device
+
     def on(self, device: Any) -> Any:
         """A context in which new arrays are made on `device`."""
         return contextlib.nullcontext() if device is None else device
@@ -108,8 +116,8 @@ class CupyBackend(Backend):
     def getitem(self, x: Any, key: tuple) -> Any:
         return x[key]
 
-    def index_add(self, x: Any, key: tuple, values: Any) -> Any:
-        out = x.copy()
+    def index_add(self, x: Any, key: tuple, values: Any, donate: bool = False) -> Any:
+        out = x if donate else x.copy()
         if indexing.is_basic(key):
             out[key] += values
         elif self.is_complex(out.dtype):
@@ -124,14 +132,17 @@ class CupyBackend(Backend):
             raise TypeError(f"index_add: CuPy cannot add into {out.dtype} at repeated indices")
         self.cp.add.at(out, key, values)
 
-    def index_update(self, x: Any, key: tuple, values: Any) -> Any:
+    def index_update(self, x: Any, key: tuple, values: Any, donate: bool = False) -> Any:
         # CuPy leaves open which of repeated indices wins: the last one is looked for.
         if not indexing.is_basic(key):
             places = self.cp.arange(x.size).reshape(x.shape)
             return indexing.update_at(self.xp, x, places[key], values)
-        out = x.copy()
+        out = x if donate else x.copy()
         out[key] = values
         return out
+
+    def exclusive(self, x: Any) -> bool:
+        return x.base is None
 
     # -- linear algebra, random numbers, special functions --
 

@@ -19,6 +19,11 @@ from backends.base import Backend
 class GenericBackend(Backend):
     """A namespace that is known only by the standard."""
 
+    def find_device(self, device: Any) -> Any:
+        if isinstance(device, str):
+            return find_device(self.xp, self.name.partition(":")[0], device)
+        return device
+
     def from_host(self, x: np.ndarray, device: Any = None) -> Any:
         # A fresh array in C order: some libraries take no negative strides.
         x = np.array(x, order="C")

@@ -61,6 +61,8 @@ def update_at(xp: Any, x: Array, positions: Array, values: Array) -> Array:
 
 def in_order(xp: Any, x: Array, positions: Array, values: Array) -> tuple[Array, Array]:
     """Flat positions in ascending order, and the value for each; equal ones keep their order."""
+    if not hasattr(values, "dtype"):
+        values = xp.asarray(values, dtype=x.dtype, device=x.device)
     spread = xp.broadcast_to(xp.astype(values, x.dtype), positions.shape)
     positions = xp.reshape(positions, (-1,))
     order = xp.argsort(positions, stable=True)

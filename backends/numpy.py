@@ -47,7 +47,12 @@ class NumpyBackend(Backend):
         return dtype if isinstance(dtype, np.dtype) else super().canonical(dtype)
 
     def device_of(self, x: Any) -> Any:
-        return None
+        return "cpu"
+
+    def find_device(self, device: Any) -> Any:
+        if device not in (None, "cpu"):
+            raise ValueError(f"numpy has one device, 'cpu'; got {device!r}")
+        return device
 
     def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
         return np.asarray(data, dtype=self.native(dtype), copy=copy)
@@ -113,18 +118,27 @@ class NumpyBackend(Backend):
     def getitem(self, x: Any, key: tuple) -> Any:
         return x[key]
 
-    def index_add(self, x: Any, key: tuple, values: Any) -> np.ndarray:
-        out = np.array(x)
+    def index_add(self, x: Any, key: tuple, values: Any, donate: bool = False) -> np.ndarray:
+        out = x if donate and type(x) is np.ndarray else np.array(x)
         if any(isinstance(part, np.ndarray) for part in key):
             np.add.at(out, key, values)
         else:
             out[key] += values
         return out
 
-    def index_update(self, x: Any, key: tuple, values: Any) -> np.ndarray:
-        out = np.array(x)
+    def index_update(self, x: Any, key: tuple, values: Any, donate: bool = False) -> np.ndarray:
+        out = x if donate and type(x) is np.ndarray else np.array(x)
         out[key] = values
         return out
+
+    def put(self, x: Any, key: Any, values: Any) -> bool:
+        if type(x) is not np.ndarray or x.base is not None or not x.flags.writeable:
+            return False
+        x[key] = values
+        return True
+
+    def exclusive(self, x: Any) -> bool:
+        return type(x) is np.ndarray and x.base is None and x.flags.writeable
 
     def erf(self, x: Any) -> Any:
         from scipy import special  # a third of a second, for those who use it

@@ -12,6 +12,7 @@ from __future__ import annotations
 import builtins
 import sys
 import types
+import weakref
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class ndarray:
     """An array on the pretended device; `_host` is nobody's business but this module's."""
 
     __array_ufunc__ = None
+    base: Any = None  # the array of which this one is a view
 
     def __init__(self, host: Any) -> None:
         self._host = np.asarray(host)
@@ -130,7 +132,12 @@ class ndarray:
 def view(host: Any) -> ndarray:
     made = ndarray.__new__(ndarray)
     made._host = np.asarray(host)
+    made.base = _owners.get(id(made._host.base))
+    _owners[id(made._host)] = made
     return made
+
+
+_owners: weakref.WeakValueDictionary[int, ndarray] = weakref.WeakValueDictionary()
 
 
 def bare(x: Any) -> Any:

@@ -74,6 +74,28 @@ def indexed(key: Callable[[], Any]) -> Sample:
     return Sample(str(reference_key), lambda x: ad.asarray(x, copy=False)[key()], (CUBE,), lambda x: x[reference_key])
 
 
+def written(name: str, key: Callable[[], Any], label: str, values: np.ndarray) -> Sample:
+    """index_update or index_add; lists in the key are index arrays."""
+
+    def reference(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+        out = x.copy()
+        if name == "index_add":
+            np.add.at(out, key(), v)
+        else:
+            out[key()] = v
+        return out
+
+    return S(label, lambda x, v: getattr(ad, name)(x, key(), v), (CUBE, values), reference)
+
+
+WRITES = {
+    "integer": (lambda: 1, REAL[:, :1].T[0, :1]), "slice": (lambda: (slice(None), slice(0, 2)), REAL[0, :2]),
+    "backwards": (lambda: slice(None, None, -1), CUBE * 2), "number": (lambda: (0, 1, 1), np.array(2.0)),
+    "rows": (lambda: [1, 0], CUBE + 1), "repeated": (lambda: (slice(None), [1, 1, 0]), CUBE - 1),
+    "apart": (lambda: ([0, 1], slice(None), [1, 1]), REAL),
+    "mask": (lambda: (slice(None), [True, False, True]), np.array(0.5)), "empty": (lambda: [], REAL[:0, :2][:, None]),
+}  # fmt: skip
+
 MATRICES = {
     "2-D": (REAL, POSITIVE.T),
     "matrix vector": (REAL, POSITIVE[0]),
@@ -220,6 +242,7 @@ SPECS: dict[str, list[Sample]] = {
         (slice(1, 1),), [0, 1, 0], (slice(None), [0, 2, 2]), ([0, 1], slice(None), [1, 0]),
         ([[0, 1], [1, 1]],), ([True, False],), (slice(None), [True, False, True], 0), ([],),
     )] + [S("mask of values", lambda x: ad.asarray(x, copy=False)[ad.asarray(x, copy=False) > 0], (CUBE,), lambda x: x[x > 0], ragged=True)],
+    **{name: [written(name, key, label, values) for label, (key, values) in WRITES.items()] for name in ("index_update", "index_add")},
     "scatter_add": [S("rows", scatter, (RNG.standard_normal((3, 3)),), scatter_reference)],
     # products
     "matmul": [S(k, ad.matmul, pair, np.matmul) for k, pair in MATRICES.items()],

@@ -1,0 +1,249 @@
+"""Writing to a Tensor: values as NumPy's, derivatives against differences, and that nothing which
+somebody else holds is ever changed, nor copied without need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff.core import Tensor
+from autodiff.inplace import add_at
+from autodiff.ops.indexing import index_add, index_update
+from autodiff.testing import host
+from homes import HOMES
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((4, 3))
+ROW = RNG.standard_normal(3)
+SAFE = np.abs(X) + 0.5
+
+
+@pytest.fixture(params=HOMES, scope="module")
+def home(request: pytest.FixtureRequest) -> backends.Backend:
+    return backends.get(request.param)
+
+
+def at(x: object, numbers: object) -> object:
+    """An index array beside x; NumPy takes lists."""
+    if not isinstance(x, Tensor):
+        return numbers
+    return Tensor(x.backend.from_host(np.asarray(numbers), device=x.device))
+
+
+# Each writes to its first argument, a Tensor or an ndarray, and uses the second.
+def row(x, v): x[1] = v
+def number(x, v): x[2, 0] = v[1]
+def slices(x, v): x[::2, 1:] = v[:2]
+def backwards(x, v): x[::-1] = v
+def everything(x, v): x[...] = v
+def column(x, v): x[:, -1] = v[0]
+def broadcast_row(x, v): x[:2] = v[None, :]
+def indices(x, v): x[at(x, [0, 2])] = v
+def repeated(x, v): x[at(x, [1, 1, 3]), at(x, [0, 0, 2])] = v
+def mask(x, v): x[x > 0.6] = v[0]
+def row_mask(x, v): x[at(x, [True, False, True, False])] = v
+def masked_add(x, v): x[x > 0.6] += v[1]
+def add_row(x, v): x[0] += v
+def times_itself(x, v): x[1] *= x[0] * v
+def twice(x, v):
+    x[0] = v
+    x[0] = x[1] * v
+def from_itself(x, v): x[1:] = x[:-1] * v
+def constant(x, v):
+    x[0] = 2.0
+    x[1] = [1.0, 2.0, 3.0]
+def add(x, v): x += v
+def subtract(x, v): x -= 2 * v
+def multiply(x, v): x *= v
+def divide(x, v): x /= v
+def power(x, v): x **= 2
+def multiply_itself(x, v): x *= x
+def scatter(x, v): (add_at if isinstance(x, Tensor) else np.add.at)(x, at(x, [1, 3, 1]), v)
+
+
+WRITES = [row, number, slices, backwards, everything, column, broadcast_row, indices, repeated, mask, row_mask,
+          masked_add, add_row, times_itself, twice, from_itself, constant, add, subtract, multiply, divide, power,
+          multiply_itself, scatter]  # fmt: skip
+
+
+def pure(write: Callable) -> Callable:
+    """A function of x and v from one that writes."""
+
+    def f(x: Tensor, v: Tensor) -> Tensor:
+        buffer = x * 1.0
+        write(buffer, v)
+        return buffer * buffer
+
+    return f
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_value_is_numpys(write: Callable, home: backends.Backend) -> None:
+    expected = SAFE.copy()
+    write(expected, ROW)
+    x, v = Tensor(home.from_host(SAFE)), Tensor(home.from_host(ROW))
+    write(x, v)
+    assert np.allclose(host(x)[0], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_derivatives(write: Callable, home: backends.Backend) -> None:
+    args = [Tensor(home.from_host(a)) for a in (SAFE, ROW)]
+    ad.check_grads(pure(write), *args, directions=1)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_of_the_argument_itself(write: Callable) -> None:
+    """A transform differentiates by the value that was passed in, and leaves it as it was."""
+
+    def f(x: Tensor, v: Tensor) -> Tensor:
+        write(x, v)
+        return ad.sum(x * x)
+
+    before = SAFE.copy()
+    found = ad.grad(f, argnums=(0, 1))(before, ROW)
+    assert (before == SAFE).all()
+    expected = ad.grad(lambda x, v: ad.sum(pure(write)(x, v)), argnums=(0, 1))(SAFE, ROW)
+    for a, b in zip(found, expected, strict=True):
+        assert np.allclose(a, b)
+
+
+@pytest.mark.parametrize("write", [w for w in WRITES if w not in (mask, masked_add)])
+def test_inside_vmap(write: Callable) -> None:
+    xs, vs = np.stack([SAFE, SAFE + 1]), np.stack([ROW, ROW * 2])
+    for axes in ((0, 0), (None, 0), (0, None)):
+        args = (xs if axes[0] == 0 else SAFE, vs if axes[1] == 0 else ROW)
+        found = ad.vmap(pure(write), in_axes=axes)(*map(Tensor, args)).numpy()
+        for i in range(2):
+            one = [a[i] if axis == 0 else a for a, axis in zip(args, axes, strict=True)]
+            assert np.allclose(found[i], pure(write)(*map(Tensor, one)).numpy())
+
+
+def test_on_the_plain_tape() -> None:
+    for write in WRITES:
+        x, v = Tensor(SAFE, requires_grad=True), Tensor(ROW, requires_grad=True)
+        ad.sum(pure(write)(x, v)).backward()
+        expected = ad.grad(lambda a, b, w=write: ad.sum(pure(w)(a, b)), argnums=(0, 1))(SAFE, ROW)
+        for t, b in zip((x, v), expected, strict=True):
+            assert np.allclose(0 if t.grad is None else t.grad, b), write.__name__
+
+
+def test_of_repeated_indices_the_last_one_has_the_derivative() -> None:
+    g = ad.grad(lambda v: ad.sum(index_update(np.zeros(3), np.array([1, 1, 1]), v) * 5))(ROW)
+    assert g.tolist() == [0, 0, 5]
+    g = ad.grad(lambda v: ad.sum(index_add(np.zeros(3), np.array([1, 1, 1]), v) * 5))(ROW)
+    assert g.tolist() == [5, 5, 5]
+
+
+def test_nothing_that_a_node_saved_is_changed() -> None:
+    x = Tensor(SAFE, requires_grad=True)
+    h = x * 1.0
+    y = ad.sum(h * h)  # saves h
+    h[0] = 0.0
+    h *= 3.0
+    y.backward()
+    assert np.allclose(x.grad, 2 * SAFE)
+
+
+def test_views_and_other_names_keep_their_values() -> None:
+    mine = SAFE.copy()
+    x = ad.asarray(mine, copy=False)
+    top, same_buffer = x[0], Tensor(x)
+    x[0] = 7.0
+    x += 1.0
+    assert (mine == SAFE).all()
+    assert (top.numpy() == SAFE[0]).all()
+    assert (same_buffer.numpy() == SAFE).all()
+    assert (x.numpy()[0] == 8.0).all()
+    y = Tensor(SAFE)
+    raw = y.data
+    y[0] = 7.0
+    assert (raw == SAFE).all()
+    assert (Tensor(SAFE).T[0].numpy() == SAFE.T[0]).all()
+
+
+@pytest.mark.parametrize("name", ["numpy", "fake_cupy"])
+def test_a_buffer_that_nobody_else_holds_is_not_copied(name: str) -> None:
+    home = backends.get(name)
+    x = Tensor(home.from_host(SAFE))
+    v = Tensor(home.from_host(ROW), requires_grad=True)
+    before = id(x.data)
+    x[0] = 1.0
+    x[1:3] = v
+    x += 1.0
+    x[3] += v
+    x *= 2.0
+    assert id(x.data) == before
+    held = x.data
+    x[0] = 2.0
+    assert id(x.data) != before
+    assert held is not x.data
+
+
+def test_filling_row_by_row_makes_no_copy_in_either_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    array = np.array
+
+    def counted(*args: object, **kwargs: object) -> np.ndarray:
+        result = array(*args, **kwargs)
+        made.append(result.size)
+        return result
+
+    rows = Tensor(RNG.standard_normal((50, 4)), requires_grad=True)
+    buffer = ad.zeros((50, 4))
+    monkeypatch.setattr(np, "array", counted)
+    for i in range(50):
+        buffer[i] = rows[i] * 2.0
+    ad.sum(buffer * buffer).backward()
+    monkeypatch.undo()
+    assert np.allclose(rows.grad, 8 * rows.numpy())
+    assert sum(n == 200 for n in made) <= 2, "copies of the whole buffer"
+
+
+def test_a_leaf_refuses_and_no_grad_allows() -> None:
+    w = Tensor(SAFE, requires_grad=True)
+    for write in (row, add):
+        with pytest.raises(RuntimeError, match=r"leaf.*no_grad"):
+            write(w, ROW)
+    ad.sum(w * w).backward()
+    with ad.no_grad():
+        w -= 0.5 * Tensor(w.grad)
+        w[0] = 1.0
+    assert w.requires_grad
+    assert np.allclose(w.numpy()[1:], 0.0)
+    assert (w.numpy()[0] == 1.0).all()
+    w.grad = None
+    ad.sum(3 * w).backward()
+    assert (w.grad == 3).all()
+
+
+BAD = {
+    "shape": (lambda: ad.zeros((2,)).__iadd__(ad.ones((3, 2))), ValueError, "cannot change"),
+    "dtype": (lambda: ad.asarray([1, 2]).__imul__(1.5), TypeError, "cannot change"),
+    "key": (lambda: ad.zeros((2,)).__setitem__(1.5, 1.0), IndexError, "index"),
+    "out of range": (lambda: ad.zeros((2,)).__setitem__(5, 1.0), IndexError, "out of bounds"),
+    "values": (lambda: ad.zeros((2, 3)).__setitem__(0, ad.ones(4)), ValueError, "broadcast"),
+    "backend": (
+        lambda: ad.zeros((2,)).__setitem__(0, Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_written(case: str) -> None:
+    run, error, text = BAD[case]
+    with pytest.raises(error, match=text):
+        run()
+
+
+def test_float32_stays_and_integers_cast_as_numpy_does() -> None:
+    x = ad.zeros((2,), dtype="float32")
+    x += np.ones(2)
+    x[0] = Tensor(1.5)
+    assert x.dtype == np.float32
+    n = ad.zeros((2,), dtype="int64")
+    n[0] = 2.7
+    assert n.tolist() == [2, 0]
