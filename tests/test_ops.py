@@ -126,7 +126,7 @@ def test_abstract_values_are_those_of_the_arrays(sample: Sample, monkeypatch) ->
         sample.f(*sample.args)
     for op, args, params, y in calls:
         data_dependent = any(getattr(a, "dtype", None) == np.bool for a in args[1:])
-        if isinstance(op, KindOp) and not (op.name in ("getitem", "scatter_add") and data_dependent):
+        if isinstance(op, KindOp) and op.name != "nonzero" and not (op.name in ("getitem", "scatter_add") and data_dependent):
             avals = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in args]
             expected = tree.map(lambda part: Aval(np.shape(part), part.dtype), y)
             assert op.aval(*avals, **params) == expected

@@ -1,24 +1,38 @@
 """New arrays. Creation functions give Tensors on the current backend; the `_like` functions
-give what they were given: a raw array for a raw array, a Tensor for a Tensor."""
+give what they were given: a raw array for a raw array, a Tensor for a Tensor. Numbers that
+are Tensors (a value to fill with, the ends of a range) can be differentiated by.
+"""
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import Any
 
 import backends
 from autodiff.core import ROOT, Tensor, box, to_raw
+from autodiff.kinds import linear
+from autodiff.ops.indexing import _scatter_add, getitem
+from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, reshape
+from backends.base import dtype_name, is_inexact
 
 __all__ = [
     "arange",
     "asarray",
+    "diag",
+    "diagflat",
     "empty",
     "empty_like",
     "eye",
     "full",
     "full_like",
     "linspace",
+    "meshgrid",
     "ones",
     "ones_like",
+    "tri",
+    "tril",
+    "triu",
     "zeros",
     "zeros_like",
 ]
@@ -37,18 +51,21 @@ def asarray(
     """A Tensor of an array, a number or a nested list; a Tensor itself unless something is
     to change. With `copy=False` the Tensor shares the array's memory: do not write to it."""
     if isinstance(obj, Tensor):
-        if copy is not True and device is None and dtype in (None, obj.dtype):
-            return obj
+        if device in (None, obj.device):
+            y = obj if dtype is None else astype(obj, dtype, copy=False)
+            return reshape(y, y.shape, copy=True) if copy and y is obj else y
         obj = to_raw(obj, dtype, None)
     home = backends.of(obj) or backends.current()
     copy = True if copy is None else copy
     return constant(home.asarray(obj, dtype=dtype, device=device, copy=copy))
 
 
-def _create(name: str, *args: Any, dtype: Any, device: Any) -> Tensor:
-    backend = backends.current()
+def _create(
+    name: str, *args: Any, dtype: Any, device: Any, backend: Any = None, **params: Any
+) -> Tensor:
+    backend = backend or backends.current()
     device = backend.device if device is None else device
-    extra = {} if device is None else {"device": device}
+    extra = params if device is None else {"device": device, **params}
     return constant(getattr(backend, name)(*args, dtype=backend.native(dtype), **extra))
 
 
@@ -68,10 +85,11 @@ def empty(shape: Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """An array of one value; differentiable by it when it is a Tensor."""
+    """An array of one value; differentiable by it when it is a Tensor, on whose device the
+    result then is."""
     if isinstance(fill_value, Tensor):
-        value = fill_value if dtype is None else fill_value.astype(dtype)
-        return zeros(shape, dtype=value.dtype, device=device) + value
+        value = fill_value if dtype is None else astype(fill_value, dtype, copy=False)
+        return broadcast_to(value, (shape,) if isinstance(shape, int) else shape)
     return _create("full", shape, fill_value, dtype=dtype, device=device)
 
 
@@ -84,14 +102,29 @@ def arange(
     dtype: Any = None,
     device: Any = None,
 ) -> Tensor:
-    """start, start + step, ... below stop; from 0 if only one number is given."""
+    """start, start + step, ... below stop; from 0 if only one number is given. The values, not
+    their number, are differentiable by a `start` and a `step` that are Tensors."""
     start, stop = (0, start) if stop is None else (start, stop)
-    return _create("arange", start, stop, step, dtype=dtype, device=device)
+    home = next((v for v in (start, stop, step) if isinstance(v, Tensor)), None)
+    if home is None:
+        return _create("arange", start, stop, step, dtype=dtype, device=device)
+    ends = [v.item() if isinstance(v, Tensor) else v for v in (start, stop, step)]
+    if dtype is None:
+        floating = any(isinstance(v, float) for v in ends)
+        dtype = home.dtype if is_inexact(home.dtype) or not floating else "float64"
+    number = max(math.ceil((ends[1] - ends[0]) / ends[2]), 0)
+    ramp = _ramp(number, home, dtype)
+    return astype(start + ramp * step, dtype, copy=False)
+
+
+def _ramp(number: int, home: Tensor, dtype: Any) -> Tensor:
+    """0, 1, 2 ... where `home` is."""
+    return _create("arange", 0, number, 1, dtype=dtype, device=home.device, backend=home.backend)
 
 
 def linspace(
-    start: float,
-    stop: float,
+    start: complex,
+    stop: complex,
     /,
     num: int,
     *,
@@ -99,28 +132,41 @@ def linspace(
     device: Any = None,
     endpoint: bool = True,
 ) -> Tensor:
-    """`num` evenly spaced numbers from start to stop, with or without the end."""
-    steps = max(num - 1 if endpoint else num, 1)
-    ramp = _create("arange", 0, num, 1, dtype=dtype or "float64", device=device)
-    return start + ramp * ((stop - start) / steps)
+    """`num` evenly spaced numbers from start to stop, with or without the end. Differentiable
+    by ends that are Tensors; those with axes give the result these after its first."""
+    number = operator.index(num)
+    home = next((v for v in (start, stop) if isinstance(v, Tensor)), None)
+    if home is None:
+        return _create(
+            "linspace", start, stop, number, dtype=dtype, device=device, endpoint=endpoint
+        )
+    steps = max(number - 1 if endpoint else number, 1)
+    exact = dtype_name(home.dtype) if is_inexact(home.dtype) else "float64"
+    real = {"complex64": "float32", "complex128": "float64"}.get(exact, exact)
+    ndim = max(getattr(v, "ndim", 0) for v in (start, stop))
+    share = reshape(_ramp(number, home, real) / steps, (number, *(1,) * ndim))
+    y = (1 - share) * start + share * stop
+    return y if dtype is None else astype(y, dtype, copy=False)
 
 
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere."""
-    backend = backends.current()
-    device = backend.device if device is None else device
-    extra = {} if device is None else {"device": device}
-    return constant(backend.eye(n_rows, n_cols, k=k, dtype=backend.native(dtype), **extra))
+    return _create("eye", n_rows, n_cols, k=k, dtype=dtype, device=device)
 
 
 def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
-    home = x.backend if isinstance(x, Tensor) else backends.of(x)
-    if isinstance(x, Tensor):  # its own shape: what is beneath may have more axes
-        where = x.device if device is None else device
-        made = home.create(name, x.shape, *args, dtype=dtype or x.dtype, device=where)
-        return constant(made)
+    if isinstance(x, Tensor):
+        return _create(
+            name,
+            x.shape,
+            *args,
+            dtype=x.dtype if dtype is None else dtype,
+            device=x.device if device is None else device,
+            backend=x.backend,
+        )
+    home = backends.of(x)
     extra = {} if device is None else {"device": device}
     return getattr(home, f"{name}_like")(x, *args, dtype=home.native(dtype), **extra)
 
@@ -143,5 +189,85 @@ def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
     """One value with the shape, dtype and device of x; differentiable by a Tensor value."""
     if isinstance(fill_value, Tensor):
-        return zeros_like(x, dtype=dtype, device=device) + fill_value
+        value = astype(fill_value, x.dtype if dtype is None else dtype, copy=False)
+        return broadcast_to(value, tuple(x.shape))
     return _like("full", x, fill_value, dtype=dtype, device=device)
+
+
+# -- out of arrays -------------------------------------------------------------------------------
+
+
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
+    """1-D arrays of coordinates as arrays over their grid: of shape (len(first), len(second),
+    ...) for indexing "ij"; for "xy" the first two axes are swapped."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f'meshgrid: indexing must be "xy" or "ij"; got {indexing!r}')
+    if any(a.ndim > 1 for a in arrays):
+        shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
+        raise ValueError(f"meshgrid: the arrays must be 1-D; got shapes {shapes}")
+    places = list(range(len(arrays)))
+    if indexing == "xy" and len(arrays) > 1:
+        places[:2] = [1, 0]
+    columns = [
+        reshape(a, tuple(-1 if i == place else 1 for i in range(len(arrays))))
+        for a, place in zip(arrays, places, strict=True)
+    ]
+    shape = broadcast_shapes(*[tuple(c.shape) for c in columns])
+    return tuple(broadcast_to(c, shape) for c in columns)
+
+
+_tril = linear(
+    "tril",
+    impl=lambda xp, x, *, k: xp.tril(x, k=k),
+    adjoint=lambda g, _x, *, k: _tril(g, k=k),
+)
+_triu = linear(
+    "triu",
+    impl=lambda xp, x, *, k: xp.triu(x, k=k),
+    adjoint=lambda g, _x, *, k: _triu(g, k=k),
+)
+
+
+def tril(x: Any, /, *, k: int = 0) -> Any:
+    """x with zeros above the k-th diagonal of its last two axes."""
+    return _tril(_matrix("tril", x), k=k)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Any:
+    """x with zeros below the k-th diagonal of its last two axes."""
+    return _triu(_matrix("triu", x), k=k)
+
+
+def _matrix(name: str, x: Any) -> Any:
+    if x.ndim < 2:
+        raise ValueError(f"{name}: x must have two axes or more; got shape {tuple(x.shape)}")
+    return x
+
+
+def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """Ones at and below the k-th diagonal of an N by M matrix, zeros above."""
+    return tril(ones((N, N if M is None else M), dtype=dtype), k=k)
+
+
+def diag(v: Any, k: int = 0) -> Any:
+    """The square matrix with a 1-D v on its k-th diagonal; of a matrix, that diagonal."""
+    if v.ndim == 2:
+        rows, columns = v.shape
+        length = max(min(rows, columns - k, columns, rows + k), 0)
+        return getitem(reshape(v, (-1,)), _diagonal(columns, length, k))
+    if v.ndim != 1:
+        raise ValueError(f"diag: v must have one axis or two; got shape {tuple(v.shape)}")
+    size = v.shape[0] + abs(k)
+    key = (_diagonal(size, v.shape[0], k),)
+    return reshape(_scatter_add(v, key=key, shape=(size * size,)), (size, size))
+
+
+def _diagonal(columns: int, length: int, k: int) -> slice:
+    """Where the k-th diagonal lies in a flattened matrix."""
+    start = k if k >= 0 else -k * columns
+    return slice(start, start + length * (columns + 1), columns + 1)
+
+
+def diagflat(v: Any, k: int = 0) -> Any:
+    """The square matrix with the elements of v, flattened, on its k-th diagonal."""
+    return diag(reshape(v, (-1,)), k)

@@ -15,6 +15,9 @@ from backends.base import is_inexact, same_dtype
 
 __all__ = [
     "astype",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "broadcast_arrays",
     "broadcast_shapes",
     "broadcast_to",
@@ -24,11 +27,15 @@ __all__ = [
     "matrix_transpose",
     "moveaxis",
     "permute_dims",
+    "ravel",
     "reshape",
     "roll",
+    "rot90",
     "split",
     "squeeze",
     "stack",
+    "swapaxes",
+    "unstack",
 ]
 
 Axis = int | tuple[int, ...] | None
@@ -122,6 +129,14 @@ def moveaxis(x: Any, source: int | tuple, destination: int | tuple, /) -> Any:
     return _permute(x, axes=tuple(order))
 
 
+def swapaxes(x: Any, axis1: int, axis2: int, /) -> Any:
+    """Two axes swapped."""
+    first, second = (one_axis("swapaxes", axis, x.ndim, x) for axis in (axis1, axis2))
+    order = list(range(x.ndim))
+    order[first], order[second] = second, first
+    return _permute(x, axes=tuple(order))
+
+
 # The engine sums a cotangent back over broadcast axes, so broadcasting itself is identity.
 _broadcast_to = linear(
     "broadcast_to",
@@ -144,13 +159,13 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True))
 
 
-def broadcast_arrays(*arrays: Any) -> list[Any]:
+def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     """All arrays at their common shape."""
     shape = broadcast_shapes(*[tuple(a.shape) for a in arrays])
-    return [broadcast_to(a, shape) for a in arrays]
+    return tuple(broadcast_to(a, shape) for a in arrays)
 
 
-def expand_dims(x: Any, /, *, axis: int | tuple[int, ...] = 0) -> Any:
+def expand_dims(x: Any, /, axis: int | tuple[int, ...]) -> Any:
     """New axes of length 1 at the places `axis` of the result."""
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     ndim = x.ndim + len(axes)
@@ -172,12 +187,51 @@ def squeeze(x: Any, /, axis: Axis = None) -> Any:
     return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in places))
 
 
+def ravel(x: Any, /) -> Any:
+    """All elements in C order along one axis."""
+    return reshape(x, (-1,))
+
+
+def atleast_1d(*arrays: Any) -> Any:
+    """A 0-d array as one of shape (1,), others as they are; a tuple for several arrays."""
+    return _at_least(arrays, {0: (0,)})
+
+
+def atleast_2d(*arrays: Any) -> Any:
+    """A 1-D array as a row (1, n), a 0-d one as (1, 1), others as they are; a tuple for
+    several arrays."""
+    return _at_least(arrays, {0: (0, 1), 1: (0,)})
+
+
+def atleast_3d(*arrays: Any) -> Any:
+    """A 2-D array as (m, n, 1), a 1-D one as (1, n, 1), a 0-d one as (1, 1, 1), others as they
+    are; a tuple for several arrays."""
+    return _at_least(arrays, {0: (0, 1, 2), 1: (0, 2), 2: (2,)})
+
+
+def _at_least(arrays: tuple, new: dict[int, tuple[int, ...]]) -> Any:
+    """Each array with the new axes that one of so many axes gets."""
+    full = [expand_dims(x, new[x.ndim]) if x.ndim in new else x for x in arrays]
+    return full[0] if len(full) == 1 else tuple(full)
+
+
 _flip = linear("flip", adjoint=lambda g, _x, *, axis: _flip(g, axis=axis))
 
 
 def flip(x: Any, /, *, axis: Axis = None) -> Any:
     """The order of elements reversed along `axis`."""
     return _flip(x, axis=normalize_axis("flip", x, axis))
+
+
+def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
+    """Turned k times by a right angle in the plane of two axes, from the first to the second."""
+    first, second = normalize_axis("rot90", m, tuple(axes))
+    k %= 4
+    if k == 2:
+        return flip(m, axis=(first, second))
+    if k == 1:
+        return swapaxes(flip(m, axis=second), first, second)
+    return flip(swapaxes(m, first, second), axis=second) if k == 3 else m
 
 
 _roll = linear(
@@ -274,9 +328,22 @@ def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[An
             raise ValueError(f"split: length {length} is not divisible into {sections} sections")
         lengths = (length // sections,) * sections
     else:
-        edges = [0, *(min(s if s >= 0 else s + length, length) for s in sections), length]
-        lengths = tuple(max(b - a, 0) for a, b in itertools.pairwise(edges))
+        places = [range(length)[:s].stop for s in sections]
+        edges = [0, *places, length]
+        lengths = tuple(b - a for a, b in itertools.pairwise(edges))
+        if min(lengths) < 0:
+            raise ValueError(f"split: the places to cut at must ascend; got {list(sections)}")
     return list(_split(x, lengths=lengths, axis=place))
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    """The slices of x along `axis`, which they no longer have."""
+    place = one_axis("unstack", axis, x.ndim, x)
+    if x.shape[place] == 0:
+        return ()
+    parts = _split(x, lengths=(1,) * x.shape[place], axis=place)
+    shape = tuple(n for i, n in enumerate(x.shape) if i != place)
+    return tuple(_reshape(part, shape=shape) for part in parts)
 
 
 # -- dtype ---------------------------------------------------------------------------------------

@@ -1,0 +1,222 @@
+"""Scans along an axis: cumulative sums, products and log-sum-exps, and differences.
+
+Derivatives of products come from a linear recurrence that multiplies and adds only, so they
+are exact where factors are zero; the recurrence is solved in log2(n) steps.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from autodiff.kinds import general, linear
+from autodiff.ops.creation import ones_like
+from autodiff.ops.elementwise import conj, exp, where
+from autodiff.ops.manipulation import (
+    astype,
+    broadcast_to,
+    concat,
+    flip,
+    one_axis,
+    reshape,
+    slice_axis,
+)
+from autodiff.ops.reductions import sum
+from backends.base import is_inexact
+
+__all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"]
+
+
+def scan_axis(name: str, x: Any, axis: int | None) -> int:
+    """The axis of a scan as a number from 0; only a 1-D array may leave it out."""
+    if axis is None and x.ndim > 1:
+        raise ValueError(
+            f"{name}: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
+        )
+    return one_axis(name, 0 if axis is None else axis, x.ndim, x)
+
+
+def accumulated(x: Any, dtype: Any) -> Any:
+    """The argument of a scan that gives `dtype`: floats that become integers do so before."""
+    return x if dtype is None or is_inexact(dtype) else astype(x, dtype)
+
+
+def recurrence(a: Any, b: Any, axis: int) -> Any:
+    """c with c[i] = a[i] c[i-1] + b[i] and c[-1] = 0: a scan over the composition of affine
+    maps (Blelloch 1990, section 1.4; in the doubling steps of Hillis and Steele 1986)."""
+    step, length = 1, b.shape[axis]
+    while step < length:
+        later = slice_axis(a, axis, step, None)
+        moved = slice_axis(b, axis, step, None) + later * slice_axis(b, axis, 0, -step)
+        b = concat([slice_axis(b, axis, 0, step), moved], axis=axis)
+        if 2 * step < length:
+            a = concat(
+                [slice_axis(a, axis, 0, step), later * slice_axis(a, axis, 0, -step)], axis=axis
+            )
+        step *= 2
+    return b
+
+
+def backwards(a: Any, b: Any, axis: int) -> Any:
+    """c with c[i] = b[i] + a[i+1] c[i+1]: the transpose of `recurrence` in b."""
+    shifted = concat([slice_axis(a, axis, 1, None), slice_axis(a, axis, 0, 1)], axis=axis)
+    return flip(recurrence(flip(shifted, axis=axis), flip(b, axis=axis), axis), axis=axis)
+
+
+# -- sums ----------------------------------------------------------------------------------------
+
+
+def _sum_adjoint(g: Any, _x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
+    g = slice_axis(g, axis, 1, None) if include_initial else g
+    turned = flip(g, axis=axis)
+    return flip(_cumulative_sum(turned, axis=axis, dtype=None, include_initial=False), axis=axis)
+
+
+_cumulative_sum = linear(
+    "cumulative_sum",
+    impl=lambda xp, x, *, axis, dtype, include_initial: xp.cumulative_sum(
+        x, axis=axis, dtype=xp.native(dtype), include_initial=include_initial
+    ),
+    adjoint=_sum_adjoint,
+)
+
+
+def cumulative_sum(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """Sums of the first elements along `axis`, which a 1-D array may leave out; with
+    `include_initial` the empty sum comes first."""
+    place = scan_axis("cumulative_sum", x, axis)
+    return _cumulative_sum(
+        accumulated(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
+    )
+
+
+# -- products ------------------------------------------------------------------------------------
+
+
+def _products_before(y: Any, axis: int, include_initial: bool) -> Any:
+    """For each factor the product of those before it, out of the cumulative products."""
+    if include_initial:
+        return slice_axis(y, axis, 0, -1)
+    first = ones_like(slice_axis(y, axis, 0, 1))
+    return concat([first, slice_axis(y, axis, 0, -1)], axis=axis)
+
+
+def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
+    """The derivative of y[i] by x[j] is the product before j times that from j+1 to i. The
+    second, weighted with g and summed over i, satisfies c[j] = g[j] + x[j+1] c[j+1]."""
+    before = _products_before(y, axis, include_initial)
+    g = slice_axis(g, axis, 1, None) if include_initial else g
+    return conj(before) * backwards(conj(x), g, axis)
+
+
+def _prod_jvp(tangents: list, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
+    t = recurrence(x, tangents[0] * _products_before(y, axis, include_initial), axis)
+    if not include_initial:
+        return t
+    return concat([0 * slice_axis(y, axis, 0, 1), t], axis=axis)
+
+
+_cumulative_prod = general(
+    "cumulative_prod",
+    impl=lambda xp, x, *, axis, dtype, include_initial: xp.cumulative_prod(
+        x, axis=axis, dtype=xp.native(dtype), include_initial=include_initial
+    ),
+    vjp=_prod_vjp,
+    jvp=_prod_jvp,
+)
+
+
+def cumulative_prod(
+    x: Any, /, *, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Any:
+    """Products of the first elements along `axis`, which a 1-D array may leave out; with
+    `include_initial` the empty product comes first. The derivative is exact, however many
+    factors are zero."""
+    place = scan_axis("cumulative_prod", x, axis)
+    return _cumulative_prod(
+        accumulated(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
+    )
+
+
+def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Any:
+    """The matrix of powers of a 1-D x, shape (len(x), N), the highest first unless
+    `increasing`; N is len(x) if not given."""
+    if x.ndim != 1:
+        raise ValueError(f"vander: x must be 1-D; got shape {tuple(x.shape)}")
+    rows = x.shape[0]
+    columns = rows if N is None else operator.index(N)
+    factors = broadcast_to(reshape(x, (rows, 1)), (rows, max(columns - 1, 0)))
+    powers = cumulative_prod(factors, axis=1, include_initial=True)
+    powers = slice_axis(powers, 1, 0, columns)
+    return powers if increasing else flip(powers, axis=1)
+
+
+# -- exponential sums ----------------------------------------------------------------------------
+
+
+def _logcumsumexp_impl(xp: Any, x: Any, *, axis: int) -> Any:
+    step, length = 1, x.shape[axis]
+    while step < length:
+        later = xp.logaddexp(slice_axis(x, axis, step, None), slice_axis(x, axis, 0, -step))
+        x = xp.concat([slice_axis(x, axis, 0, step), later], axis=axis)
+        step *= 2
+    return xp.copy(x) if length < 2 else x
+
+
+def _log_weights(y: Any, x: Any, axis: int) -> tuple[Any, Any]:
+    """exp(y[i-1] - y[i]) and exp(x[i] - y[i]), both at most 1 since y grows; 0 where all
+    elements so far are -inf."""
+    safe = where(y == -math.inf, 0, y)
+    before = concat([slice_axis(y, axis, 0, 1), slice_axis(y, axis, 0, -1)], axis=axis)
+    return exp(before - safe), exp(x - safe)
+
+
+def _logcumsumexp_vjp(g: Any, y: Any, x: Any, *, axis: int) -> Any:
+    decay, share = _log_weights(y, x, axis)
+    return share * backwards(decay, g, axis)
+
+
+def _logcumsumexp_jvp(tangents: list, y: Any, x: Any, *, axis: int) -> Any:
+    decay, share = _log_weights(y, x, axis)
+    return recurrence(decay, share * tangents[0], axis)
+
+
+_logcumsumexp = general(
+    "logcumsumexp", impl=_logcumsumexp_impl, vjp=_logcumsumexp_vjp, jvp=_logcumsumexp_jvp
+)
+
+
+def logcumsumexp(x: Any, /, *, axis: int | None = None) -> Any:
+    """log(cumulative_sum(exp(x))) along `axis`, without overflow; -inf, with derivative 0,
+    where all elements so far are -inf."""
+    return _logcumsumexp(x, axis=scan_axis("logcumsumexp", x, axis))
+
+
+# -- differences ---------------------------------------------------------------------------------
+
+
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
+    """Each element less the one before it along `axis`, n times over. `prepend` and `append`
+    are joined to x first; a number stands for one such element."""
+    place = one_axis("diff", axis, x.ndim, x)
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative; got {n}")
+    ends = [_end(x, part, place) for part in (prepend, append)]
+    parts = [part for part in (ends[0], x, ends[1]) if part is not None]
+    y = concat(parts, axis=place) if len(parts) > 1 else x
+    for _ in range(n):
+        y = slice_axis(y, place, 1, None) - slice_axis(y, place, 0, -1)
+    return y
+
+
+def _end(x: Any, part: Any, axis: int) -> Any:
+    """What stands before or after x along an axis: an array of as many axes."""
+    if part is None:
+        return None
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    if not hasattr(part, "shape"):
+        part = part + sum(reshape(x, (-1,))[:0])  # where x is, of the dtype they promote to
+    return broadcast_to(part, shape) if part.ndim == 0 else part
