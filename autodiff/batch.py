@@ -51,7 +51,8 @@ class Batch(Interpreter):
                 return a.interp.process(op, args, params)
         backend = next(a.backend for a in args if self.owns(a))
         check_operands(op, args, backend)
-        y = BATCHERS.get(op.name, by_kind)(Stacks(self, args), op, params)
+        batcher = op.batcher or BATCHERS.get(op.name, by_kind)
+        y = batcher(Stacks(self, args), op, params)
         if type(y) is tuple:
             return tuple(box(part, self, backend, None) for part in y)
         return box(y, self, backend, None)

@@ -228,6 +228,7 @@ class Op:
     broadcasts = False  # True: the arguments broadcast together
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
     gathers = False  # True: the adjoint adds into a few places of what is gathered from
+    batcher: Callable | None = None  # how vmap runs it, if not as its kind says
     consumes = False  # True: the adjoint may overwrite the cotangent that it is given
 
     def __init__(self, name: str, impl: Callable | None = None) -> None:

@@ -16,7 +16,7 @@ from autodiff import tree
 from autodiff.core import ROOT, Tensor, box
 from autodiff.kinds import General
 from autodiff.reverse import constant_data, fit
-from autodiff.transforms import Recording, as_output, home_of, start
+from autodiff.transforms import Recording, as_output, home_of, start, vmap
 
 
 class Call:
@@ -55,6 +55,23 @@ def wrap_raw(backend: backends.Backend, arrays: Sequence) -> list:
     return [x if isinstance(x, Tensor) else box(x, ROOT, backend, None) for x in arrays]
 
 
+def python_op(call: Call, body: Callable, rule: Callable) -> General:
+    """One call as an op. `body(*arrays)` gives a tree, `rule(g, *arrays)` cotangents of the
+    arrays; both run on whatever values they are given, so a stack of calls (vmap) is the call
+    of the functions mapped."""
+
+    def impl(xp: backends.Backend, *arrays: Any) -> tuple:
+        return call.flat(body(*wrap_raw(xp, arrays)))
+
+    def mapped(stacks: Any, _op: General, _params: dict) -> Any:
+        stacked = [stacks.stacked(i) for i in range(len(stacks.values))]
+        return python_op(call, vmap(body), vmap(rule))(*stacked)
+
+    op = General(call.name, impl, lambda g, _y, *arrays: rule(g, *arrays))
+    op.batcher = mapped
+    return op
+
+
 def checkpoint(f: Callable) -> Callable:
     """f, keeping only its arguments for the backward pass and computing the rest again when
     it is needed: one more evaluation for all arguments, less memory.
@@ -67,17 +84,14 @@ def checkpoint(f: Callable) -> Callable:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("checkpoint", (f, args, kwargs))
 
-        def run(arrays: Sequence) -> Any:
+        def run(*arrays: Any) -> Any:
             function, positional, named = call.args(arrays)
             return function(*positional, **named)
 
-        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
-            return call.flat(run(wrap_raw(xp, arrays)))
-
-        def rule(g: tuple, _y: Any, *arrays: Any) -> tuple:
+        def rule(g: tuple, *arrays: Any) -> tuple:
             return pull_again(run, g, arrays)
 
-        outputs = General("checkpoint", impl, rule)(*call.arrays)
+        outputs = python_op(call, run, rule)(*call.arrays)
         return tree.unflatten(call.out_structure, outputs)
 
     return wrapped
@@ -92,7 +106,7 @@ def pull_again(run: Callable, g: tuple, arrays: tuple) -> tuple:
         full = list(arrays)
         for i, x in zip(floats, selected, strict=True):
             full[i] = x
-        return tuple(tree.flatten(run(wrap_raw(home_of(arrays[0]), full)))[0])
+        return tuple(tree.flatten(run(*wrap_raw(home_of(arrays[0]), full)))[0])
 
     recording = Recording("checkpoint", again, tuple(arrays[i] for i in floats))
     pairs = zip(recording.outputs, g, strict=True)
@@ -137,12 +151,12 @@ class custom_vjp:
         call = Call(name, args)
         kept: list = []  # the residuals of the raw evaluation
 
-        def impl(xp: backends.Backend, *arrays: Any) -> tuple:
-            output, residuals = self.fwd(*call.args(wrap_raw(xp, arrays)))
+        def body(*arrays: Any) -> Any:
+            output, residuals = self.fwd(*call.args(arrays))
             kept[:] = [residuals]
-            return call.flat(output)
+            return output
 
-        def rule(g: tuple, _y: Any, *arrays: Any) -> tuple:
+        def rule(g: tuple, *arrays: Any) -> tuple:
             # Where a derivative of the derivative is taken, the residuals depend on the
             # arguments, so they are computed again in sight of the interpreter that asks.
             traced = any(isinstance(x, Tensor) for x in arrays)
@@ -150,7 +164,7 @@ class custom_vjp:
             cotangent = tree.unflatten(call.out_structure, wrap_raw(home_of(arrays[0]), g))
             return cotangents_of(name, call, self.bwd(residuals, cotangent), arrays)
 
-        outputs = General(name, impl, rule)(*call.arrays)
+        outputs = python_op(call, body, rule)(*call.arrays)
         return tree.unflatten(call.out_structure, outputs)
 
 
