@@ -41,7 +41,7 @@ __array_api_version__ = "2025.12"
 KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-def _namespace(self: Tensor, /, *, api_version: str | None = None) -> ModuleType:
+def _namespace(_self: Tensor, /, *, api_version: str | None = None) -> ModuleType:
     """The array-API namespace of Tensors: this package, which has what each of the standard's
     versions so far asks for."""
     if api_version is not None and api_version not in KNOWN_VERSIONS:

@@ -37,12 +37,20 @@ class KindOp(Op):
     """What all kinds share: shape and dtype, and saving what the rules read."""
 
     broadcasts = False
+    about = "The differentiable op {}."
 
     def __init__(self, name: str, impl: Callable | None, rules: Rules = None) -> None:
         super().__init__(name, impl)
         self.rules = rules if isinstance(rules, tuple) else (rules,)
         self.reads = [reads(rule) for rule in self.rules]
         self.unread: dict[int, list[int]] = {}
+        self.__name__ = name
+        self.__doc__ = self.about.format(name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__signature__":  # made when `inspect` or `help` asks for it
+            return signature(self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def aval(self, *avals: Aval, **params: Any) -> Aval | tuple[Aval, ...]:
         """Shapes and dtypes of the outputs, given those of the arguments (numbers as they
@@ -78,6 +86,26 @@ class KindOp(Op):
         return [any(self.reads[rule](slot) for rule in called) for slot in range(len(traced) + 1)]
 
 
+ARGUMENTS = {1: ("x",), 2: ("x1", "x2"), 3: ("condition", "x1", "x2")}
+
+
+def signature(op: KindOp) -> inspect.Signature:
+    """How an op is called: positionally, by the names that its impl or the standard has."""
+    if op.impl is not None:
+        parameters = list(inspect.signature(op.impl).parameters.values())[1:]
+    else:
+        own = getattr(backends.get("numpy").xp, op.name, None)
+        names = ARGUMENTS[getattr(own, "nin", len(op.rules))]
+        parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names]
+    free = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature(
+        [
+            p.replace(kind=p.POSITIONAL_ONLY if p.kind is free else p.kind, annotation=p.empty)
+            for p in parameters
+        ]
+    )
+
+
 def reads(rule: Callable | None) -> Callable[[int], bool]:
     """Which slots of [output, *arguments] a rule `(g, y, *arguments)` reads, by its names."""
     if rule is None:
@@ -98,6 +126,7 @@ class Elementwise(KindOp):
     fresh = True
     holomorphic = True
     broadcasts = True
+    about = "{}, element by element; differentiable."
 
     def __init__(self, name: str, impl: Callable | None, d: Rules, singular: bool) -> None:
         super().__init__(name, impl, d)
@@ -227,6 +256,7 @@ class Nondiff(KindOp):
 
     differentiable = False
     broadcasts = True
+    about = "{}; the result is a constant, through which nothing is differentiated."
 
 
 def total(terms: Iterable) -> Any:
