@@ -23,6 +23,7 @@ from autodiff.ops.manipulation import (
     matrix_transpose,
     moveaxis,
     reshape,
+    stack,
 )
 from backends.base import dtype_name
 
@@ -258,6 +259,23 @@ def stack_index(stacks: Stacks, like: Any, depth: int) -> Any:
     return reshape(numbers, (stacks.size, *(1,) * depth))
 
 
+def searchsorted_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """Stacks of what is looked for are looked for at once; the library has no stacks of what
+    is searched."""
+    if stacks.mine[0] or any(stacks.mine[2:]):
+        return one_by_one(stacks, op, params)
+    return op(*stacks.values, **params)
+
+
+def one_by_one(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """The loop that vmap is there to avoid, for an op that takes no stacks."""
+    results = []
+    for n in range(stacks.size):
+        pairs = zip(stacks.values, stacks.mine, strict=True)
+        results.append(op(*[getitem(v, n) if own else v for v, own in pairs], **params))
+    return stack(results)
+
+
 def shapeless(_stacks: Stacks, op: Op, _params: dict[str, Any]) -> Any:
     raise TypeError(
         f"{op.name}: inside vmap the shape of its result would differ between the elements; "
@@ -272,5 +290,6 @@ BATCHERS: dict[str, Callable] = {
     "scatter_add": scatter_add_batcher,
     "index_update": write_batcher,
     "index_add": write_batcher,
+    "searchsorted": searchsorted_batcher,
     **dict.fromkeys(("nonzero",), shapeless),
 }
