@@ -7,9 +7,9 @@ from typing import Any
 
 import backends
 from autodiff.core import Tensor
-from autodiff.kinds import linear
 from autodiff.methods import attach, concrete
 from autodiff.ops.creation import constant
+from autodiff.ops.manipulation import move
 
 __all__ = ["from_dlpack"]
 
@@ -84,21 +84,10 @@ def _dlpack_device(self: Tensor, /) -> tuple[Any, int]:
     return exported(self).__dlpack_device__()
 
 
-# Which device an array came from is no part of its shape and dtype, so it is a parameter.
-_move = linear(
-    "to_device",
-    impl=lambda xp, x, *, device, **_: xp.asarray(x, device=device),
-    adjoint=lambda g, _x, *, device, source: _move(g, device=source, source=device),
-)
-
-
 @attach("to_device")
 def _to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
     """The same values on another device of the same library, itself if it is there already.
     The derivative travels back. Another library takes `.to(backend)`."""
     if stream is not None:
         raise ValueError("to_device: streams are not supported; the current one is used")
-    target = self.backend.find_device(device)
-    if target is None or target == self.device:
-        return self
-    return _move(self, device=target, source=self.device)
+    return move(self, device)

@@ -10,10 +10,10 @@ import operator
 from typing import Any
 
 import backends
-from autodiff.core import ROOT, Tensor, box, to_raw
+from autodiff.core import ROOT, Tensor, box
 from autodiff.kinds import linear
 from autodiff.ops.indexing import _scatter_add, getitem
-from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, reshape
+from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape
 from backends.base import dtype_name, is_inexact
 
 __all__ = [
@@ -51,20 +51,20 @@ def asarray(
     """A Tensor of an array, a number or a nested list; a Tensor itself unless something is
     to change. With `copy=False` the Tensor shares the array's memory: do not write to it."""
     if isinstance(obj, Tensor):
-        if device in (None, obj.device):
-            y = obj if dtype is None else astype(obj, dtype, copy=False)
-            return reshape(y, y.shape, copy=True) if copy and y is obj else y
-        obj = to_raw(obj, dtype, None)
+        y = obj if dtype is None else astype(obj, dtype, copy=False)
+        y = move(y, device)
+        return reshape(y, y.shape, copy=True) if copy and y is obj else y
     home = backends.of(obj) or backends.current()
     copy = True if copy is None else copy
-    return constant(home.asarray(obj, dtype=dtype, device=device, copy=copy))
+    place = home.find_device(device)
+    return constant(home.asarray(obj, dtype=dtype, device=place, copy=copy))
 
 
 def _create(
     name: str, *args: Any, dtype: Any, device: Any, backend: Any = None, **params: Any
 ) -> Tensor:
     backend = backend or backends.current()
-    device = backend.device if device is None else device
+    device = backend.device if device is None else backend.find_device(device)
     extra = params if device is None else {"device": device, **params}
     return constant(getattr(backend, name)(*args, dtype=backend.native(dtype), **extra))
 
@@ -167,7 +167,7 @@ def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
             backend=x.backend,
         )
     home = backends.of(x)
-    extra = {} if device is None else {"device": device}
+    extra = {} if device is None else {"device": home.find_device(device)}
     return getattr(home, f"{name}_like")(x, *args, dtype=home.native(dtype), **extra)
 
 

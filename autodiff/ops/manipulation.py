@@ -9,7 +9,9 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import backends
 from autodiff import errors
+from autodiff.core import Tensor
 from autodiff.kinds import linear, nondiff
 from backends.base import is_inexact, same_dtype
 
@@ -346,7 +348,7 @@ def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(_reshape(part, shape=shape) for part in parts)
 
 
-# -- dtype ---------------------------------------------------------------------------------------
+# -- dtype and device ----------------------------------------------------------------------------
 
 # The engine casts a cotangent to the dtype of what it is the cotangent of.
 _astype = linear(
@@ -356,11 +358,29 @@ _astype = linear(
 )
 
 
-def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Any:
-    """x converted to `dtype`. The derivative is cast back to the dtype of x."""
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    """x converted to `dtype`, on `device` if one is named. The derivative is cast back to the
+    dtype of x."""
+    x = x if device is None else move(x, device)
     if not copy and same_dtype(x.dtype, dtype):
         return x
     return (_astype if is_inexact(dtype) else _cast)(x, dtype=dtype)
 
 
 _cast = nondiff("cast", impl=lambda xp, x, *, dtype: xp.astype(x, dtype))
+
+# Where an array came from is no part of its shape and dtype, so it is a parameter.
+_move = linear(
+    "to_device",
+    impl=lambda xp, x, *, device, **_: xp.asarray(x, device=device),
+    adjoint=lambda g, _x, *, device, source: _move(g, device=source, source=device),
+)
+
+
+def move(x: Any, device: Any) -> Any:
+    """x on another device of its library; itself if it is there or None is asked for."""
+    tensor = isinstance(x, Tensor)
+    home = x.backend if tensor else backends.of(x)
+    source = x.device if tensor else home.device_of(x)
+    target = home.find_device(device)
+    return x if target in (None, source) else _move(x, device=target, source=source)
