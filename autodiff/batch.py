@@ -179,35 +179,30 @@ class Place:
         first: int = 1,
         shared: bool = True,
     ) -> None:
-        ndim = len(stacks.shapes[0]) if ndim is None else ndim
-        arrays, mine = stacks.values[first:], stacks.mine[first:]
-        shapes = stacks.shapes[first:]
-        self.arrays = arrays
-        self.shared = False  # all elements select from one and the same array
+        shapes, mine = stacks.shapes[first:], stacks.mine[first:]
+        arrays = stacks.values[first:]
         depth = index_depth(arrays, shapes)
-        spots = [i for i, part in enumerate(key) if part is HOLE or type(part) is int]
-        together = not arrays or spots[-1] - spots[0] < len(spots)
+        ndim = len(stacks.shapes[0]) if ndim is None else ndim
+        together = stand_together(key)
         before = axes_before(key, arrays, ndim) if arrays and together else 0
+        self.key, self.arrays = key, arrays
+        self.shared = shared and any(mine) and not stacks.mine[0]  # all select from one array
         if not any(mine):
             self.key = (slice(None), *key)
-            self.source, self.target = (depth if not together else 0,), (0,)
+            self.source, self.target = (0 if together or not arrays else depth,), (0,)
             return
         if any(not is_integer(x) for x in arrays):
             raise TypeError(
                 "getitem: inside vmap a mask that differs between the elements selects different "
                 "numbers of them; use autodiff.where"
             )
-        self.arrays = [
-            stacks.aligned(x, shape, depth) if own else x
-            for x, shape, own in zip(arrays, shapes, mine, strict=True)
-        ]
-        if shared and not stacks.mine[0]:
-            self.shared = True
-            self.key = key
+        triples = zip(arrays, shapes, mine, strict=True)
+        self.arrays = [stacks.aligned(x, s, depth) if own else x for x, s, own in triples]
+        if self.shared:
             self.source, self.target = (before,), (0,)
             return
         self.key = (HOLE, *key)
-        self.arrays = [stack_index(stacks, arrays[0], depth), *self.arrays]
+        self.arrays.insert(0, stack_index(stacks, arrays[0], depth))
         self.source = tuple(range(1, 1 + depth))
         self.target = tuple(range(1 + before, 1 + before + depth))
 
@@ -222,6 +217,12 @@ class Place:
 
 def is_integer(x: Any) -> bool:
     return dtype_name(x.dtype) != "bool"
+
+
+def stand_together(key: tuple) -> bool:
+    """Whether nothing that is no index stands between the indices of a key."""
+    spots = [i for i, part in enumerate(key) if part is HOLE or type(part) is int]
+    return not spots or spots[-1] - spots[0] < len(spots)
 
 
 def index_depth(arrays: Sequence, shapes: Sequence[Shape]) -> int:
