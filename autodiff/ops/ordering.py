@@ -17,7 +17,7 @@ from autodiff.core import NUMBERS, Tensor
 from autodiff.kinds import is_operand, linear, nondiff
 from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.elementwise import equal, greater, minimum, not_equal, where
-from autodiff.ops.indexing import HOLE, _scatter_add
+from autodiff.ops.indexing import HOLE, _getitem
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -93,20 +93,6 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
 # -- gathering -----------------------------------------------------------------------------------
 
 
-def _take_impl(xp: Any, x: Any, indices: Any, *, axis: int) -> Any:
-    if indices.ndim == 1:
-        return xp.take(x, indices, axis=axis)
-    taken = xp.take(x, xp.reshape(indices, (-1,)), axis=axis)
-    return xp.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
-
-
-def _take_adjoint(g: Any, x: Any, indices: Any, *, axis: int) -> Any:
-    return _scatter_add(g, indices, key=(*[slice(None)] * axis, HOLE), shape=tuple(x.shape))
-
-
-_take = linear("take", impl=_take_impl, adjoint=_take_adjoint)
-
-
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements of x at `indices` along `axis`, which a 1-D x may leave out: axis `axis` of
     x is replaced by the axes of `indices`. Indices that repeat sum in the derivative."""
@@ -115,7 +101,8 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
             f"take: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
         )
     check_indices("take", indices)
-    return _take(x, indices, axis=one_axis("take", 0 if axis is None else axis, x.ndim, x))
+    place = one_axis("take", 0 if axis is None else axis, x.ndim, x)
+    return _getitem(x, indices, key=(*[slice(None)] * place, HOLE))
 
 
 def check_indices(name: str, indices: Any) -> None:
@@ -132,7 +119,7 @@ def _positions(xp: Any, shape: tuple[int, ...], indices: Any, axis: int) -> Any:
     flat = flat * math.prod(shape[axis + 1 :])
     for i, length in enumerate(shape):
         if i != axis and length != 1:
-            steps = xp.arange(0, length, dtype=xp.native("int64"), device=device)
+            steps = xp.create("arange", 0, length, dtype="int64", device=device)
             steps = steps * math.prod(shape[i + 1 :])
             flat = flat + xp.reshape(steps, (length, *(1,) * (len(shape) - i - 1)))
     return flat
@@ -142,8 +129,9 @@ def _scatter_along_impl(
     xp: Any, values: Any, indices: Any, *, axis: int, shape: tuple[int, ...]
 ) -> Any:
     flat = xp.broadcast_to(_positions(xp, shape, indices, axis), values.shape)
-    zeros = xp.zeros((math.prod(shape),), dtype=values.dtype, device=xp.device_of(values))
-    total = xp.index_add(zeros, (xp.reshape(flat, (-1,)),), xp.reshape(values, (-1,)))
+    zeros = xp.create("zeros", (math.prod(shape),), dtype=values.dtype, device=xp.device_of(values))
+    key = (xp.reshape(flat, (-1,)),)
+    total = xp.index_add(zeros, key, xp.reshape(values, (-1,)), donate=True)
     return xp.reshape(total, shape)
 
 

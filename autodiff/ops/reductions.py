@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Callable
 from typing import Any
 
 from autodiff.kinds import general, linear, nondiff
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import abs, conj, exp, where
+from autodiff.ops.elementwise import abs, conj, exp, isfinite, where
 from autodiff.ops.manipulation import (
     Axis,
+    astype,
     broadcast_to,
     concat,
     count,
     expand_dims,
     flip,
     normalize_axis,
+    one_axis,
     permute_dims,
     reshape,
     slice_axis,
 )
-from backends.base import spacing
+from backends.base import dtype_name, is_inexact, spacing
 
 __all__ = [
     "all",
@@ -51,6 +54,32 @@ def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     return y if keepdims or y.ndim == 0 else expand_dims(y, axis=axis)
 
 
+def is_half(x: Any) -> bool:
+    """Whether sums over x want a wider dtype: half precision overflows beyond 65504."""
+    return getattr(x.dtype, "itemsize", 2) == 2 and dtype_name(x.dtype) in ("float16", "bfloat16")
+
+
+def widened(x: Any) -> Any:
+    """x in a dtype in which sums over it do not overflow; the engine casts back."""
+    return astype(x, "float32") if is_half(x) else x
+
+
+def summed_wide(impl: Callable) -> Callable:
+    """The body of a reduction, with half precision reduced in single."""
+
+    def wide(xp: Any, x: Any, **params: Any) -> Any:
+        if is_half(x):
+            return xp.astype(impl(xp, xp.astype(x, "float32"), **params), x.dtype)
+        return impl(xp, x, **params)
+
+    return wide
+
+
+def cast_first(x: Any, dtype: Any) -> Any:
+    """The argument of a sum that gives `dtype`: floats that become integers do so before."""
+    return x if dtype is None or is_inexact(dtype) else astype(x, dtype)
+
+
 _sum = linear(
     "sum",
     impl=lambda xp, x, *, axis, dtype, keepdims: xp.sum(
@@ -67,8 +96,9 @@ _mean = linear(
 
 
 def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The sum over `axis`; floats keep their dtype."""
-    return _sum(x, axis=normalize_axis("sum", x, axis), dtype=dtype, keepdims=keepdims)
+    """The sum over `axis`; floats keep their dtype, narrow integers widen to int64 or uint64."""
+    axes = normalize_axis("sum", x, axis)
+    return _sum(cast_first(x, dtype), axis=axes, dtype=dtype, keepdims=keepdims)
 
 
 def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -92,17 +122,30 @@ def _products_before(x: Any) -> Any:
     return scan
 
 
-def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:
-    g = restore(g, axis, keepdims)
-    if count(x, axis) == 0:
-        return broadcast_to(g, x.shape)
+def _others(x: Any, axis: tuple[int, ...]) -> Any:
+    """For each factor the product of the others."""
     order = (*axis, *[i for i in range(x.ndim) if i not in axis])
     moved = permute_dims(x, order)
     factors = reshape(moved, (count(x, axis), *moved.shape[len(axis) :]))
     after = flip(_products_before(flip(factors, axis=0)), axis=0)
     others = reshape(_products_before(factors) * after, moved.shape)
-    back = tuple(order.index(i) for i in range(x.ndim))
-    return g * conj(permute_dims(others, back))
+    return permute_dims(others, tuple(order.index(i) for i in range(x.ndim)))
+
+
+def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:
+    g = restore(g, axis, keepdims)
+    return g * conj(_others(x, axis)) if count(x, axis) else broadcast_to(g, x.shape)
+
+
+def _prod_jvp(
+    tangents: list, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any
+) -> Any:
+    if not count(x, axis):
+        return 0 * y
+    (t,) = tangents
+    others = _others(x, axis)
+    others = where((t != 0) | isfinite(others), others, 0)  # a still factor adds nothing
+    return sum(t * others, axis=axis, keepdims=keepdims)
 
 
 _prod = general(
@@ -111,18 +154,21 @@ _prod = general(
         x, axis=axis, dtype=xp.native(dtype), keepdims=keepdims
     ),
     vjp=_prod_vjp,
+    jvp=_prod_jvp,
 )
 
 
 def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product over `axis`. Its derivative is the exact product of the other factors,
     however many are zero."""
-    return _prod(x, axis=normalize_axis("prod", x, axis), dtype=dtype, keepdims=keepdims)
+    axes = normalize_axis("prod", x, axis)
+    return _prod(cast_first(x, dtype), axis=axes, dtype=dtype, keepdims=keepdims)
 
 
 # -- variance ------------------------------------------------------------------------------------
 
 
+@summed_wide
 def _var_impl(xp: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool) -> Any:
     if xp.is_complex(x.dtype):
         parts = (xp.real(x), xp.imag(x))
@@ -135,6 +181,7 @@ def _var_impl(xp: Any, x: Any, *, axis: tuple[int, ...], correction: float, keep
 def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
     """(x - mean) / (n - correction): half the gradient of the variance."""
     freedom = count(x, axis) - correction
+    x = widened(x)
     return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom else math.nan)
 
 
@@ -175,7 +222,7 @@ def std(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool
 
 def _extreme_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     here = x == restore(y, axis, keepdims)
-    share = where(here, ones_like(x), 0)
+    share = where(here, widened(ones_like(x)), 0)
     ties = sum(share, axis=axis, keepdims=True)
     return where(here, restore(g, axis, keepdims) / where(ties == 0, 1, ties), 0)
 
@@ -199,15 +246,21 @@ def min(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The index of the first largest element."""
-    place = None if axis is None else normalize_axis("argmax", x, axis)[0]
-    return _argmax(x, axis=place, keepdims=keepdims)
+    """The index of the first largest element along `axis`, in the flattened array for None."""
+    return _arg("argmax", _argmax, x, axis, keepdims)
 
 
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The index of the first smallest element."""
-    place = None if axis is None else normalize_axis("argmin", x, axis)[0]
-    return _argmin(x, axis=place, keepdims=keepdims)
+    """The index of the first smallest element along `axis`, in the flattened array for None."""
+    return _arg("argmin", _argmin, x, axis, keepdims)
+
+
+def _arg(name: str, op: Callable, x: Any, axis: int | None, keepdims: bool) -> Any:
+    """argmax or argmin; without an axis, in the flattened array."""
+    if axis is not None:
+        return op(x, axis=one_axis(name, axis, x.ndim, x), keepdims=keepdims)
+    place = op(reshape(x, (-1,)), axis=0, keepdims=False)
+    return reshape(place, (1,) * x.ndim) if keepdims else place
 
 
 def all(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -229,6 +282,7 @@ def _finite_max(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
     return xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
 
 
+@summed_wide
 def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     shift = _finite_max(xp, x, axis)
     with xp.quiet():
@@ -238,14 +292,16 @@ def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     y = restore(y, axis, keepdims)
-    return restore(g, axis, keepdims) * exp(x - where(y == -math.inf, 0, y))
+    return restore(g, axis, keepdims) * exp(widened(x) - where(y == -math.inf, 0, y))
 
 
+@summed_wide
 def _softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@summed_wide
 def _log_softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
     shifted = x - xp.max(x, axis=axis, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
@@ -255,12 +311,12 @@ _logsumexp = general("logsumexp", impl=_logsumexp_impl, vjp=_logsumexp_vjp)
 _softmax = general(
     "softmax",
     impl=_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: y * (g - sum(g * y, axis=axis, keepdims=True)),
+    vjp=lambda g, y, _x, *, axis: y * (g - sum(widened(g) * y, axis=axis, keepdims=True)),
 )
 _log_softmax = general(
     "log_softmax",
     impl=_log_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: g - exp(y) * sum(g, axis=axis, keepdims=True),
+    vjp=lambda g, y, _x, *, axis: g - exp(widened(y)) * sum(widened(g), axis=axis, keepdims=True),
 )
 
 

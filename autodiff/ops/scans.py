@@ -14,7 +14,6 @@ from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import conj, exp, where
 from autodiff.ops.manipulation import (
-    astype,
     broadcast_to,
     concat,
     flip,
@@ -22,8 +21,7 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
-from autodiff.ops.reductions import sum
-from backends.base import is_inexact
+from autodiff.ops.reductions import cast_first, sum
 
 __all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"]
 
@@ -35,11 +33,6 @@ def scan_axis(name: str, x: Any, axis: int | None) -> int:
             f"{name}: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
         )
     return one_axis(name, 0 if axis is None else axis, x.ndim, x)
-
-
-def accumulated(x: Any, dtype: Any) -> Any:
-    """The argument of a scan that gives `dtype`: floats that become integers do so before."""
-    return x if dtype is None or is_inexact(dtype) else astype(x, dtype)
 
 
 def recurrence(a: Any, b: Any, axis: int) -> Any:
@@ -89,7 +82,7 @@ def cumulative_sum(
     `include_initial` the empty sum comes first."""
     place = scan_axis("cumulative_sum", x, axis)
     return _cumulative_sum(
-        accumulated(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
+        cast_first(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
     )
 
 
@@ -137,7 +130,7 @@ def cumulative_prod(
     factors are zero."""
     place = scan_axis("cumulative_prod", x, axis)
     return _cumulative_prod(
-        accumulated(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
+        cast_first(x, dtype), axis=place, dtype=dtype, include_initial=include_initial
     )
 
 

@@ -115,8 +115,8 @@ SPECS: dict[str, list[Sample]] = {
                              for k, v in (("2-D", WHOLE), ("0-d", np.array(2.0)), ("empty", REAL[:0]), ("NaN", np.array([np.nan, 1.0, np.nan, 1.0])))]),
     "unique_counts": constants([S("2-D", lambda x: tuple(ad.unique_counts(x)), (WHOLE,), lambda x: tuple(np.unique_counts(x)))]),
     "unique_inverse": constants([S("2-D", lambda x: tuple(ad.unique_inverse(x)), (WHOLE,), lambda x: tuple(np.unique_inverse(x)))]),
-    "unique_values": [S("2-D", ad.unique_values, (GRID[0],), lambda x: np.sort(x, axis=None)),
-                      S("squared", lambda x: ad.unique_values(x) ** 2, (GRID,), lambda x: np.sort(x, axis=None) ** 2)]
+    "unique_values": [S("2-D", ad.unique_values, (GRID[0],), lambda x: np.sort(x, axis=None), ragged=True),
+                      S("squared", lambda x: ad.unique_values(x) ** 2, (GRID,), lambda x: np.sort(x, axis=None) ** 2, ragged=True)]
     + constants([S("ties", ad.unique_values, (TIES,), np.unique_values)]),
     "select": [S("default", lambda a, b: ad.select(conditions(a), [a, b]), (REAL, REAL[::-1] + 1), lambda a, b: np.select([np.array(c) for c in SELECTED], [a, b])),
                S("traced default", lambda a, b, c: ad.select(conditions(a), [a, 2 * b], c), (REAL, REAL[0], REAL[:, :1] + 1),
