@@ -52,6 +52,11 @@ def binary(op: Callable) -> tuple[Callable, Callable]:
     return direct if isinstance(op, Op) else forward, reflected
 
 
+def unary(op: Callable) -> Callable:
+    """The method for `op tensor`."""
+    return lambda self: op(self)
+
+
 ARITHMETIC = {
     "add": e.add,
     "sub": e.subtract,
@@ -64,6 +69,8 @@ ARITHMETIC = {
     "and": e.bitwise_and,
     "or": e.bitwise_or,
     "xor": e.bitwise_xor,
+    "lshift": e.bitwise_left_shift,
+    "rshift": e.bitwise_right_shift,
 }
 COMPARISONS = {
     "eq": e.equal,
@@ -75,14 +82,22 @@ COMPARISONS = {
 }
 UNARY = {"neg": e.negative, "pos": e.positive, "abs": e.abs, "invert": e.bitwise_invert}
 
+
+def put(name: str, method: Callable) -> None:
+    """Make a function the Tensor's operator `name`."""
+    method.__name__ = f"__{name}__"
+    method.__qualname__ = f"Tensor.__{name}__"
+    setattr(Tensor, f"__{name}__", method)
+
+
 for _name, _op in ARITHMETIC.items():
     _forward, _reflected = binary(_op)
-    setattr(Tensor, f"__{_name}__", _forward)
-    setattr(Tensor, f"__r{_name}__", _reflected)
+    put(_name, _forward)
+    put(f"r{_name}", _reflected)
 for _name, _op in COMPARISONS.items():
-    setattr(Tensor, f"__{_name}__", binary(_op)[0])
+    put(_name, binary(_op)[0])
 for _name, _op in UNARY.items():
-    setattr(Tensor, f"__{_name}__", lambda self, op=_op: op(self))
+    put(_name, unary(_op))
 Tensor.__hash__ = object.__hash__  # by identity: equality is elementwise
 
 METHODS = (
@@ -258,8 +273,10 @@ for _name, _kind in (("float", float), ("int", int), ("complex", complex)):
 
 @attach("__index__")
 def _index(self: Tensor) -> int:
-    if self.backend.is_inexact(self.dtype):
-        raise TypeError(f"a Tensor of {self.dtype} is not an index")
+    if self.dtype.kind not in "iu" or self.shape:
+        raise TypeError(
+            f"only a 0-d Tensor of integers is an index; this is {self.dtype} {self.shape}"
+        )
     return self.item()
 
 

@@ -26,7 +26,9 @@ __all__ = [
     "atanh",
     "bitwise_and",
     "bitwise_invert",
+    "bitwise_left_shift",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
     "ceil",
     "clip",
@@ -362,6 +364,8 @@ bitwise_and = nondiff("bitwise_and")
 bitwise_or = nondiff("bitwise_or")
 bitwise_xor = nondiff("bitwise_xor")
 bitwise_invert = nondiff("bitwise_invert")
+bitwise_left_shift = nondiff("bitwise_left_shift")
+bitwise_right_shift = nondiff("bitwise_right_shift")
 isnan = nondiff("isnan")
 isinf = nondiff("isinf")
 isfinite = nondiff("isfinite")

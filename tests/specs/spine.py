@@ -185,6 +185,10 @@ SPECS: dict[str, list[Sample]] = {
         for name in "logical_not bitwise_invert".split()
     },
     **{
+        name: constants([S("integers", getattr(ad, name), (np.arange(-3, 3), np.arange(6)), getattr(np, name))])
+        for name in "bitwise_left_shift bitwise_right_shift".split()
+    },
+    **{
         name: constants(unary(*functions(name), np.array([[1.0, np.nan, np.inf], [0.0, -np.inf, 2.0]])))
         for name in "isnan isinf isfinite".split()
     },
