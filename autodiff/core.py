@@ -227,9 +227,9 @@ class Op:
     holomorphic = False  # True: the engine conjugates around the rule for complex values
     broadcasts = False  # True: the arguments broadcast together
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
-    gathers = False  # True: the adjoint adds into a few places of what is gathered from
     batcher: Callable | None = None  # how vmap runs it, if not as its kind says
-    consumes = False  # True: the adjoint may overwrite the cotangent that it is given
+    rewrites = False  # True: reads or writes a few places of its first argument
+    overwrites = False  # True: writes; the adjoint, given `donate`, overwrites its cotangent
 
     def __init__(self, name: str, impl: Callable | None = None) -> None:
         self.name = name

@@ -33,11 +33,20 @@ def register(op: Op) -> Op:
     return op
 
 
+class OnDemand:
+    """An op's signature, made when `inspect` or `help` asks for it. (A `__getattr__` would
+    make every look-up of an attribute of an op slower.)"""
+
+    def __get__(self, op: KindOp | None, owner: type) -> inspect.Signature | None:
+        return None if op is None else signature(op)
+
+
 class KindOp(Op):
     """What all kinds share: shape and dtype, and saving what the rules read."""
 
     broadcasts = False
     about = "The differentiable op {}."
+    __signature__ = OnDemand()
 
     def __init__(self, name: str, impl: Callable | None, rules: Rules = None) -> None:
         super().__init__(name, impl)
@@ -46,11 +55,6 @@ class KindOp(Op):
         self.unread: dict[int, list[int]] = {}
         self.__name__ = name
         self.__doc__ = self.about.format(name)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "__signature__":  # made when `inspect` or `help` asks for it
-            return signature(self)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def aval(self, *avals: Aval, **params: Any) -> Aval | tuple[Aval, ...]:
         """Shapes and dtypes of the outputs, given those of the arguments (numbers as they

@@ -82,17 +82,14 @@ def walk(
             elif g is not None:
                 collect(node, g, pending)
             continue
-        if op.gathers and is_plain(g) and node.inputs[0].shape and not node.mixed:
-            gather_back(node, g, pending, owned)
-        elif g is not None:
-            if op.consumes and is_plain(g) and node not in owned:
-                g = backends.of(g).copy(g)
-                owned.add(node)
-            if node.dtype is not dtype:  # most often it is that of the node before
-                dtype = node.dtype
-                is_complex_node = type(dtype) is not tuple and is_complex_dtype(dtype)
-            conjugate = is_complex_node and op.holomorphic
-            pull(node, g, pending, owned, conjugate, tape)
+        if g is not None:
+            if op.rewrites and is_plain(g) and not node.mixed:
+                rewrite(node, g, pending, owned)
+            else:
+                if node.dtype is not dtype:  # most often it is that of the node before
+                    dtype = node.dtype
+                    is_complex_node = type(dtype) is not tuple and is_complex_dtype(dtype)
+                pull(node, g, pending, owned, is_complex_node and op.holomorphic, tape)
         if not retain:
             node.saved = FREED
     return leaves
@@ -115,10 +112,7 @@ def pull(
         uneven = uneven or is_tensor(g)
     if uneven:
         g, *saved = even([g, *saved])
-    params = node.params
-    if op.consumes:
-        params = {**params, "donate": is_plain(g) and not uneven}
-    cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, params)
+    cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
     for parent, given in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
         if parent is None or given is None:
             continue
@@ -137,32 +131,50 @@ def pull(
             accumulate(parent, held, ct, pending, owned)
         else:
             pending[parent] = ct
-            new = (op.fresh and given is not g) or (op.consumes and node in owned)
-            if new and given.ndim >= len(parent.shape):
+            if op.fresh and given is not g and given.ndim >= len(parent.shape):
                 owned.add(parent)
 
 
 def is_plain(g: Any) -> bool:
     """Whether a cotangent is one raw array."""
-    return g is not None and type(g) is not list and not isinstance(g, Tensor)
+    return type(g) is not list and not isinstance(g, Tensor)
 
 
-def gather_back(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
-    """Add the cotangent of x[key] into that of x: the few places only, not a whole array for
-    each of many keys."""
-    parent, held = node.inputs[0], pending.get(node.inputs[0])
-    home = backends.of(g)
-    if held is not None and not is_plain(held):
-        pending[parent] = add(held, node.op.vjp(g, node.saved, node.inputs, node.params)[0])
+def rewrite(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
+    """One step of the walk through an op on a few places of an array: they are written into
+    the one cotangent of that array, so that many small reads, or writes, of a large array cost
+    no more backwards than forwards."""
+    if node.op.overwrites:
+        ours = g if node in owned else backends.of(g).copy(g)
+        params = {**node.params, "donate": True}
+        cotangents = node.op.vjp(ours, node.saved, node.inputs, params)
+        for parent, ct in zip(node.inputs, cotangents, strict=True):
+            if parent is not None and ct is not None:
+                deliver(parent, fit(ct, parent), pending, owned)
+        return
+    (parent, *_), home = node.inputs, backends.of(g)
+    held = pending.get(parent)
+    if isinstance(held, Tensor):
+        (ct, *_) = node.op.vjp(g, node.saved, node.inputs, node.params)
+        deliver(parent, ct, pending, owned)
         return
     if held is None:
-        device = home.device_of(g)
-        held = home.create("zeros", parent.shape, dtype=parent.dtype, device=device)
+        held = home.create("zeros", parent.shape, dtype=parent.dtype, device=home.device_of(g))
     elif parent not in owned:
         held = home.copy(held)
-    owned.add(parent)
     key = fill(node.params["key"], node.saved[2:])
     pending[parent] = home.index_add(held, key, g, donate=True)
+    owned.add(parent)
+
+
+def deliver(parent: Node, ct: Any, pending: dict[Node, Any], owned: set[Node]) -> None:
+    """Hand a cotangent, whose buffer is ours, to the node that it belongs to."""
+    held = pending.get(parent)
+    if held is None:
+        pending[parent] = ct
+        owned.add(parent)
+    else:
+        accumulate(parent, held, ct, pending, owned)
 
 
 def accumulate(

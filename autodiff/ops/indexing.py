@@ -45,7 +45,7 @@ _getitem = linear(
     impl=lambda xp, x, *arrays, key: xp.getitem(x, fill(key, arrays)),
     adjoint=lambda g, x, *arrays, key: _scatter_add(g, *arrays, key=key, shape=tuple(x.shape)),
 )
-_getitem.gathers = True
+_getitem.rewrites = True
 
 
 def _scatter_add_impl(xp: Any, values: Any, *arrays: Any, key: tuple, shape: tuple) -> Any:
@@ -100,7 +100,7 @@ _index_update = linear(
     ),
     adjoint=_index_update_adjoint,
 )
-_index_update.consumes = True
+_index_update.rewrites = _index_update.overwrites = True
 
 
 def getitem(x: Any, key: Any) -> Any:
