@@ -318,7 +318,8 @@ def sign(x: Any, /) -> Any:
     if not is_complex(x):
         return _sign(x)
     size = abs(x)
-    return x / where(size == 0, 1, size)
+    zero = size == 0
+    return where(zero, 0, x / where(zero, 1, size))
 
 
 floor = elementwise("floor", d=None)
