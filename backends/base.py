@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import indexing, special
+from backends import indexing, scans, special
 
 Array = Any
 
@@ -166,6 +166,16 @@ class Backend:
     def exclusive(self, x: Array) -> bool:
         """Whether the one holder of `x` may write to it: its memory is its own."""
         return False
+
+    # -- scans --------------------------------------------------------------------------------
+
+    def affine_scan(self, a: Array, b: Array, axis: int) -> Array:
+        """c with c[i] = a[i] c[i-1] + b[i] along an axis, c[-1] = 0; a and b of one shape."""
+        return scans.affine(self.xp, a, b, axis)
+
+    def logcumsumexp(self, x: Array, axis: int) -> Array:
+        """log(cumulative_sum(exp(x))) along an axis, without overflow."""
+        return scans.logsumexp(self.xp, x, axis)
 
     # -- linear algebra --------------------------------------------------------------------------
 

@@ -140,6 +140,27 @@ class NumpyBackend(Backend):
     def exclusive(self, x: Any) -> bool:
         return type(x) is np.ndarray and x.base is None and x.flags.writeable
 
+    def affine_scan(self, a: Any, b: Any, axis: int) -> np.ndarray:
+        """In blocks of about sqrt(n): first all blocks side by side, each from 0, then what
+        each hands on to the next."""
+        a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
+        length, lanes = b.shape[0], b.shape[1:]
+        width = 1 if math.prod(lanes) > length else math.isqrt(length)
+        steps = -(-length // width) if length else 0
+        padding = [(0, steps * width - length)] + [(0, 0)] * len(lanes)
+        a, b = (np.pad(v, padding).reshape(width, steps, *lanes) for v in (a, b))
+        c = np.array(b)
+        for i in range(1, steps):
+            c[:, i] += a[:, i] * c[:, i - 1]
+        if width > 1:
+            passed = np.cumprod(a, axis=1)
+            for i in range(1, width):
+                c[i] += passed[i] * c[i - 1, -1]
+        return np.moveaxis(c.reshape(width * steps, *lanes)[:length], 0, axis)
+
+    def logcumsumexp(self, x: Any, axis: int) -> np.ndarray:
+        return np.logaddexp.accumulate(x, axis=axis)
+
     def erf(self, x: Any) -> Any:
         from scipy import special  # a third of a second, for those who use it
 

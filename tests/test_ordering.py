@@ -66,6 +66,16 @@ def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> 
         assert np.allclose(a, b, rtol=1e-12, atol=0, equal_nan=True), (a, b)
 
 
+@pytest.mark.parametrize("stable", [True, False])
+@pytest.mark.parametrize("descending", [True, False])
+def test_many_ties_keep_their_order_in_the_derivative(stable: bool, descending: bool) -> None:
+    x = np.random.default_rng(0).integers(0, 4, 3000).astype(float)
+    w = np.arange(3000.0)
+    found = ad.grad(lambda x: ad.sum(ad.sort(x, descending=descending, stable=stable) * w))(x)
+    order = np.argsort(-x if descending else x, stable=True)
+    assert np.array_equal(found[order], w)
+
+
 def test_the_whole_standard_is_here_with_its_signatures() -> None:
     ours = ("array_split", "sort", "argsort", "take", "take_along_axis", "searchsorted", "nonzero", "count_nonzero",
             "isin", "unique_all", "unique_counts", "unique_inverse", "unique_values", "cumulative_sum", "cumulative_prod",
@@ -168,6 +178,21 @@ def test_a_long_cumulative_product_is_differentiated_exactly() -> None:
         others[j] = 1
         expected[j] = np.sum((np.cumprod(others) * g)[j:])
     assert np.allclose(ad.grad(lambda x: ad.sum(g * ad.cumulative_prod(x)))(x), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (97,), (100, 1), (5, 7), (0,), (0, 3), (3, 0)])
+@pytest.mark.parametrize("home", HOMES)
+def test_a_recurrence_is_the_loop_that_it_abbreviates(home: str, shape: tuple) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, *shape)) + 1j * rng.standard_normal((2, *shape))
+    backend = backends.get(home)
+    for axis in range(len(shape)):
+        expected, c = np.empty(shape, complex), 0
+        for i in range(shape[axis]):
+            at = (*[slice(None)] * axis, i)
+            c = expected[at] = a[at] * c + b[at]
+        found = backend.to_host(backend.affine_scan(backend.from_host(a), backend.from_host(b), axis))
+        assert np.allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

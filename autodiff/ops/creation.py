@@ -85,11 +85,11 @@ def empty(shape: Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
 
 
 def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """An array of one value; differentiable by it when it is a Tensor, on whose device the
+    """An array of one value; differentiable by it when it is a Tensor, on whose backend the
     result then is."""
     if isinstance(fill_value, Tensor):
         value = fill_value if dtype is None else astype(fill_value, dtype, copy=False)
-        return broadcast_to(value, (shape,) if isinstance(shape, int) else shape)
+        return broadcast_to(move(value, device), (shape,) if isinstance(shape, int) else shape)
     return _create("full", shape, fill_value, dtype=dtype, device=device)
 
 
@@ -114,7 +114,7 @@ def arange(
         dtype = home.dtype if is_inexact(home.dtype) or not floating else "float64"
     number = max(math.ceil((ends[1] - ends[0]) / ends[2]), 0)
     ramp = _ramp(number, home, dtype)
-    return astype(start + ramp * step, dtype, copy=False)
+    return move(astype(start + ramp * step, dtype, copy=False), device)
 
 
 def _ramp(number: int, home: Tensor, dtype: Any) -> Tensor:
@@ -146,7 +146,7 @@ def linspace(
     ndim = max(getattr(v, "ndim", 0) for v in (start, stop))
     share = reshape(_ramp(number, home, real) / steps, (number, *(1,) * ndim))
     y = (1 - share) * start + share * stop
-    return y if dtype is None else astype(y, dtype, copy=False)
+    return move(y if dtype is None else astype(y, dtype, copy=False), device)
 
 
 def eye(
@@ -190,7 +190,7 @@ def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = No
     """One value with the shape, dtype and device of x; differentiable by a Tensor value."""
     if isinstance(fill_value, Tensor):
         value = astype(fill_value, x.dtype if dtype is None else dtype, copy=False)
-        return broadcast_to(value, tuple(x.shape))
+        return broadcast_to(move(value, device), tuple(x.shape))
     return _like("full", x, fill_value, dtype=dtype, device=device)
 
 

@@ -18,7 +18,6 @@ from autodiff.ops.manipulation import (
     Axis,
     astype,
     broadcast_to,
-    concat,
     count,
     expand_dims,
     flip,
@@ -28,7 +27,8 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
-from backends.base import dtype_name, is_inexact, spacing
+from autodiff.ops.scans import cast_first, cumulative_prod
+from backends.base import dtype_name, spacing
 
 __all__ = [
     "all",
@@ -75,11 +75,6 @@ def summed_wide(impl: Callable) -> Callable:
     return wide
 
 
-def cast_first(x: Any, dtype: Any) -> Any:
-    """The argument of a sum that gives `dtype`: floats that become integers do so before."""
-    return x if dtype is None or is_inexact(dtype) else astype(x, dtype)
-
-
 _sum = linear(
     "sum",
     impl=lambda xp, x, *, axis, dtype, keepdims: xp.sum(
@@ -109,27 +104,19 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 # -- products ------------------------------------------------------------------------------------
 
 
-def _products_before(x: Any) -> Any:
-    """Along axis 0, the product of all that come before: a scan in log2(n) steps of
-    multiplications alone (Hillis and Steele 1986), so that derivatives of every order are
-    exact where factors are zero."""
-    scan = concat([ones_like(slice_axis(x, 0, 0, 1)), slice_axis(x, 0, 0, -1)], axis=0)
-    step = 1
-    while step < x.shape[0]:
-        later = slice_axis(scan, 0, step, None) * slice_axis(scan, 0, 0, -step)
-        scan = concat([slice_axis(scan, 0, 0, step), later], axis=0)
-        step *= 2
-    return scan
-
-
 def _others(x: Any, axis: tuple[int, ...]) -> Any:
-    """For each factor the product of the others."""
+    """For each factor the product of the others: of those before it and of those after it, so
+    that derivatives of every order are exact where factors are zero."""
     order = (*axis, *[i for i in range(x.ndim) if i not in axis])
     moved = permute_dims(x, order)
     factors = reshape(moved, (count(x, axis), *moved.shape[len(axis) :]))
-    after = flip(_products_before(flip(factors, axis=0)), axis=0)
-    others = reshape(_products_before(factors) * after, moved.shape)
+    others = reshape(_before(factors) * flip(_before(flip(factors, axis=0)), axis=0), moved.shape)
     return permute_dims(others, tuple(order.index(i) for i in range(x.ndim)))
+
+
+def _before(x: Any) -> Any:
+    """Along axis 0, the product of all that come before."""
+    return cumulative_prod(slice_axis(x, 0, 0, -1), axis=0, include_initial=True)
 
 
 def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:

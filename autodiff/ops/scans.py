@@ -1,7 +1,7 @@
 """Scans along an axis: cumulative sums, products and log-sum-exps, and differences.
 
 Derivatives of products come from a linear recurrence that multiplies and adds only, so they
-are exact where factors are zero; the recurrence is solved in log2(n) steps.
+are exact where factors are zero.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import conj, exp, where
 from autodiff.ops.manipulation import (
+    astype,
     broadcast_to,
     concat,
     flip,
@@ -21,7 +22,7 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
-from autodiff.ops.reductions import cast_first, sum
+from backends.base import is_inexact
 
 __all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"]
 
@@ -35,26 +36,51 @@ def scan_axis(name: str, x: Any, axis: int | None) -> int:
     return one_axis(name, 0 if axis is None else axis, x.ndim, x)
 
 
-def recurrence(a: Any, b: Any, axis: int) -> Any:
-    """c with c[i] = a[i] c[i-1] + b[i] and c[-1] = 0: a scan over the composition of affine
-    maps (Blelloch 1990, section 1.4; in the doubling steps of Hillis and Steele 1986)."""
-    step, length = 1, b.shape[axis]
-    while step < length:
-        later = slice_axis(a, axis, step, None)
-        moved = slice_axis(b, axis, step, None) + later * slice_axis(b, axis, 0, -step)
-        b = concat([slice_axis(b, axis, 0, step), moved], axis=axis)
-        if 2 * step < length:
-            a = concat(
-                [slice_axis(a, axis, 0, step), later * slice_axis(a, axis, 0, -step)], axis=axis
-            )
-        step *= 2
-    return b
+def cast_first(x: Any, dtype: Any) -> Any:
+    """The argument of a sum that gives `dtype`: floats that become integers do so before."""
+    return x if dtype is None or is_inexact(dtype) else astype(x, dtype)
+
+
+# -- a linear recurrence -------------------------------------------------------------------------
+
+
+def shifted(c: Any, first: Any, axis: int) -> Any:
+    """`first`, then c without its last element."""
+    return concat([first, slice_axis(c, axis, 0, -1)], axis=axis)
 
 
 def backwards(a: Any, b: Any, axis: int) -> Any:
-    """c with c[i] = b[i] + a[i+1] c[i+1]: the transpose of `recurrence` in b."""
-    shifted = concat([slice_axis(a, axis, 1, None), slice_axis(a, axis, 0, 1)], axis=axis)
-    return flip(recurrence(flip(shifted, axis=axis), flip(b, axis=axis), axis), axis=axis)
+    """c with c[i] = b[i] + a[i+1] c[i+1]: the transpose of the recurrence in b."""
+    turned = flip(a, axis=axis)
+    after = shifted(turned, slice_axis(turned, axis, 0, 1), axis)
+    return flip(recurrence(after, flip(b, axis=axis), axis=axis), axis=axis)
+
+
+def _before(c: Any, axis: int) -> Any:
+    """c[i-1], 0 for the first."""
+    return shifted(c, 0 * slice_axis(c, axis, 0, 1), axis)
+
+
+def _recurrence_vjp(g: Any, c: Any, a: Any, _b: Any, *, axis: int) -> tuple:
+    g = backwards(conj(a), g, axis)
+    return g * conj(_before(c, axis)), g
+
+
+def _recurrence_jvp(tangents: list, c: Any, a: Any, _b: Any, *, axis: int) -> Any:
+    ta, tb = tangents
+    if ta is not None:
+        moved = ta * _before(c, axis)
+        tb = moved if tb is None else tb + moved
+    return recurrence(a, tb, axis=axis)
+
+
+# c[i] = a[i] c[i-1] + b[i] along an axis, c[-1] = 0.
+recurrence = general(
+    "recurrence",
+    impl=lambda xp, a, b, *, axis: xp.affine_scan(a, b, axis),
+    vjp=_recurrence_vjp,
+    jvp=_recurrence_jvp,
+)
 
 
 # -- sums ----------------------------------------------------------------------------------------
@@ -93,8 +119,7 @@ def _products_before(y: Any, axis: int, include_initial: bool) -> Any:
     """For each factor the product of those before it, out of the cumulative products."""
     if include_initial:
         return slice_axis(y, axis, 0, -1)
-    first = ones_like(slice_axis(y, axis, 0, 1))
-    return concat([first, slice_axis(y, axis, 0, -1)], axis=axis)
+    return shifted(y, ones_like(slice_axis(y, axis, 0, 1)), axis)
 
 
 def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
@@ -106,7 +131,7 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int, include_initial: bool, **_: 
 
 
 def _prod_jvp(tangents: list, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
-    t = recurrence(x, tangents[0] * _products_before(y, axis, include_initial), axis)
+    t = recurrence(x, tangents[0] * _products_before(y, axis, include_initial), axis=axis)
     if not include_initial:
         return t
     return concat([0 * slice_axis(y, axis, 0, 1), t], axis=axis)
@@ -150,20 +175,11 @@ def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Any:
 # -- exponential sums ----------------------------------------------------------------------------
 
 
-def _logcumsumexp_impl(xp: Any, x: Any, *, axis: int) -> Any:
-    step, length = 1, x.shape[axis]
-    while step < length:
-        later = xp.logaddexp(slice_axis(x, axis, step, None), slice_axis(x, axis, 0, -step))
-        x = xp.concat([slice_axis(x, axis, 0, step), later], axis=axis)
-        step *= 2
-    return xp.copy(x) if length < 2 else x
-
-
 def _log_weights(y: Any, x: Any, axis: int) -> tuple[Any, Any]:
     """exp(y[i-1] - y[i]) and exp(x[i] - y[i]), both at most 1 since y grows; 0 where all
     elements so far are -inf."""
     safe = where(y == -math.inf, 0, y)
-    before = concat([slice_axis(y, axis, 0, 1), slice_axis(y, axis, 0, -1)], axis=axis)
+    before = shifted(y, slice_axis(y, axis, 0, 1), axis)
     return exp(before - safe), exp(x - safe)
 
 
@@ -174,11 +190,14 @@ def _logcumsumexp_vjp(g: Any, y: Any, x: Any, *, axis: int) -> Any:
 
 def _logcumsumexp_jvp(tangents: list, y: Any, x: Any, *, axis: int) -> Any:
     decay, share = _log_weights(y, x, axis)
-    return recurrence(decay, share * tangents[0], axis)
+    return recurrence(decay, share * tangents[0], axis=axis)
 
 
 _logcumsumexp = general(
-    "logcumsumexp", impl=_logcumsumexp_impl, vjp=_logcumsumexp_vjp, jvp=_logcumsumexp_jvp
+    "logcumsumexp",
+    impl=lambda xp, x, *, axis: xp.logcumsumexp(x, axis),
+    vjp=_logcumsumexp_vjp,
+    jvp=_logcumsumexp_jvp,
 )
 
 
@@ -211,5 +230,6 @@ def _end(x: Any, part: Any, axis: int) -> Any:
         return None
     shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
     if not hasattr(part, "shape"):
-        part = part + sum(reshape(x, (-1,))[:0])  # where x is, of the dtype they promote to
+        nothing = cumulative_sum(reshape(x, (-1,))[:0], include_initial=True)
+        part = reshape(part + nothing, ())  # where x is, of the dtype that both promote to
     return broadcast_to(part, shape) if part.ndim == 0 else part
