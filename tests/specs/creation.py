@@ -70,7 +70,8 @@ SPECS: dict[str, list[Sample]] = {
     "empty_like": constants([S("empty", ad.empty_like, (REAL[:0],), np.empty_like)]),
     "full_like": [S("by the value", lambda x, v: ad.full_like(x, v), (REAL, START), np.full_like, smooth=False),
                   S("number", lambda x: ad.full_like(x, 2, dtype="complex64"), (REAL,), lambda x: np.full_like(x, 2, dtype="complex64"), smooth=False)],
-    "asarray": [S("a Tensor to float64", lambda x: ad.asarray(x, dtype="float64"), (REAL,), lambda x: x, smooth=False)],
+    "asarray": [S("same", new(lambda x: ad.asarray(x, dtype="float64")), (REAL,), lambda x: x),
+                S("a copy", new(lambda x: ad.asarray(x, copy=True)), (REAL,), lambda x: x)],
     "meshgrid": [S(f"{n} {i}", lambda *x, i=i: ad.meshgrid(*x, indexing=i), (REAL[0], REAL[:, 1], CUBE[0, :, 0])[:n], lambda *x, i=i: tuple(np.meshgrid(*x, indexing=i)))
                  for n in (1, 2, 3) for i in ("xy", "ij")],
     **{name: triangles(name) for name in ("tril", "triu")},
