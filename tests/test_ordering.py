@@ -202,6 +202,7 @@ def test_a_recurrence_is_the_loop_that_it_abbreviates(home: str, shape: tuple) -
         (lambda x: ad.sort(x[0, 0]), IndexError, "0-d array has no axes"),
         (lambda x: ad.take(x, np.array([0])), ValueError, r"take: x has shape \(2, 3\); say along which axis"),
         (lambda x: ad.take(x, x[0], axis=0), TypeError, "take: indices must be an array of integers; got float64"),
+        (lambda x: ad.take(x, x[0] > 0, axis=1), TypeError, "take: indices must be an array of integers; got bool"),
         (lambda x: ad.take_along_axis(x, np.array([0])), ValueError, "same number of axes"),
         (lambda x: ad.cumulative_sum(x), ValueError, "cumulative_sum: x has shape .* say along which axis"),
         (lambda x: ad.cumulative_prod(x[0, 0]), IndexError, "cumulative_prod"),
