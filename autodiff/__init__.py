@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from autodiff import fft, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
-from autodiff import tree
 from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.dtypes import *
@@ -22,6 +22,7 @@ from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *
+from autodiff.ops.extras import *
 from autodiff.ops.indexing import *
 from autodiff.ops.joining import *
 from autodiff.ops.linalg import *
@@ -29,6 +30,7 @@ from autodiff.ops.manipulation import *
 from autodiff.ops.ordering import *
 from autodiff.ops.reductions import *
 from autodiff.ops.scans import *
+from autodiff.ops.signal import *
 from autodiff.optimize import least_squares, minimize, root
 from autodiff.testing import check_grads
 from autodiff.transforms import grad, jvp, value_and_grad, vjp, vmap

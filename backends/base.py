@@ -211,6 +211,22 @@ class Backend:
         """The error function."""
         return special.erf(self.xp, x)
 
+    def correlate_valid(self, a: Array, v: Array) -> Array:
+        """sum_n a[..., k+n] v[..., n] for every k: products with the windows of `a`, so many at
+        a time that they take a few million elements."""
+        xp, size = self.xp, v.shape[-1]
+        count = a.shape[-1] - size + 1
+        where = {"dtype": self.native("int64"), "device": self.device_of(a)}
+        steps = xp.reshape(xp.arange(0, count, **where), (-1, 1)) + xp.arange(0, size, **where)
+        rows = max(2**22 // size, 1)
+        products = []
+        for start in range(0, count, rows):
+            block = steps[start : min(start + rows, count), :]
+            windows = xp.take(a, xp.reshape(block, (-1,)), axis=-1)
+            windows = xp.reshape(windows, (*a.shape[:-1], *block.shape))
+            products.append(xp.matmul(windows, xp.expand_dims(v, axis=-1))[..., 0])
+        return xp.concat(products, axis=-1)
+
     # -- the device ---------------------------------------------------------------------------
 
     def synchronize(self) -> None:

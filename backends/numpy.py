@@ -161,6 +161,12 @@ class NumpyBackend(Backend):
     def logcumsumexp(self, x: Any, axis: int) -> np.ndarray:
         return np.logaddexp.accumulate(x, axis=axis)
 
+    def correlate_valid(self, a: Any, v: Any) -> Any:
+        if a.ndim == v.ndim == 1:
+            return np.correlate(a, np.conj(v), "valid")
+        windows = np.lib.stride_tricks.sliding_window_view(a, v.shape[-1], axis=-1)
+        return (windows @ v[..., None])[..., 0]
+
     def erf(self, x: Any) -> Any:
         from scipy import special  # a third of a second, for those who use it
 

@@ -234,6 +234,11 @@ linalg = types.SimpleNamespace(
     **{_name: wrapped(getattr(np.linalg, _name), f"linalg.{_name}") for _name in LINALG.split()}
 )
 
+FFT = "fft ifft rfft irfft fftn ifftn rfftn irfftn"
+fft = types.SimpleNamespace(
+    **{_name: wrapped(getattr(np.fft, _name), f"fft.{_name}") for _name in FFT.split()}
+)
+
 _OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
     "floordiv": "floor_divide", "mod": "remainder", "pow": "pow", "matmul": "matmul",
