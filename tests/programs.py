@@ -192,7 +192,7 @@ def by_tape(case: Case) -> None:
     recorded = [(y, u) for y, u in zip(case.program(*leaves), case.u, strict=True) if y.requires_grad]
     for i, (y, u) in enumerate(recorded, 1):
         y.backward(u, retain_graph=i < len(recorded))
-    same("the tape's gradient", gradients(case, leaves), case.pulled, 1e-12)
+    same("the tape's gradient", gradients(case, leaves), case.pulled, 1e-12, 1e-13)
 
 
 def by_forward(case: Case) -> None:
@@ -220,13 +220,13 @@ def by_second_order(case: Case) -> None:
     hv = case.host(ad.jvp(gradient, x, v)[1])
     agree("forward over reverse", case, gradient, hv)
     along = ad.grad(lambda *x: ad.jvp(case.scalar, x, v)[1], everything)(*x)
-    same("reverse over forward", case.host(along), hv, 1e-9)
+    same("reverse over forward", case.host(along), hv, 1e-9, 1e-10)
 
     def slope(*x: Any) -> Any:
         pairs = zip(gradient(*x), v, strict=True)
         return functools.reduce(ad.add, [ad.sum(ad.real(ad.conj(g) * tensor(w))) for g, w in pairs])
 
-    same("reverse over reverse", case.host(ad.grad(slope, everything)(*x)), hv, 1e-9)
+    same("reverse over reverse", case.host(ad.grad(slope, everything)(*x)), hv, 1e-9, 1e-10)
     leaves = [ad.Tensor(x, requires_grad=True) for x in x]
     case.scalar(*leaves).backward(create_graph=True)
     first = [leaf.grad for leaf in leaves]
@@ -235,7 +235,7 @@ def by_second_order(case: Case) -> None:
     pairs = [(g, w) for g, w in zip(first, v, strict=True) if g is not None and g.requires_grad]
     for i, (g, w) in enumerate(pairs, 1):
         g.backward(w, retain_graph=i < len(pairs))
-    same("the tape over the tape", gradients(case, leaves), hv, 1e-9)
+    same("the tape over the tape", gradients(case, leaves), hv, 1e-9, 1e-10)
 
 
 def gradients(case: Case, leaves: list) -> list[np.ndarray]:
@@ -271,7 +271,7 @@ def by_vmap(case: Case) -> None:
     for name, f in (("vmap", case.program), ("vmap of grad", ad.grad(case.scalar, tuple(range(len(stacks)))))):
         found = case.host(ad.vmap(f)(*stacks))
         looped = [np.stack(column) for column in zip(*[case.host(f(*p)) for p in points], strict=True)]
-        same(name, found, looped, 1e-11)
+        same(name, found, looped, 1e-11, 1e-12)
 
 
 def on(home: str) -> Callable[[Case], None]:
@@ -279,9 +279,9 @@ def on(home: str) -> Callable[[Case], None]:
 
     def elsewhere(case: Case) -> None:
         other = Case(case.program, home)
-        same(f"the value on {home}", other.host(other.y), case.host(case.y), 1e-12)
-        same(f"J'u on {home}", other.pulled, case.pulled, 1e-11)
-        same(f"J v on {home}", other.pushed, case.pushed, 1e-11)
+        same(f"the value on {home}", other.host(other.y), case.host(case.y), 1e-12, 1e-12)
+        same(f"J'u on {home}", other.pulled, case.pulled, 1e-11, 1e-12)
+        same(f"J v on {home}", other.pushed, case.pushed, 1e-11, 1e-12)
         by_tape(other)
 
     return elsewhere
