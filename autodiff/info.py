@@ -47,7 +47,8 @@ def own() -> Any:
 
 
 def at(device: Any) -> dict[str, Any]:
-    device = backends.current().device if device is None else device
+    home = backends.current()
+    device = home.device if device is None else home.find_device(device)
     return {} if device is None else {"device": device}
 
 
