@@ -193,8 +193,8 @@ def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Arr
 
 def is_complex(x: Any) -> bool:
     """Whether a raw array, a Tensor or a number is complex."""
-    while isinstance(x, Tensor):
-        x = x.data
+    if isinstance(x, Tensor):
+        return x.backend.is_complex(x.dtype)
     home = backends.of(x)
     return isinstance(x, complex) if home is None else home.is_complex(x.dtype)
 
@@ -229,7 +229,7 @@ class Op:
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
     batcher: Callable | None = None  # how vmap runs it, if not as its kind says
     rewrites = False  # True: reads or writes a few places of its first argument
-    overwrites = False  # True: writes; the adjoint, given `donate`, overwrites its cotangent
+    overwrites = False  # True: writes; the adjoint, given `ours`, overwrites its cotangent
 
     def __init__(self, name: str, impl: Callable | None = None) -> None:
         self.name = name
@@ -516,4 +516,4 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-_OWN = ("autodiff", "autodiff.ops", "backends")
+_OWN = ("autodiff", "autodiff.ops", "autodiff.graph", "backends")

@@ -29,10 +29,11 @@ ALONE = sys.getrefcount(_alone.data)
 
 
 def ours(tensor: Tensor) -> bool:
-    """Whether the buffer may be written to: nobody but this Tensor holds it."""
-    if sys.getrefcount(tensor.data) > ALONE or isinstance(tensor.data, Tensor):
+    """Whether the buffer may be written to: nobody but this Tensor holds it. (A tangent may be
+    shared between several duals.)"""
+    if sys.getrefcount(tensor.data) > ALONE or not isinstance(tensor.interp, Tape):
         return False
-    return tensor.backend.exclusive(tensor.data)
+    return not isinstance(tensor.data, Tensor) and tensor.backend.exclusive(tensor.data)
 
 
 def refuse_leaf(name: str, tensor: Tensor) -> None:

@@ -146,7 +146,7 @@ def rewrite(node: Node, g: Any, pending: dict[Node, Any], owned: set[Node]) -> N
     no more backwards than forwards."""
     if node.op.overwrites:
         ours = g if node in owned else backends.of(g).copy(g)
-        params = {**node.params, "donate": True}
+        params = {**node.params, "ours": True}
         cotangents = node.op.vjp(ours, node.saved, node.inputs, params)
         for parent, ct in zip(node.inputs, cotangents, strict=True):
             if parent is not None and ct is not None:

@@ -142,7 +142,7 @@ class CupyBackend(Backend):
         return out
 
     def exclusive(self, x: Any) -> bool:
-        return x.base is None
+        return isinstance(x, self.array_types) and x.base is None
 
     # -- linear algebra, random numbers, special functions --
 

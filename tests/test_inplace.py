@@ -204,6 +204,38 @@ def test_filling_row_by_row_makes_no_copy_in_either_direction(monkeypatch: pytes
     assert sum(n == 200 for n in made) <= 2, "copies of the whole buffer"
 
 
+@pytest.mark.parametrize("write", WRITES)
+def test_a_tangent_that_is_shared_is_not_written_to(write: Callable) -> None:
+    t = np.full_like(SAFE, 3.0)
+
+    def f(x: Tensor, v: Tensor) -> tuple:
+        other = x + 1.0
+        buffer = other + 0.0  # one tangent for all three
+        write(buffer, v)
+        return x, other
+
+    for part in ad.jvp(f, (SAFE, ROW), (t, ROW))[1]:
+        assert (part == 3).all()
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_the_cotangent_that_was_given_is_not_written_to(write: Callable) -> None:
+    u = np.full_like(SAFE, 3.0)
+
+    def f(x: Tensor, v: Tensor) -> Tensor:
+        buffer = ad.zeros_like(x)  # a constant until it is written to
+        buffer += SAFE
+        write(buffer, v)
+        return buffer
+
+    ad.vjp(f, SAFE, ROW)[1](u)
+    leaf = Tensor(ROW, requires_grad=True)
+    y = f(Tensor(SAFE), leaf)
+    if y.requires_grad:
+        y.backward(u)
+    assert (u == 3).all()
+
+
 def test_a_leaf_refuses_and_no_grad_allows() -> None:
     w = Tensor(SAFE, requires_grad=True)
     for write in (row, add):

@@ -68,14 +68,15 @@ _index_add = linear(
 
 
 def _index_update_adjoint(
-    g: Any, _x: Any, _values: Any, *arrays: Any, key: tuple, donate: bool
+    g: Any, _x: Any, _values: Any, *arrays: Any, key: tuple, ours: bool = False, **_: Any
 ) -> tuple:
+    """`ours`: the cotangent may be overwritten. (What was donated was so going forward.)"""
     chosen = _getitem(g, *arrays, key=key)
     if any(dtype_name(part.dtype) != "bool" for part in arrays):
         chosen = where(_written_last(g, chosen.shape, arrays, key), chosen, 0)
-    elif donate and not arrays:
+    elif ours and not arrays:
         chosen = positive(chosen)  # no view of what is about to be overwritten
-    return _index_update(g, 0, *arrays, key=key, donate=donate), chosen
+    return _index_update(g, 0, *arrays, key=key, donate=ours), chosen
 
 
 def _written_last(g: Any, shape: tuple, arrays: tuple, key: tuple) -> Any:
