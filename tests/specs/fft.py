@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,34 +30,47 @@ def numpys(kw: dict[str, Any]) -> dict[str, Any]:
     return kw
 
 
+def rows(f: Callable, reference: Callable, label: str, x: np.ndarray) -> list[Sample]:
+    """One row; where real numbers become complex ones, another of their two parts, in which
+    float32 can stay float32."""
+    row = S(label, f, (x,), reference)
+    if x.dtype.kind == "c" or np.asarray(reference(x)).dtype.kind == "f":
+        return [row]
+    parts = S(f"{label} in parts", lambda x: (ad.real(f(x)), ad.imag(f(x))), (x,), lambda x: (reference(x).real, reference(x).imag))
+    return [*constants([row]), parts]
+
+
 def transform(name: str, points: dict[str, np.ndarray], keywords: list[dict[str, Any]]) -> list[Sample]:
     f, reference = functions(f"fft.{name}")
     return [
-        S(f"{k} {label}", lambda x, k=k: f(x, **k), (x,), lambda x, k=k: reference(x, **numpys(k)))
+        row
         for label, x in points.items()
         for k in (keywords if label == "plain" else keywords[:2])
+        for row in rows(lambda x, k=k: f(x, **k), lambda x, k=k: reference(x, **numpys(k)), f"{k} {label}", x)
     ]
 
 
 def plane(name: str, x: np.ndarray) -> list[Sample]:
     f, reference = functions(f"fft.{name}")
     kws = [{}, {"s": (3, 5)}, {"axes": (1, 0), "norm": "ortho"}, {"s": (2, 2), "axes": (-1, -3), "norm": "forward"}]
-    return [S(f"{k}", lambda x, k=k: f(x, **k), (x,), lambda x, k=k: reference(x, **k)) for k in kws]
+    return [row for k in kws for row in rows(lambda x, k=k: f(x, **k), lambda x, k=k: reference(x, **k), f"{k}", x)]
 
 
 def whole(name: str) -> list[Sample]:
     """Integers have no derivative; their transform has the precision of float64."""
-    return constants([S("integers", *functions(f"fft.{name}")[:1], (np.arange(12).reshape(3, 4),), functions(f"fft.{name}")[1])])
+    f, reference = functions(f"fft.{name}")
+    return constants([S("integers", f, (np.arange(12).reshape(3, 4),), reference)])
 
 
 def made(name: str, n: int, **kw: Any) -> Sample:
+    """On the device of x, whose only element is the distance of the samples."""
     f, reference = functions(f"fft.{name}")
 
     def at_home(x: Any) -> Any:
-        """On the device of x, whose only element is the distance of the samples."""
         home = x.backend if isinstance(x, ad.Tensor) else backends.of(x)
         with backends.use(home.name):
-            return f(n, d=float(x), **kw) if isinstance(x, ad.Tensor) else f(n, d=float(x), **kw).data
+            y = f(n, d=float(x), **kw)
+        return y if isinstance(x, ad.Tensor) else y.data
 
     return S(f"{n} {kw}", at_home, (np.array(0.3),), lambda x: reference(n, d=float(x)), smooth=False)
 

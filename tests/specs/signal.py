@@ -67,7 +67,7 @@ def interpolations() -> list[Sample]:
     values = RNG.standard_normal(6)
     rows = [
         S(f"{k}", lambda x, xp, fp, k=k: f(x, xp, fp, **k), (INSIDE, POINTS, values), lambda x, xp, fp, k=k: reference(x, xp, fp, **k))
-        for k in ({}, {"left": -3.0}, {"right": 7.0}, {"left": 0.0, "right": 1.0}, {"period": 2.7}, {"period": -6.0})
+        for k in ({}, {"left": -3.0}, {"right": 7.0}, {"left": 0.0, "right": 1.0}, {"period": 3.2}, {"period": -6.0})
     ]
     return [
         *rows,
