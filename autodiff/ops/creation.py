@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import backends
 from autodiff.core import ROOT, Tensor, box
+from autodiff.dtypes import result_type
 from autodiff.kinds import linear
 from autodiff.ops.indexing import _scatter_add, getitem
-from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape
+from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape, stack
 from backends.base import dtype_name, is_inexact
 
 __all__ = [
@@ -48,8 +50,13 @@ def constant(raw: Any) -> Tensor:
 def asarray(
     obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None
 ) -> Tensor:
-    """A Tensor of an array, a number or a nested list; a Tensor itself unless something is
-    to change. With `copy=False` the Tensor shares the array's memory: do not write to it."""
+    """A Tensor of an array, a number or a nested list, of Tensors too, by which the result is
+    then differentiable; a Tensor itself unless something is to change. With `copy=False` the
+    Tensor shares the array's memory: do not write to it."""
+    if isinstance(obj, (list, tuple)) and _has_tensors(obj):
+        leaves = list(_leaves(obj))
+        like = next(item for item in leaves if isinstance(item, Tensor))
+        obj = _stacked(obj, like, result_type(*leaves) if dtype is None else dtype)
     if isinstance(obj, Tensor):
         y = obj if dtype is None else astype(obj, dtype, copy=False)
         y = move(y, device)
@@ -58,6 +65,30 @@ def asarray(
     copy = True if copy is None else copy
     place = home.find_device(device)
     return constant(home.asarray(obj, dtype=dtype, device=place, copy=copy))
+
+
+def _has_tensors(items: Any) -> bool:
+    """Whether there are Tensors in a nested list: at the speed of a set, for a long one."""
+    kinds = set(map(type, items))
+    return Tensor in kinds or (kinds <= {list, tuple} and any(map(_has_tensors, items)))
+
+
+def _leaves(items: Any) -> Iterator[Any]:
+    """What is in a nested list."""
+    for item in items:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
+        else:
+            yield item
+
+
+def _stacked(items: Any, like: Tensor, dtype: Any) -> Tensor:
+    """A nested list of Tensors and numbers as one Tensor, where `like` is."""
+    if isinstance(items, Tensor):
+        return astype(items, dtype, copy=False)
+    if isinstance(items, (list, tuple)) and items:
+        return stack([_stacked(item, like, dtype) for item in items])
+    return constant(like.backend.asarray(items, dtype=dtype, device=like.device))
 
 
 def _create(

@@ -13,10 +13,10 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from autodiff.core import NUMBERS, Tensor
+from autodiff.core import NUMBERS, Tensor, is_complex
 from autodiff.kinds import is_operand, linear, nondiff
 from autodiff.ops.creation import full_like, ones_like
-from autodiff.ops.elementwise import equal, greater, minimum, not_equal, where
+from autodiff.ops.elementwise import equal, greater, imag, minimum, not_equal, real, where
 from autodiff.ops.indexing import HOLE, _getitem
 from autodiff.ops.manipulation import (
     Axis,
@@ -30,7 +30,7 @@ from autodiff.ops.manipulation import (
 )
 from autodiff.ops.reductions import all, any, max, min
 from autodiff.ops.scans import cumulative_sum, diff
-from backends.base import is_inexact, same_dtype
+from backends.base import dtype_name, is_inexact, same_dtype
 
 __all__ = [
     "argsort",
@@ -261,11 +261,20 @@ class UniqueInverse(NamedTuple):
     inverse_indices: Any
 
 
+def _ascending(flat: Any) -> Any:
+    """The stable order that sorts elements of any dtype: argsort itself need only know real
+    numbers. Complex ones go by their real parts, then by their imaginary ones."""
+    if is_complex(flat):
+        order = argsort(imag(flat))
+        return take(order, argsort(take(real(flat), order)))
+    return argsort(astype(flat, "uint8") if dtype_name(flat.dtype) == "bool" else flat)
+
+
 def _runs(x: Any) -> tuple[Any, Any, Any]:
     """Of the flattened x: the elements, the stable order that sorts them, and in that order
     whether each is the first of its value. NaN differ from one another."""
     flat = reshape(x, (-1,))
-    order = argsort(flat)
+    order = _ascending(flat)
     sorted_ = take(flat, order)
     new = not_equal(sorted_[1:], sorted_[:-1])
     return flat, order, concat([equal(order[:1], order[:1]), new])

@@ -71,7 +71,9 @@ SPECS: dict[str, list[Sample]] = {
     "full_like": [S("by the value", lambda x, v: ad.full_like(x, v), (REAL, START), np.full_like, smooth=False),
                   S("number", lambda x: ad.full_like(x, 2, dtype="complex64"), (REAL,), lambda x: np.full_like(x, 2, dtype="complex64"), smooth=False)],
     "asarray": [S("same", new(lambda x: ad.asarray(x, dtype="float64")), (REAL,), lambda x: x),
-                S("a copy", new(lambda x: ad.asarray(x, copy=True)), (REAL,), lambda x: x)],
+                S("a copy", new(lambda x: ad.asarray(x, copy=True)), (REAL,), lambda x: x),
+                S("nested", new(lambda x: ad.asarray([[x[0, 0], 2.0], (1.0, x[1, 1] ** 2), [3.0, 4.0]])), (REAL,), lambda x: np.array([[x[0, 0], 2], [1, x[1, 1] ** 2], [3, 4]])),
+                S("rows", new(lambda x: ad.asarray([x[0], x[1] * x[0]])), (COMPLEX,), lambda x: np.array([x[0], x[1] * x[0]]))],
     "meshgrid": [S(f"{n} {i}", lambda *x, i=i: ad.meshgrid(*x, indexing=i), (REAL[0], REAL[:, 1], CUBE[0, :, 0])[:n], lambda *x, i=i: tuple(np.meshgrid(*x, indexing=i)))
                  for n in (1, 2, 3) for i in ("xy", "ij")],
     **{name: triangles(name) for name in ("tril", "triu")},

@@ -112,7 +112,8 @@ SPECS: dict[str, list[Sample]] = {
         S("in a number", lambda a: ad.isin(a, 3), (WHOLE,), lambda a: np.isin(a, 3)),
         S("a number", lambda a: ad.isin(3, a, invert=True), (WHOLE,), lambda a: np.isin(3, a, invert=True))]),
     "unique_all": constants([S(k, lambda x: tuple(ad.unique_all(x)), (v,), lambda x: tuple(np.unique_all(x)))
-                             for k, v in (("2-D", WHOLE), ("0-d", np.array(2.0)), ("empty", REAL[:0]), ("NaN", np.array([np.nan, 1.0, np.nan, 1.0])))]),
+                             for k, v in (("2-D", WHOLE), ("0-d", np.array(2.0)), ("empty", REAL[:0]), ("NaN", np.array([np.nan, 1.0, np.nan, 1.0])),
+                                          ("bool", TIES > 1), ("complex", np.array([1 + 2j, 1 - 1j, -1j, 1 + 2j, 0])))]),
     "unique_counts": constants([S("2-D", lambda x: tuple(ad.unique_counts(x)), (WHOLE,), lambda x: tuple(np.unique_counts(x)))]),
     "unique_inverse": constants([S("2-D", lambda x: tuple(ad.unique_inverse(x)), (WHOLE,), lambda x: tuple(np.unique_inverse(x)))]),
     "unique_values": [S("2-D", ad.unique_values, (GRID[0],), lambda x: np.sort(x, axis=None), ragged=True),
