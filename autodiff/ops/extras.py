@@ -195,17 +195,16 @@ def _sinc_impl(xp: Any, x: Any, *, order: int) -> Any:
 
     Away from 0 from u s_k + k s_{k-1} = the k-th derivative of sin (differentiate u s = sin u
     k times), which loses digits for small u; there from the power series."""
-    u = math.pi * x
-    waves = (xp.sin(u), xp.cos(u))
-    safe = xp.where(u == 0, 1.0, u)
-    y = waves[0] / safe
+    u = math.pi * xp.where(x == 0, 1.0, x)
+    y = xp.sin(u) / u
     for k in range(1, order + 1):
-        wave = waves[k % 2] * (-1.0 if k % 4 in (2, 3) else 1.0)
-        y = (wave - k * y) / safe
+        wave = (xp.cos if k % 2 else xp.sin)(u)
+        y = ((wave if k % 4 in (0, 1) else -wave) - k * y) / u
     if order == 0:
-        return xp.where(u == 0, 1.0, y)
-    near = builtins.abs(u) < order + 1
-    return math.pi**order * xp.where(near, _sinc_series(xp.where(near, u, 0.0), order), y)
+        return xp.where(x == 0, 1.0, y)
+    near = builtins.abs(x) < (order + 1) / math.pi
+    series = _sinc_series(math.pi * xp.where(near, x, 0.0), order)
+    return math.pi**order * xp.where(near, series, y)
 
 
 def _sinc_series(u: Any, order: int) -> Any:

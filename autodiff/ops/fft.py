@@ -104,8 +104,8 @@ def as_real(name: str, x: Any) -> Any:
     """x in a dtype that real transforms take."""
     if is_complex(x):
         raise TypeError(
-            f"{name}: x must be real; got {dtype_name(x.dtype)}. Use {name.replace('rf', 'f')}, "
-            "or autodiff.real(x)"
+            f"{name}: x must be real; got {dtype_name(x.dtype)}. Transform it with fft or fftn, "
+            "or its autodiff.real(x)"
         )
     single = dtype_name(x.dtype) in ("float16", "bfloat16", "float32")
     return astype(x, "float32" if single else "float64", copy=False)
@@ -200,14 +200,14 @@ def ifftn(x: Any, /, *, s: Axes = None, axes: Axes = None, norm: str = "backward
     return _complex("ifftn", x, s, axes, norm, inverse=True)
 
 
-def fft2(x: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
+def fft2(a: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
     """`fftn` over two axes."""
-    return _complex("fft2", x, s, axes, norm, inverse=False)
+    return _complex("fft2", a, s, axes, norm, inverse=False)
 
 
-def ifft2(x: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
+def ifft2(a: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
     """The inverse of `fft2`."""
-    return _complex("ifft2", x, s, axes, norm, inverse=True)
+    return _complex("ifft2", a, s, axes, norm, inverse=True)
 
 
 # -- real arrays and half spectra ----------------------------------------------------------------
@@ -253,14 +253,14 @@ def irfftn(x: Any, /, *, s: Axes = None, axes: Axes = None, norm: str = "backwar
     return _from_half("irfftn", x, s, axes, norm)
 
 
-def rfft2(x: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
+def rfft2(a: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
     """`rfftn` over two axes."""
-    return _to_half("rfft2", x, s, axes, norm)
+    return _to_half("rfft2", a, s, axes, norm)
 
 
-def irfft2(x: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
+def irfft2(a: Any, s: Axes = None, axes: Axes = (-2, -1), norm: str = "backward") -> Any:
     """The inverse of `rfft2`."""
-    return _from_half("irfft2", x, s, axes, norm)
+    return _from_half("irfft2", a, s, axes, norm)
 
 
 def hfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
