@@ -35,6 +35,14 @@ REGRESSIONS = [
         I("input", (), {"shape": (1, 2), "dtype": "float64", "key": 4}),
         I("loop", (0,), {}),
     ), (1,)),
+    # the same through a view, on CuPy
+    Program((
+        I("input", (), {"shape": (2, 4, 2), "dtype": "float64", "key": 11960002}),
+        I("input", (), {"shape": (), "dtype": "float64", "key": 3}),
+        I("repeat", (0,), {"axis": -3}),
+        I("set item", (2, 1), {"key": (slice(None, None, -1), slice(None, None, -2), slice(0, None, 1)), "how": "view"}),
+        I("set item", (2, 1), {"key": (Ellipsis,), "how": "same"}),
+    ), (3, 4)),
 ]  # fmt: skip
 
 
