@@ -1,0 +1,97 @@
+"""From a program to something that runs: the passes, then the backend's way of running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autodiff.core import PROJECT, Node
+from autodiff.graph import numpy_code
+from autodiff.graph.ir import Constant, Equation, Input, Program
+from autodiff.graph.passes import PASSES
+
+
+class Compiled:
+    """A program ready to run: `compiled(values)` gives a list of raw arrays for a list of raw
+    arrays and numbers.
+
+    `before` and `after` are the program as it was staged and as it is run; `plan` tells where
+    each value lives.
+    """
+
+    def __init__(self, program: Program, donated: Sequence[int], passes: Sequence) -> None:
+        self.before = program
+        for rewrite in passes:
+            program = rewrite(program)
+        self.after = program
+        self.donated = tuple(donated)
+        own = numpy_code.build if program.backend.name == "numpy" else Interpreted
+        self.plan = own(program, self.donated)
+
+    def __call__(self, values: list) -> list:
+        return self.plan.run(values)
+
+    def memory(self) -> Any:
+        return self.plan.memory()
+
+    def __repr__(self) -> str:
+        return f"<compiled: {len(self.after.equations())} equations>"
+
+
+def compile_program(program: Program, donated: Sequence[int] = (), passes: Sequence = PASSES):
+    """A program compiled; `donated` are the numbers of the inputs whose buffers are free."""
+    return Compiled(program, donated, passes)
+
+
+class Interpreted:
+    """A program run equation by equation through its backend's namespace; values are dropped
+    after their last use."""
+
+    def __init__(self, program: Program, donated: Sequence[int]) -> None:
+        self.program = program
+        nodes = program.nodes()
+        self.slots = {node: i for i, node in enumerate(nodes)}
+        last: dict[Node, int] = {}
+        for i, node in enumerate(nodes):
+            for source in node.inputs:
+                last[source] = i
+        kept = set(program.outputs)
+        self.steps = []
+        for i, node in enumerate(nodes):
+            if isinstance(node, Equation):
+                dead = [self.slots[s] for s in set(node.inputs) if last[s] == i and s not in kept]
+                self.steps.append((self.slots[node], node, self.kernel(node), dead))
+
+    def kernel(self, equation: Equation) -> Any:
+        if equation.op is PROJECT:
+            return lambda parts, *, index: parts[index]
+        return equation.op.kernel(self.program.backend)
+
+    def run(self, values: list) -> list:
+        slots: list[Any] = [None] * len(self.slots)
+        for node, slot in self.slots.items():
+            if isinstance(node, Constant):
+                slots[slot] = node.value
+            elif isinstance(node, Input) and node.draw is not None:
+                slots[slot] = node.draw()
+        for node, value in zip(self.program.inputs, values, strict=True):
+            if node in self.slots:
+                slots[self.slots[node]] = value
+        for slot, equation, kernel, dead in self.steps:
+            args = [slots[self.slots[source]] for source in equation.inputs]
+            slots[slot] = kernel(*args, **equation.params)
+            for place in dead:
+                slots[place] = None
+        backend = self.program.backend
+        results = []
+        for node in self.program.outputs:
+            y = slots[self.slots[node]]
+            fresh = isinstance(node, Equation) and self.program.outputs.count(node) == 1
+            results.append(backend.asarray(y) if fresh else backend.asarray(y, copy=True))
+        return results
+
+    def memory(self) -> str:
+        return "not planned: this backend allocates as it goes"
+
+    def __str__(self) -> str:
+        return f"interpreted: {len(self.steps)} calls of {self.program.backend.name}"

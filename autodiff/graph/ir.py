@@ -1,0 +1,228 @@
+"""Programs: what a function does, as equations between abstract values.
+
+An equation is a tape's Node that holds a shape where the tape's holds values: op, inputs,
+parameters. A program is the equations from which its outputs follow, in order. Passes make
+new programs of old ones by `rebuild`; nothing changes an equation once it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import backends
+from autodiff.core import PROJECT, Aval, Node, Op
+
+Array = Any
+
+
+class Value(Node):
+    """What a program's value has besides a node: the device that it will be on."""
+
+    __slots__ = ("device",)
+
+
+class Input(Value):
+    """A value that is given when the program runs. `weak`: a Python number, which does not
+    decide a dtype. `draw`: for random numbers, the function that makes them anew each time."""
+
+    __slots__ = ("draw", "name", "weak")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple,
+        dtype: Any,
+        weak: bool = False,
+        draw: Callable | None = None,
+        device: Any = None,
+    ) -> None:
+        super().__init__(None, (), {}, None, shape, dtype)
+        self.device = device
+        self.name = name
+        self.weak = weak
+        self.draw = draw
+
+
+class Constant(Value):
+    """A raw array or a Python number that was there when the function was staged."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", type(value))
+        super().__init__(None, (), {}, None, tuple(shape), dtype)
+        self.value = value
+        self.device = None if self.is_number else backends.of(value).device_of(value)
+
+    @property
+    def is_number(self) -> bool:
+        return not hasattr(self.value, "shape")
+
+
+class Equation(Value):
+    """One application of an op to the values of other equations."""
+
+    __slots__ = ("line",)
+
+    def __init__(
+        self, op: Op, inputs: Sequence[Node], params: dict[str, Any], aval: Any, line: str
+    ) -> None:
+        several = isinstance(aval, tuple)
+        shape = tuple(a.shape for a in aval) if several else aval.shape
+        dtype = tuple(a.dtype for a in aval) if several else aval.dtype
+        super().__init__(op, tuple(inputs), params, None, shape, dtype)
+        self.line = line
+        self.device = next((x.device for x in inputs if x.device is not None), None)
+
+
+def operand(node: Node) -> Any:
+    """A node as an op's `aval` wants it: numbers as they are, and weak ones as a number."""
+    if isinstance(node, Constant) and node.is_number:
+        return node.value
+    if isinstance(node, Input) and node.weak:
+        return 1.0j if node.dtype == "complex128" else 1.0
+    return node
+
+
+def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> Equation:
+    """The equation of an op's application, its shape and dtype worked out."""
+    if op is PROJECT:
+        (source,), index = inputs, params["index"]
+        aval = Aval(source.shape[index], source.dtype[index])
+    else:
+        aval = op.aval(*map(operand, inputs), **params)
+    return Equation(op, inputs, params, aval, line)
+
+
+class Program:
+    """Inputs, equations in order, outputs."""
+
+    def __init__(self, inputs: Sequence[Input], outputs: Sequence[Node], backend: Any) -> None:
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.backend = backend
+
+    def nodes(self) -> list[Node]:
+        """Everything that the outputs follow from, each after what it follows from."""
+        return ordered(self.outputs)
+
+    def equations(self) -> list[Equation]:
+        return [node for node in self.nodes() if isinstance(node, Equation)]
+
+    def draws(self) -> list[Input]:
+        """The random numbers that a run begins by drawing."""
+        return [n for n in self.nodes() if isinstance(n, Input) and n.draw is not None]
+
+    def constants(self) -> list[Constant]:
+        return [n for n in self.nodes() if isinstance(n, Constant) and not n.is_number]
+
+    def readers(self) -> dict[Node, int]:
+        """How many times each value is read, outputs included."""
+        counts: dict[Node, int] = {}
+        for node in self.nodes():
+            for source in node.inputs:
+                counts[source] = counts.get(source, 0) + 1
+        for node in self.outputs:
+            counts[node] = counts.get(node, 0) + 1
+        return counts
+
+    def rebuild(self, change: Callable[[Equation, tuple[Node, ...]], Node]) -> Program:
+        """A program with `change(equation, new inputs)` in place of each equation."""
+        new: dict[Node, Node] = {}
+        for node in self.nodes():
+            if isinstance(node, Equation):
+                new[node] = change(node, tuple(new[source] for source in node.inputs))
+            else:
+                new[node] = node
+        return Program(self.inputs, [new[node] for node in self.outputs], self.backend)
+
+    def __str__(self) -> str:
+        return text(self)
+
+
+def ordered(outputs: Iterable[Node]) -> list[Node]:
+    """The nodes from which `outputs` follow, in an order in which they can be computed, by
+    depth-first search without recursion."""
+    order: list[Node] = []
+    done: set[Node] = set()
+    stack = [(node, False) for node in reversed(list(outputs))]
+    while stack:
+        node, ready = stack.pop()
+        if node in done:
+            continue
+        if ready:
+            done.add(node)
+            order.append(node)
+        else:
+            stack.append((node, True))
+            stack.extend((source, False) for source in reversed(node.inputs))
+    return order
+
+
+def same(equation: Equation, inputs: tuple[Node, ...]) -> Equation:
+    """The equation itself if its inputs are what they were, else one like it."""
+    if all(a is b for a, b in zip(inputs, equation.inputs, strict=True)):
+        return equation
+    return apply(equation.op, inputs, equation.params, equation.line)
+
+
+# -- text ----------------------------------------------------------------------------------------
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def names(program: Program) -> dict[Node, str]:
+    """A short name for each value: a, b, ... z, aa, ab ...; inputs keep their own."""
+    found: dict[Node, str] = {}
+    taken = {node.name for node in program.inputs}
+    number = 0
+    for node in program.nodes():
+        if isinstance(node, Input) and node.draw is None:
+            found[node] = node.name
+        elif isinstance(node, Constant) and node.is_number:
+            found[node] = repr(node.value)
+        else:
+            while letters(number) in taken:
+                number += 1
+            found[node] = letters(number)
+            number += 1
+    return found
+
+
+def letters(number: int) -> str:
+    tail = LETTERS[number % 26]
+    return tail if number < 26 else letters(number // 26 - 1) + tail
+
+
+def described(node: Node) -> str:
+    """A value's dtype and shape: "float32[32,784]"."""
+    if isinstance(node.dtype, tuple):
+        pairs = zip(node.dtype, node.shape, strict=True)
+        return "(" + ", ".join(f"{d}[{','.join(map(str, s))}]" for d, s in pairs) + ")"
+    dtype = getattr(node.dtype, "__name__", node.dtype)
+    return f"{dtype}[{','.join(map(str, node.shape))}]"
+
+
+def text(program: Program) -> str:
+    """The program for a person to read: one line an equation, and the line of the user's that
+    it came from."""
+    called = names(program)
+    given = ", ".join(f"{node.name}: {described(node)}" for node in program.inputs)
+    lines = [f"program({given}) on {program.backend.name}"]
+    for node in program.draws():
+        lines.append(f"  {called[node]}: {described(node)} = random")
+    for node in program.constants():
+        lines.append(f"  {called[node]}: {described(node)} = constant")
+    written = [(equation_text(e, called), e.line) for e in program.equations()]
+    width = min(max((len(t) for t, _ in written), default=0), 88)
+    lines += [f"  {t:<{width}}  # {line}" if line else f"  {t}" for t, line in written]
+    lines.append("  return " + ", ".join(called[node] for node in program.outputs))
+    return "\n".join(lines)
+
+
+def equation_text(equation: Equation, called: dict[Node, str]) -> str:
+    arguments = [called[node] for node in equation.inputs]
+    arguments += [f"{key}={value!r}" for key, value in equation.params.items()]
+    left = f"{called[equation]}: {described(equation)}"
+    return f"{left} = {equation.op.name}({', '.join(arguments)})"

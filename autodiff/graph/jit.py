@@ -1,0 +1,194 @@
+"""jit: a function staged once for each structure, shapes and dtypes of its arguments, rewritten,
+planned, and run from then on as a compiled program."""
+
+from __future__ import annotations
+
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff import errors, tree
+from autodiff.core import ROOT, Tensor, box
+from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.ir import Input
+from autodiff.graph.stage import stage
+from autodiff.transforms import device_of, home_of
+
+CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
+Argnums = int | Sequence[int]
+
+
+class Jitted:
+    """A function that compiles itself for each kind of arguments. See jit."""
+
+    def __init__(self, f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
+        functools.update_wrapper(self, f)
+        self.f = f
+        self.name = f"jit of {getattr(f, '__name__', f)}"
+        self.static = tuple(static)
+        self.donate = tuple(donate)
+        self.cache: dict[Any, Entry] = {}
+        self.hits = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, structure = tree.flatten((args, kwargs))
+        values = [x.data if type(x) is Tensor else x for x in leaves]
+        key = (structure, *[kind_of(x, v) for x, v in zip(leaves, values, strict=True)])
+        entry = self.cache.get(key)
+        if entry is None:
+            if any(isinstance(x, Tensor) and is_traced(x) for x in leaves):
+                return self.f(*args, **kwargs)  # what differentiates it sees its ops
+            entry = self.cache[key] = self.compile(args, kwargs, leaves, structure)
+        else:
+            self.hits += 1
+        return entry.run(values)
+
+    def compile(self, args: tuple, kwargs: dict, leaves: list, structure: tree.Structure) -> Entry:
+        return Entry(self, args, kwargs, leaves, structure)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Compiled:
+        """The program for these arguments: print its `.before`, `.after` and `.plan`."""
+        leaves, structure = tree.flatten((args, kwargs))
+        return Entry(self, args, kwargs, leaves, structure).compiled
+
+    def memory(self, *args: Any, **kwargs: Any) -> Any:
+        """What a run would take at its peak, in bytes, before running; and who holds it."""
+        return self.lower(*args, **kwargs).memory()
+
+    def cache_info(self) -> CacheInfo:
+        """(hits, misses, currsize), as functools.lru_cache tells it."""
+        return CacheInfo(self.hits, len(self.cache), len(self.cache))
+
+
+def kind_of(x: Any, value: Any) -> Any:
+    """What of an argument's leaf the program depends on: the shape and dtype of an array, only
+    the type of a float, the value of anything else."""
+    kind = type(value)
+    if kind is float or kind is complex:
+        return kind
+    if hasattr(value, "dtype"):
+        return kind, type(x) is Tensor, value.shape, value.dtype
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"jit: an argument is a {kind.__name__}, neither an array nor a hashable value that "
+            "could be static; register its type with autodiff.tree.register"
+        ) from None
+    return kind, value
+
+
+def is_traced(x: Tensor) -> bool:
+    return x.interp is not ROOT or x.node is not None
+
+
+class Entry:
+    """One compiled program, and how arguments and results go in and out of it."""
+
+    def __init__(
+        self, owner: Jitted, args: tuple, kwargs: dict, leaves: list, structure: tree.Structure
+    ) -> None:
+        static = static_places(owner.static, args)
+        donated = donated_places(owner.donate, args)
+        self.places = [i for i, x in enumerate(leaves) if is_dynamic(x) and i not in static]
+        homes = [home_of(leaves[i]) for i in self.places if hasattr(leaves[i], "dtype")]
+        backend = homes[0] if homes else backends.current()
+        if any(home is not backend for home in homes):
+            raise errors.mixed(owner, [x for x in leaves if hasattr(x, "dtype")])
+        self.raw = not any(isinstance(leaves[i], Tensor) for i in self.places)
+        names = argument_names(owner.f, args, kwargs)
+        inputs = [input_for(names[i], leaves[i]) for i in self.places]
+
+        def run(tensors: list) -> tuple:
+            full = list(leaves)
+            for place, tensor in zip(self.places, tensors, strict=True):
+                full[place] = tensor
+            positional, named = tree.unflatten(structure, full)
+            return tree.flatten(owner.f(*positional, **named))
+
+        program, self.structure = stage(run, inputs, backend)
+        gone = [i for i, place in enumerate(self.places) if place in donated]
+        self.compiled = compile_program(program, gone)
+        self.backend = backend
+
+    def run(self, values: list) -> Any:
+        results = self.compiled([values[i] for i in self.places])
+        if not self.raw:
+            results = [box(self.backend.hold(y), ROOT, self.backend, None) for y in results]
+        return tree.unflatten(self.structure, results)
+
+
+def is_dynamic(x: Any) -> bool:
+    """Whether a leaf is an input of the program: arrays, floats and complex numbers."""
+    return hasattr(x, "dtype") or type(x) in (float, complex)
+
+
+def input_for(name: str, x: Any) -> Input:
+    if hasattr(x, "dtype"):
+        dtype = x.dtype if isinstance(x, Tensor) else home_of(x).canonical(x.dtype)
+        return Input(name, tuple(x.shape), dtype, device=device_of(x))
+    dtype = backends.get("numpy").canonical("complex128" if type(x) is complex else "float64")
+    return Input(name, (), dtype, weak=True)
+
+
+def static_places(argnums: Sequence[int], args: tuple) -> set[int]:
+    """The numbers of the leaves of the arguments at `argnums`."""
+    chosen = {i % len(args) for i in argnums}
+    places, start = set(), 0
+    for position, arg in enumerate(args):
+        count = len(tree.flatten(arg)[0])
+        if position in chosen:
+            places.update(range(start, start + count))
+        start += count
+    return places
+
+
+donated_places = static_places
+
+
+def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
+    """A name for each leaf, from the function's own: "params['w']" as params_w."""
+    code = getattr(f, "__code__", None)
+    own = code.co_varnames[: code.co_argcount] if code else ()
+    found: list[str] = []
+    for position, arg in enumerate(args):
+        prefix = own[position] if position < len(own) else f"arg{position}"
+        found += tree.paths(arg, prefix)
+    for key, arg in kwargs.items():
+        found += tree.paths(arg, key)
+    plain = ["".join(c if c.isalnum() else "_" for c in name) for name in found]
+    tidy = ["_".join(part for part in name.split("_") if part) for name in plain]
+    return [n if tidy.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(tidy)]
+
+
+def jit(f: Callable, static_argnums: Argnums = (), donate_argnums: Argnums = ()) -> Jitted:
+    """A function that does what f does, compiled.
+
+    f runs once for each structure, shapes and dtypes of its arguments, on staged values; what
+    it did is rewritten, planned into few buffers, and run from then on without f. Gradients
+    and updates taken inside are part of the program: jit a whole training step.
+
+    Parameters
+    ----------
+    static_argnums : positional arguments that are not arrays of the program (they must be
+        hashable): another value compiles anew. Integers, strings, booleans and None always
+        are; floats never, unless named here.
+    donate_argnums : positional arguments whose buffers the results may use. The caller must
+        not use them afterwards.
+
+    Raises
+    ------
+    TypeError
+        A Python `if`, `float()` and the like of a value that has no number yet; an argument
+        that is neither an array nor hashable.
+
+    Example
+    -------
+    >>> step = jit(lambda w, x: w - 0.1 * grad(loss)(w, x))
+    >>> w = step(w, x)
+    """
+    static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
+    donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
+    return Jitted(f, static, donate)

@@ -1,0 +1,347 @@
+"""Programs for NumPy: one generated straight-line function in which every ufunc, reduction and
+matrix product writes into the buffer that was planned for it.
+
+The source is made of integer ids and of the tables below, never of a user's strings; arrays,
+functions and parameters are passed in under the names of their ids.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import backends
+from autodiff.core import PROJECT, Node
+from autodiff.graph.ir import Constant, Equation, Input, Program
+from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan
+
+UFUNCS = frozenset(
+    (
+        *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),
+        *("cos", "cosh", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide"),
+        *("greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less"),
+        *("less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and"),
+        *("logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply"),
+        *("negative", "not_equal", "positive", "pow", "reciprocal", "remainder", "sign", "sin"),
+        *("sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc"),
+    )
+)
+REDUCERS = {
+    "sum": "add",
+    "prod": "multiply",
+    "max": "maximum",
+    "min": "minimum",
+    "all": "logical_and",
+    "any": "logical_or",
+}
+VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
+WRITERS = frozenset(("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add"))
+PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
+
+
+def is_split(node: Node) -> bool:
+    return isinstance(node, Equation) and node.op.name == "split"
+
+
+def keyed_plainly(equation: Equation, arrays: int) -> bool:
+    """Whether a key holds no index arrays: they come after `arrays` other arguments."""
+    return len(equation.inputs) == arrays
+
+
+class Actions:
+    """What each equation does to memory when NumPy runs it. Asked in order: whether a reshape
+    is a view depends on how its argument lies."""
+
+    def __init__(self) -> None:
+        self.layouts: dict[Node, np.ndarray] = {}  # arrays that lie as the values will
+
+    def __call__(self, equation: Equation) -> str:
+        kind = self.by_name(equation)
+        if kind == VIEW and not self.looks(equation):
+            kind = INTO
+        return kind
+
+    def by_name(self, equation: Equation) -> str:
+        op, name = equation.op, equation.op.name
+        if op is PROJECT:
+            return VIEW if is_split(equation.inputs[0]) else CALL
+        if isinstance(equation.dtype, tuple):
+            return VIEW if name == "split" else CALL
+        if equation.shape == ():
+            return CALL if name in VIEWS else SCALAR
+        if name == "getitem" and not keyed_plainly(equation, 1):
+            return CALL
+        if name in VIEWS:
+            return VIEW
+        known = name in UFUNCS or name in REDUCERS or (name in WRITERS and writes(equation))
+        return INTO if known else CALL
+
+    def looks(self, equation: Equation) -> bool:
+        """Whether a view is one, and not a copy in another order."""
+        source = self.layout(equation.inputs[0])
+        if equation.op.name == "reshape":
+            try:
+                seen = np.reshape(source, equation.shape, copy=False)
+            except ValueError:
+                return False
+        elif isinstance(equation.dtype, tuple) or equation.op.name == "stop_gradient":
+            seen = source
+        elif equation.op is PROJECT:
+            split, index = equation.inputs[0], equation.params["index"]
+            parts = split.op.kernel(backends.get("numpy"))(source, **split.params)
+            seen = parts[index]
+        else:
+            seen = equation.op.kernel(backends.get("numpy"))(source, **equation.params)
+        self.layouts[equation] = seen
+        return True
+
+    def layout(self, node: Node) -> np.ndarray:
+        if node not in self.layouts:  # never touched, so no memory is taken
+            self.layouts[node] = np.empty(node.shape, node.dtype)
+        return self.layouts[node]
+
+
+def writes(equation: Equation) -> bool:
+    """Whether one of WRITERS can write this case into a buffer."""
+    name, x = equation.op.name, equation.inputs[0]
+    if name == "mean":
+        wide = x.dtype.kind in "fc" and x.dtype.itemsize >= 4
+        return wide and math.prod(x.shape) > 0
+    if name == "scatter_add":
+        return keyed_plainly(equation, 1)
+    return True
+
+
+def in_place(equation: Equation) -> bool:
+    """Whether an equation may write over an argument of its own shape, element by element."""
+    return equation.op.name in UFUNCS
+
+
+class Writer:
+    """The source of one program, line by line, and the objects that it names."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
+        self.names: dict[Node, str] = {}
+        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto}
+        self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
+        self.lines: list[str] = []
+        for node in plan.program.nodes():
+            if isinstance(node, Constant):
+                self.names[node] = self.give(f"c{self.ids[node]}", node.value)
+            elif isinstance(node, Input):
+                self.names[node] = f"x{self.ids[node]}"
+
+    def give(self, name: str, thing: Any) -> str:
+        self.given[name] = thing
+        return name
+
+    def function(self, name: str) -> str:
+        return self.give(f"np_{name}", getattr(np, name))
+
+    def place(self, equation: Equation) -> str:
+        """The name of the array that an equation is to write into."""
+        buffer, own = self.plan.buffers[equation], f"b{self.ids[equation]}"
+        if buffer.donor is not None:
+            return self.names[buffer.donor]
+        if buffer.offset is None:
+            shape = self.give(f"s{self.ids[equation]}", equation.shape)
+            dtype = self.give(f"d{self.ids[equation]}", equation.dtype)
+            self.lines.append(f"{own} = empty({shape}, {dtype})")
+        return own
+
+    def is_static(self, node: Node) -> bool:
+        """Whether a value lies in the arena, so that its array is known before the run."""
+        if node in self.plan.buffers:
+            return self.plan.buffers[node].offset is not None
+        if not isinstance(node, Equation) or self.plan.actions[node] != VIEW:
+            return False
+        return all(self.is_static(x) for x in node.inputs)
+
+    def write(self, equation: Equation) -> None:
+        kind = self.plan.actions[equation]
+        if kind == INTO:
+            out = self.place(equation)
+            self.names[equation] = out
+            self.emit(equation, out, [self.names[x] for x in equation.inputs])
+        elif kind == VIEW and self.is_static(equation):
+            self.names[equation] = f"v{self.ids[equation]}"
+            self.static.append((self.names[equation], equation))
+        else:
+            self.names[equation] = f"t{self.ids[equation]}"
+            self.call(equation)
+
+    def call(self, equation: Equation) -> None:
+        """The backend's own function, which allocates (or makes a view)."""
+        i, args = self.ids[equation], [self.names[x] for x in equation.inputs]
+        if equation.op is PROJECT:
+            self.lines.append(f"t{i} = {args[0]}[{int(equation.params['index'])}]")
+            return
+        kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
+        if equation.params:
+            args.append(f"**{self.give(f'p{i}', equation.params)}")
+        self.lines.append(f"t{i} = {kernel}({', '.join(args)})")
+
+    def emit(self, equation: Equation, out: str, args: list[str]) -> None:
+        """The lines that compute an equation into the array `out`."""
+        name, params, i = equation.op.name, equation.params, self.ids[equation]
+        if name in UFUNCS:
+            self.lines.append(f"{self.function(name)}({', '.join(args)}, out={out})")
+        elif name in REDUCERS or name == "mean":
+            self.reduce(equation, out, args[0])
+        elif name == "matmul":
+            self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
+        elif name == "where":
+            self.where(equation, out, args)
+        elif name == "reshape":  # of what lies in another order
+            shape = self.give(f"z{i}", equation.inputs[0].shape)
+            self.lines.append(f"copyto({out}.reshape({shape}), {args[0]})")
+        elif name in ("astype", "cast"):
+            self.lines.append(f"copyto({out}, {args[0]}, 'unsafe')")
+        elif name == "concat":
+            parts = "".join(f"{a}, " for a in args)
+            joined = self.function("concatenate")
+            self.lines.append(f"{joined}(({parts}), {int(params['axis'])}, {out})")
+        else:  # scatter_add at a plain key, where no place is met twice
+            key = self.give(f"p{i}", params["key"])
+            self.lines.append(f"{out}.fill(0)")
+            self.lines.append(f"{out}[{key}] = {args[0]}")
+
+    def reduce(self, equation: Equation, out: str, x: str) -> None:
+        params, i = equation.params, self.ids[equation]
+        name = REDUCERS.get(equation.op.name, "add")
+        dtype = params.get("dtype")
+        given = None if dtype is None else self.give(f"d{i}", np.dtype(dtype))
+        axis = self.give(f"a{i}", params["axis"])
+        keep = bool(params["keepdims"])
+        self.lines.append(f"{self.function(name)}.reduce({x}, {axis}, {given}, {out}, {keep})")
+        if equation.op.name == "mean":
+            count = math.prod([equation.inputs[0].shape[a] for a in params["axis"]])
+            self.lines.append(f"{self.function('divide')}({out}, {count}, {out})")
+
+    def where(self, equation: Equation, out: str, args: list[str]) -> None:
+        """Zeros are selected by a product of integers, as the backend does it."""
+        condition, a, b = equation.inputs
+        for kept, other, chosen in ((a, b, args[0]), (b, a, None)):
+            zero = isinstance(other, Constant) and type(other.value) in (int, float)
+            full = condition.shape == kept.shape == equation.shape
+            bits = BITS.get(equation.dtype)
+            if zero and other.value == 0 and full and bits and kept.dtype == equation.dtype:
+                width = self.give("i" + str(bits.itemsize), bits)
+                if chosen is None:
+                    chosen = f"~{args[0]}"
+                source = self.names[kept]
+                product = self.function("multiply")
+                self.lines.append(
+                    f"{product}({source}.view({width}), {chosen}, {out}.view({width}))"
+                )
+                return
+        self.lines.append(f"copyto({out}, {args[2]})")
+        self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
+
+    def source(self) -> str:
+        """The function `make(arena arrays) -> run`."""
+        program = self.plan.program
+        for node in program.draws():
+            draw = self.give(f"r{self.ids[node]}", node.draw)
+            self.lines.append(f"{self.names[node]} = {draw}()")
+        for equation in self.plan.equations:
+            self.write(equation)
+        results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
+        inputs = ", ".join(self.names.get(n, f"unused{i}") for i, n in enumerate(program.inputs))
+        body = "\n".join(f"        {line}" for line in self.lines)
+        return (
+            f"def make({', '.join(self.arena_names())}):\n"
+            f"    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
+        )
+
+    def result(self, node: Node, position: int) -> str:
+        """An output: memory of its own as it is, anything else as a copy."""
+        first = self.plan.program.outputs.index(node) == position
+        buffer = self.plan.buffers.get(node)
+        if first and buffer is not None:
+            return self.names[node]
+        return f"{self.function('array')}({self.names[node]})"
+
+    def arena_names(self) -> list[str]:
+        static = [f"b{self.ids[e]}" for e, b in self.plan.buffers.items() if b.offset is not None]
+        return static + [name for name, _ in self.static]
+
+
+class NumpyProgram:
+    """A compiled program and its arenas: one for each thread that runs it at the same time."""
+
+    def __init__(self, program: Program, donated: Sequence[int]) -> None:
+        self.plan = Plan(program, donated, Actions(), in_place)
+        self.writer = Writer(self.plan)
+        self.code = self.writer.source()
+        names = dict(self.writer.given)
+        exec(compile(self.code, "<autodiff program>", "exec"), names)
+        self.make = names["make"]
+        self.donated = tuple(donated)
+        self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
+        self.free: list[Any] = []
+        self.lock = threading.Lock()
+
+    def run(self, values: list) -> list:
+        for i in self.scalars:
+            values[i] = values[i][()]  # arithmetic on scalars is faster than on 0-d arrays
+        for i in self.donated:
+            values[i] = writable(values[i])
+        with self.lock:
+            run = self.free.pop() if self.free else None
+        if run is None:
+            run = self.bind()
+        try:
+            with np.errstate(all="ignore"):
+                return run(*values)
+        finally:
+            self.free.append(run)
+
+    def bind(self) -> Any:
+        """The function over an arena of its own."""
+        arena = np.empty(self.plan.size + 64, dtype=np.uint8)
+        start = -arena.ctypes.data % 64
+        arrays: dict[Node, np.ndarray] = {}
+        for equation, buffer in self.plan.buffers.items():
+            if buffer.offset is not None:
+                arrays[equation] = placed(arena[start:], buffer, equation)
+        for _, view in self.writer.static:
+            arrays[view] = look(view, arrays, self.plan.program.backend)
+        static = [arrays[e] for e, b in self.plan.buffers.items() if b.offset is not None]
+        return self.make(*static, *[arrays[view] for _, view in self.writer.static])
+
+    def memory(self) -> Memory:
+        return self.plan.memory()
+
+    def __str__(self) -> str:
+        return self.code
+
+
+def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
+    piece = arena[buffer.offset : buffer.offset + buffer.bytes]
+    return piece.view(equation.dtype).reshape(equation.shape)
+
+
+def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
+    """A view of a buffer."""
+    (source,) = view.inputs
+    if view.op is PROJECT:
+        return arrays[source][view.params["index"]]
+    return view.op.kernel(backend)(arrays[source], **view.params)
+
+
+def writable(x: np.ndarray) -> np.ndarray:
+    """A donated input's own memory, if it can be written to in order; else a copy."""
+    return x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
+
+
+def build(program: Program, donated: Sequence[int]) -> NumpyProgram:
+    return NumpyProgram(program, donated)

@@ -1,0 +1,12 @@
+"""Rewrites of programs. Each is a function from program to program and is right on its own; a
+pass that changes the order in which floating-point numbers are added says so."""
+
+from __future__ import annotations
+
+from autodiff.graph.passes.algebra import algebra
+from autodiff.graph.passes.bodies import bodies
+from autodiff.graph.passes.broadcasts import broadcasts
+from autodiff.graph.passes.common import common
+from autodiff.graph.passes.constants import constants
+
+PASSES = (bodies, constants, algebra, broadcasts, common)

@@ -1,0 +1,73 @@
+"""Bodies: an op that is written in terms of others (softmax, gelu) is replaced by what it is
+written as, so that the planner sees every array that it makes."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import backends
+from autodiff.core import Tensor, box
+from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
+from autodiff.graph.numpy_code import PRIMITIVE
+from autodiff.graph.stage import Stage
+from autodiff.ops import creation, elementwise, manipulation, reductions
+from backends.base import is_complex
+
+CHAPTERS = (elementwise, reductions, manipulation, creation)
+FUNCTIONS = {name: getattr(chapter, name) for chapter in CHAPTERS for name in chapter.__all__}
+
+
+class Body:
+    """A namespace for an op's body, whose functions are the library's own."""
+
+    quiet = staticmethod(contextlib.nullcontext)
+
+    def __init__(self, backend: backends.Backend) -> None:
+        self.backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return FUNCTIONS[name]
+
+    def native(self, dtype: Any) -> Any:
+        return dtype
+
+    def is_complex(self, dtype: Any) -> bool:
+        return is_complex(dtype)
+
+
+def bodies(program: Program) -> Program:
+    if program.backend.name != "numpy":
+        return program
+
+    def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
+        if equation.op.impl is None or equation.op.name in PRIMITIVE:
+            return same(equation, inputs)
+        found = expanded(equation, inputs, program.backend)
+        return same(equation, inputs) if found is None else found
+
+    return program.rebuild(change)
+
+
+def expanded(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> Node | None:
+    """The body of an equation's op as equations; None if it calls what is no op."""
+    interp = Stage(backend)
+    args = [operand(x, interp, backend) for x in inputs]
+    try:
+        y = equation.op.impl(Body(backend), *args, **equation.params)
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return None
+    plain = isinstance(y, Tensor) and y.interp is interp
+    if not plain or y.data.shape != equation.shape or y.data.dtype != equation.dtype:
+        return None
+    before = set(ordered(inputs))
+    for node in ordered([y.data]):
+        if isinstance(node, Equation) and node not in before:
+            node.line = equation.line
+    return y.data
+
+
+def operand(x: Node, interp: Stage, backend: Any) -> Any:
+    if isinstance(x, Constant) and x.is_number:
+        return x.value
+    return box(x, interp, backend, None)

@@ -1,0 +1,107 @@
+"""Stage: the interpreter that writes down what a function does instead of doing it.
+
+A staged value is a Tensor over an equation; it has a shape and a dtype and no numbers. All
+that ops are made of (rules, other transforms, optimizers' updates) runs on it as on any
+other value, so a gradient taken inside becomes part of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff import errors
+from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
+from autodiff.graph.ir import Constant, Equation, Input, Program, apply
+
+
+class Stage(Interpreter):
+    """Records equations. Values of older interpreters cannot be part of a program; raw arrays
+    and constants are kept in it."""
+
+    def __init__(self, backend: backends.Backend) -> None:
+        super().__init__()
+        self.backend = backend
+        self.constants: dict[int, Constant] = {}  # by the identity of the array
+        self.open = True
+
+    def beneath(self, tensor: Tensor) -> Any:
+        raise TypeError(
+            f"at {user_line()}: this value has no number yet, the function is being staged by "
+            "jit. No `if`, float(), .numpy() or index of it: use autodiff.where, or cond, "
+            "while_loop and scan of autodiff.graph; or mark the argument with static_argnums"
+        )
+
+    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        for a in args:
+            if isinstance(a, Tensor) and a.interp.level > self.level:
+                return a.interp.process(op, args, params)
+        if not self.open:
+            raise RuntimeError(
+                f"{op.name}: a value from inside jit was kept and used after it; return it from "
+                "the function instead"
+            )
+        if params.get("donate"):  # who may be overwritten is the planner's to find out
+            params = {**params, "donate": False}
+        inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
+        try:
+            equation = apply(op, inputs, params, user_line())
+        except Exception as error:
+            raise errors.explain(op, inputs, params, error) from error
+        return self.wrap(equation)
+
+    def node_of(self, op: Op, position: int, a: Any) -> Node:
+        """The node of an argument; a constant for what is no staged value."""
+        if isinstance(a, Tensor):
+            if a.interp is self:
+                return a.data
+            if a.interp is not ROOT or a.node is not None:
+                raise ValueError(
+                    f"{op.name}: argument {position} is being differentiated outside of the "
+                    "jitted function, which would lose its derivative: make it an argument"
+                )
+            a = a.data
+        if type(a) in NUMBERS:
+            return Constant(a)
+        home = backends.of(a)
+        if home is None:
+            raise errors.not_an_array(op, position, a)
+        if home is not self.backend:
+            raise errors.mixed(op, (a,))
+        known = self.constants.get(id(a))
+        if known is None or known.value is not a:
+            known = self.constants[id(a)] = Constant(a)
+        return known
+
+    def wrap(self, equation: Equation) -> Any:
+        if not isinstance(equation.dtype, tuple):
+            return box(equation, self, self.backend, None)
+        count = range(len(equation.dtype))
+        parts = [apply(PROJECT, (equation,), {"index": i}, equation.line) for i in count]
+        return tuple(box(part, self, self.backend, None) for part in parts)
+
+
+def stage(f: Callable, inputs: Sequence[Input], backend: backends.Backend) -> tuple[Program, Any]:
+    """Run `f` on staged values. Returns its program and whatever f returned beside it: f maps
+    a list of Tensors to (a list of outputs, anything)."""
+    interp = Stage(backend)
+    try:
+        outputs, extra = f([box(node, interp, backend, None) for node in inputs])
+        nodes = [output_node(interp, x) for x in outputs]
+    finally:
+        interp.open = False
+    return Program(inputs, nodes, backend), extra
+
+
+def output_node(interp: Stage, x: Any) -> Node:
+    if isinstance(x, Tensor) and x.interp is interp:
+        return x.data
+    if isinstance(x, Tensor) and (x.interp is not ROOT or x.node is not None):
+        raise ValueError("jit: a result comes from a value that is being differentiated outside")
+    raw = x.data if isinstance(x, Tensor) else x
+    if type(raw) in NUMBERS:
+        raw = interp.backend.asarray(raw)
+    if backends.of(raw) is None:
+        raise TypeError(f"jit: the function returned a {type(raw).__name__}, not an array")
+    return Constant(raw)

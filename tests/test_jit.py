@@ -1,0 +1,227 @@
+"""jit: compiled results are the eager ones, with every pass alone and with all; containers, donated
+and static arguments, what is refused, what is printed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+import programs
+from autodiff.graph.compile import Compiled, Interpreted
+from autodiff import jit
+from autodiff.graph.passes import PASSES
+from homes import HOMES
+
+RNG = np.random.default_rng(11)
+SEEDS = range(80)
+
+
+def close(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and np.allclose(a, b, rtol=1e-13, atol=1e-14, equal_nan=True)
+
+
+def outcomes(case: programs.Case, f: Callable) -> list[np.ndarray]:
+    with np.errstate(all="ignore"):
+        return case.host(f(*case.x))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_programs_and_their_gradients(seed: int) -> None:
+    case = programs.Case(programs.generate(seed), "numpy")
+    gradient = ad.grad(case.scalar, tuple(range(len(case.x))))
+    for f in (lambda *x: case.program(*x), gradient):
+        compiled, expected = jit(f), outcomes(case, f)
+        for _ in range(2):  # what the first run left in the arena is not in the second
+            assert all(map(close, outcomes(case, compiled), expected))
+
+
+@pytest.mark.parametrize("passes", [(), *[(p,) for p in PASSES], PASSES[::-1]], ids=lambda ps: "+".join(p.__name__ for p in ps) or "none")
+def test_each_pass_alone_is_right(passes: tuple) -> None:
+    for seed in range(0, 80, 4):
+        case = programs.Case(programs.generate(seed), "numpy")
+        gradient = ad.grad(case.scalar, tuple(range(len(case.x))))
+        expected = outcomes(case, gradient)
+        program = jit(gradient).lower(*case.x).before
+        values = [np.asarray(x) for x in case.x]
+        with np.errstate(all="ignore"):
+            found = [Compiled(program, (), passes)(list(values)), Interpreted(program, ()).run(list(values))]
+        for result in found:
+            assert all(map(close, [np.asarray(y) for y in result], expected)), seed
+
+
+@pytest.mark.parametrize("name", HOMES[1:])
+def test_on_other_backends(name: str) -> None:
+    for seed in range(0, 80, 8):
+        case = programs.Case(programs.generate(seed), name)
+        gradient = ad.grad(case.scalar, tuple(range(len(case.x))))
+        assert all(map(close, outcomes(case, jit(gradient)), outcomes(case, gradient)))
+
+
+def loss(p: dict, x: object, y: object) -> object:
+    h = ad.tanh(x @ p["w"] + p["b"])
+    return ad.mean((h - y) ** 2)
+
+
+def step(p: dict, x: object, y: object, rate: float) -> tuple:
+    value, gradient = ad.value_and_grad(loss)(p, x, y)
+    return value, {k: p[k] - rate * gradient[k] for k in p}
+
+
+def problem(dtype: str = "float32") -> tuple:
+    p = {"w": RNG.standard_normal((5, 3)).astype(dtype), "b": np.zeros(3, dtype)}
+    return p, RNG.standard_normal((4, 5)).astype(dtype), RNG.standard_normal((4, 3)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_training_step_is_bit_for_bit_the_eager_one(dtype: str) -> None:
+    p, x, y = problem(dtype)
+    q, fast = p, jit(step)
+    for _ in range(5):
+        a, p = step(p, x, y, 0.1)
+        b, q = fast(q, x, y, 0.1)
+        assert a == b
+        assert all((p[k] == q[k]).all() and q[k].dtype == p[k].dtype for k in p)
+    assert fast.cache_info() == (4, 1, 1)
+
+
+def test_second_order_vmap_and_forward_mode_inside() -> None:
+    p, x, y = problem("float64")
+
+    def curved(w: object) -> tuple:
+        def f(w: object) -> object:
+            return loss({"w": w, "b": p["b"]}, x, y)
+
+        return ad.hessian(f)(w), ad.hvp(f, (w,), (w,)), ad.vmap(ad.grad(lambda r: ad.sum(r**3)))(w)
+
+    for a, b in zip(jit(curved)(p["w"]), curved(p["w"]), strict=True):
+        assert np.allclose(a, b, rtol=1e-12)
+
+
+def test_results_are_the_callers_own() -> None:
+    f = jit(lambda x: (x * 2, x, x + 1, ad.reshape(x, (-1,))))
+    x = np.ones((2, 2))
+    first = f(x)
+    for part in first:
+        part[...] = 7.0
+    second = f(x)
+    assert (x == 1).all()
+    assert [part.ravel()[0] for part in second] == [2, 1, 2, 1]
+    assert [part.ravel()[0] for part in first] == [7, 7, 7, 7]
+
+
+def test_donated_arguments_are_updated_in_place() -> None:
+    p, x, y = problem()
+    expected = step(p, x, y, 0.1)[1]
+    fast = jit(step, donate_argnums=0)
+    _, q = fast(p, x, y, 0.1)
+    assert q["w"] is p["w"]
+    assert (q["w"] == expected["w"]).all()
+    q["w"].flags.writeable = False
+    _, r = fast(q, x, y, 0.1)
+    assert r["w"] is not q["w"]
+
+
+def test_tensors_in_tensors_out_and_writes_inside() -> None:
+    def f(x: ad.Tensor) -> ad.Tensor:
+        buffer = ad.zeros((3,))
+        for i in range(3):
+            buffer[i] = x[i] * i
+        buffer += x
+        return buffer
+
+    y = jit(f)(ad.Tensor([1.0, 2.0, 3.0]))
+    assert isinstance(y, ad.Tensor)
+    assert y.tolist() == [1, 4, 9]
+
+
+def test_static_arguments_and_kinds() -> None:
+    seen = []
+
+    def f(x: object, n: int, name: str, rate: float) -> object:
+        seen.append(n)
+        return x * rate if name == "up" else x**n
+
+    fast = jit(f)
+    x = np.array([2.0, 3.0])
+    assert fast(x, 2, "no", 0.5).tolist() == [4, 9]
+    assert fast(x, 3, "no", 0.5).tolist() == [8, 27]
+    assert fast(x, 3, "up", 0.5).tolist() == [1, 1.5]
+    assert fast(x, 3, "up", 0.25).tolist() == [0.5, 0.75]
+    assert seen == [2, 3, 3], "a float is an input, an integer or a string is not"
+    assert jit(f, static_argnums=3)(x, 3, "up", 0.5).tolist() == [1, 1.5]
+
+
+def test_what_differentiates_it_sees_through() -> None:
+    fast = jit(lambda x: ad.sum(x**3))
+    assert ad.grad(fast)(np.array([1.0, 2.0])).tolist() == [3, 12]
+    assert ad.hessian(fast)(np.array([1.0, 2.0])).tolist() == [[6, 0], [0, 12]]
+    assert jit(ad.grad(fast))(np.array([1.0, 2.0])).tolist() == [3, 12]
+
+
+def test_threads_do_not_share_an_arena() -> None:
+    fast = jit(lambda x: ad.sum(ad.sin(x) * ad.cos(x) + ad.exp(x), axis=1))
+    xs = [RNG.standard_normal((50, 400)) for _ in range(4)]
+    expected = [np.sum(np.sin(x) * np.cos(x) + np.exp(x), axis=1) for x in xs]
+    wrong = []
+
+    def work(x: np.ndarray, y: np.ndarray) -> None:
+        wrong.extend(1 for _ in range(50) if not np.allclose(fast(x), y))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(xs, expected, strict=True)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def test_what_is_printed() -> None:
+    p, x, y = problem()
+    lowered = jit(step).lower(p, x, y, 0.1)
+    text = str(lowered.before)
+    assert text.startswith("program(p_w: float32[5,3], p_b: float32[3], x: float32[4,5], y: float32[4,3], rate: float64[]) on numpy")
+    assert "= matmul(x, p_w)" in text
+    assert "test_jit.py:" in text
+    assert "mean(" in str(lowered.after)
+    assert "np_matmul(" in str(lowered.plan)
+    memory = lowered.memory()
+    assert memory.peak == memory.outputs + lowered.plan.plan.size > 0
+    assert "alive" in str(memory)
+
+
+LEAK: list = []
+REFUSED = {
+    "branch": (lambda: jit(lambda x: x if x > 0 else -x)(np.array(1.0)), TypeError, r"test_jit.py:\d+.*where"),
+    "float": (lambda: jit(lambda x: x * float(x))(np.array(1.0)), TypeError, "no number yet"),
+    "numpy": (lambda: jit(lambda x: np.asarray(x.numpy()))(np.array(1.0)), TypeError, "no number yet"),
+    "leak": (lambda: (jit(lambda x: LEAK.append(x) or x)(np.array(1.0)), LEAK[0] + 1), RuntimeError, "used after it"),
+    "result": (lambda: jit(lambda x: "text")(np.array(1.0)), TypeError, "returned a str"),
+    "argument": (lambda: jit(lambda x: 1.0)(object.__new__(Unhashable)), TypeError, "Unhashable"),
+    "shapes": (lambda: jit(lambda x: x + np.ones(2))(np.ones(3)), ValueError, r"broadcasting: \(3,\), \(2,\)"),
+    "closure": (lambda: ad.grad(lambda w: jit(lambda x: ad.sum(x * w))(np.ones(2)))(np.ones(2)), ValueError, "make it an argument"),
+    "backend": (lambda: jit(lambda x, y: x + y)(np.ones(2), ad.Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
+}
+
+
+class Unhashable:
+    __hash__ = None
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case: str) -> None:
+    run, error, text = REFUSED[case]
+    with pytest.raises(error, match=text):
+        run()
+
+
+def test_an_error_while_staging_leaves_nothing_behind() -> None:
+    fast = jit(lambda x, n: x + np.ones(n))
+    with pytest.raises(ValueError, match="broadcasting"):
+        fast(np.ones(3), 2)
+    assert fast(np.ones(3), 3).tolist() == [2, 2, 2]
+    assert backends.current().name in HOMES
