@@ -13,6 +13,8 @@ from types import ModuleType
 from autodiff import fft, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
+from autodiff import ndarray as _ndarray
+from autodiff import numpy_face as _numpy_face
 from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.dtypes import *

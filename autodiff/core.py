@@ -134,7 +134,6 @@ class Tensor:
     # data: the value beneath: a raw array or a Tensor of an older interpreter.
     # node: what the interpreter knows of it (Tape: its Node or None; Dual: its tangent).
     __slots__ = ("__weakref__", "backend", "data", "interp", "node")
-    __array_ufunc__ = None  # NumPy then leaves `ndarray * tensor` to the Tensor
 
     def __init__(
         self,
@@ -516,4 +515,4 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-_OWN = ("autodiff", "autodiff.ops", "autodiff.graph", "backends")
+_OWN = ("autodiff", "autodiff.graph", "autodiff.numpy_face", "autodiff.ops", "backends")

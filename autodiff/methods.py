@@ -12,7 +12,7 @@ import backends
 from autodiff import reverse
 from autodiff.core import ROOT, Op, Tensor
 from autodiff.ops import elementwise as e
-from autodiff.ops import indexing, linalg, manipulation, reductions
+from autodiff.ops import indexing, linalg, manipulation
 
 
 def attach(name: str) -> Callable[[Any], Any]:
@@ -100,31 +100,8 @@ for _name, _op in UNARY.items():
     put(_name, unary(_op))
 Tensor.__hash__ = object.__hash__  # by identity: equality is elementwise
 
-METHODS = (
-    (reductions, "sum mean prod var std max min argmax argmin all any"),
-    (manipulation, "squeeze astype"),
-)
-for _module, _names in METHODS:
-    for _name in _names.split():
-        setattr(Tensor, _name, getattr(_module, _name))
-
 Tensor.backward = reverse.backward
 Tensor.__getitem__ = indexing.getitem
-
-
-@attach("reshape")
-def _reshape(self: Tensor, *shape: Any) -> Tensor:
-    """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
-    whole = len(shape) == 1 and isinstance(shape[0], (tuple, list))
-    return manipulation.reshape(self, shape[0] if whole else shape)
-
-
-@attach("transpose")
-def _transpose(self: Tensor, *axes: Any) -> Tensor:
-    """The axes in another order; reversed if none is given."""
-    if not axes:
-        return manipulation.permute_dims(self, tuple(reversed(range(self.ndim))))
-    return manipulation.permute_dims(self, axes[0] if isinstance(axes[0], tuple) else axes)
 
 
 @attach("T")

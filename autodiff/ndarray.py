@@ -1,0 +1,105 @@
+"""The methods of a NumPy array on a Tensor, with NumPy's arguments. Each is NumPy's function of
+that name (autodiff.numpy_face), seen from inside the Tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from autodiff.core import Tensor
+from autodiff.methods import attach
+from autodiff.numpy_face import choosing, linalg, reductions, shapes
+from autodiff.numpy_face.lifting import FUNCTIONS
+from autodiff.ops import elementwise, manipulation
+
+METHODS = {
+    reductions: "sum prod mean std var max min all any argmax argmin cumsum cumprod",
+    shapes: "take diagonal trace",
+    choosing: "clip round argsort",
+    linalg: "dot",
+}
+for _module, _names in METHODS.items():
+    for _name in _names.split():
+        setattr(Tensor, _name, getattr(_module, _name))
+
+
+def method(name: str) -> Callable:
+    """NumPy's function of a name as a method."""
+    return lambda self, *args, **kwargs: FUNCTIONS[name](self, *args, **kwargs)
+
+
+for _name in ("repeat", "nonzero", "searchsorted", "swapaxes", "squeeze"):
+    setattr(Tensor, _name, method(_name))
+
+Tensor.conj = Tensor.conjugate = elementwise.conj
+Tensor.real = property(elementwise.real, doc="The real part.")
+Tensor.imag = property(elementwise.imag, doc="The imaginary part; zeros for a real Tensor.")
+
+
+@attach("reshape")
+def _reshape(self: Tensor, *shape: Any, order: str = "C", copy: bool | None = None) -> Tensor:
+    """The same elements in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
+    whole = len(shape) == 1 and isinstance(shape[0], (tuple, list))
+    return shapes.reshape(self, shape[0] if whole else shape, order, copy=copy)
+
+
+@attach("transpose")
+def _transpose(self: Tensor, *axes: Any) -> Tensor:
+    """The axes in another order; reversed if none is given."""
+    whole = len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list)))
+    return shapes.transpose(self, axes[0] if whole else axes or None)
+
+
+@attach("ravel")
+def _ravel(self: Tensor, order: str = "C") -> Tensor:
+    """All elements along one axis."""
+    return shapes.ravel(self, order)
+
+
+Tensor.flatten = Tensor.ravel
+
+
+@attach("copy")
+def _copy(self: Tensor, order: str = "C") -> Tensor:
+    """The same values, to write to without writing to this Tensor; recorded."""
+    return manipulation.reshape(self, self.shape, copy=True)
+
+
+@attach("astype")
+def _astype(
+    self: Tensor, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True,
+    copy: bool = True,
+) -> Tensor:  # fmt: skip
+    """The values as another dtype; the derivative is cast back."""
+    if casting != "unsafe" and not np.can_cast(self.dtype, dtype, casting=casting):
+        raise TypeError(f"astype: {self.dtype} to {np.dtype(dtype)} is not {casting!r}")
+    return manipulation.astype(self, dtype, copy=copy)
+
+
+@attach("sort")
+def _sort(self: Tensor, axis: int = -1, kind: Any = None, order: Any = None) -> None:
+    """Sort in place: the Tensor becomes the sorted one."""
+    self[...] = choosing.sort(self, axis, kind, order)
+
+
+@attach("fill")
+def _fill(self: Tensor, value: Any) -> None:
+    """Give every element one value, in place."""
+    self[...] = value
+
+
+@attach("itemsize")
+@property
+def _itemsize(self: Tensor) -> int:
+    """Bytes of one element."""
+    return np.dtype(self.dtype).itemsize
+
+
+@attach("nbytes")
+@property
+def _nbytes(self: Tensor) -> int:
+    """Bytes of all elements."""
+    return self.size * self.itemsize

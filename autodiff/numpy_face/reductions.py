@@ -1,0 +1,317 @@
+"""NumPy's reductions and scans, with `dtype`, `out`, `initial`, `where` and `ddof`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into, ours
+from autodiff.ops import elementwise as e
+from autodiff.ops import reductions as r
+from autodiff.ops.creation import full_like, ones_like
+from autodiff.ops.manipulation import (
+    broadcast_to,
+    concat,
+    count,
+    flip,
+    normalize_axis,
+    one_axis,
+    reshape,
+    slice_axis,
+)
+
+NO = np._NoValue
+
+
+def flag(keepdims: Any) -> bool:
+    return bool(keepdims) if given(keepdims) else False
+
+
+def chosen(a: Any, where: Any, other: Any) -> Any:
+    """a with `other` in place of what a reduction leaves out."""
+    if where is NO or where is True:
+        return a
+    a, where = arrays(a, where)
+    return e.where(e.not_equal(where, False), a, other)
+
+
+@implements("sum")
+def sum(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO,
+    initial: Any = NO, where: Any = NO,
+) -> Any:  # fmt: skip
+    a = chosen(array(a), where, 0)
+    y = r.sum(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
+    return into("sum", out, y + initial if given(initial) else y)
+
+
+@implements("prod")
+def prod(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO,
+    initial: Any = NO, where: Any = NO,
+) -> Any:  # fmt: skip
+    a = chosen(array(a), where, 1)
+    y = r.prod(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
+    return into("prod", out, y * initial if given(initial) else y)
+
+
+def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
+    def function(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, initial: Any = NO,
+        where: Any = NO,
+    ) -> Any:  # fmt: skip
+        a = array(a)
+        if where is not NO and where is not True and not given(initial):
+            raise ValueError(f"numpy.{name}: where needs an initial value")
+        a = chosen(a, where, initial)
+        if given(initial) and count(a, normalize_axis(name, a, axis)) == 0:
+            y = full_like(r.sum(a, axis=axis, keepdims=flag(keepdims)), initial)
+            return into(name, out, y)
+        y = reduce(a, axis=axis, keepdims=flag(keepdims))
+        return into(name, out, join(y, initial) if given(initial) else y)
+
+    function.__name__ = name
+    return function
+
+
+max = implements("max", "amax")(extreme("max", r.max, e.maximum))
+min = implements("min", "amin")(extreme("min", r.min, e.minimum))
+
+
+@implements("ptp")
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO) -> Any:
+    return into("ptp", out, max(a, axis, None, keepdims) - min(a, axis, None, keepdims))
+
+
+@implements("all")
+def all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, *, where: Any = NO) -> Any:
+    return into("all", out, r.all(chosen(array(a), where, 1), axis=axis, keepdims=flag(keepdims)))
+
+
+@implements("any")
+def any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, *, where: Any = NO) -> Any:
+    return into("any", out, r.any(chosen(array(a), where, 0), axis=axis, keepdims=flag(keepdims)))
+
+
+@implements("argmax")
+def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
+    return into("argmax", out, r.argmax(array(a), axis=axis, keepdims=flag(keepdims)))
+
+
+@implements("argmin")
+def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
+    return into("argmin", out, r.argmin(array(a), axis=axis, keepdims=flag(keepdims)))
+
+
+# -- moments -------------------------------------------------------------------------------------
+
+
+def taking_part(a: Any, where: Any, axis: Any) -> Any:
+    """How many elements a reduction with `where` counts."""
+    ones = broadcast_to(e.where(e.not_equal(where, False), ones_like(a), 0), a.shape)
+    return r.sum(ones, axis=axis, keepdims=True)
+
+
+def floating(a: Any) -> Any:
+    """Booleans and integers as float64."""
+    return a if np.dtype(a.dtype).kind in "fc" else converted(a, "float64")
+
+
+@implements("mean")
+def mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO, *,
+    where: Any = NO,
+) -> Any:  # fmt: skip
+    a = floating(converted(array(a), dtype))
+    if where is NO or where is True:
+        return into("mean", out, r.mean(a, axis=axis, keepdims=flag(keepdims)))
+    a, where = arrays(a, where)
+    y = r.sum(chosen(a, where, 0), axis=axis, keepdims=True) / taking_part(a, where, axis)
+    return into("mean", out, dropped(y, a, axis, keepdims))
+
+
+def dropped(y: Any, a: Any, axis: Any, keepdims: Any) -> Any:
+    """A reduction of a that has kept its axes, without them."""
+    if flag(keepdims):
+        return y
+    axes = normalize_axis("mean", a, axis)
+    return reshape(y, tuple(n for i, n in enumerate(a.shape) if i not in axes))
+
+
+def moment(name: str, reduce: Callable, root: bool) -> Callable:
+    def function(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0,
+        keepdims: Any = NO, *, where: Any = NO, mean: Any = NO, correction: Any = NO,
+    ) -> Any:  # fmt: skip
+        a = floating(converted(array(a), dtype))
+        ddof = correction if given(correction) else ddof
+        if (where is NO or where is True) and not given(mean):
+            y = reduce(a, axis=axis, correction=ddof, keepdims=flag(keepdims))
+            return into(name, out, y)
+        return into(name, out, spread(a, axis, ddof, keepdims, where, mean, root))
+
+    function.__name__ = name
+    return function
+
+
+def spread(
+    a: Any, axis: Any, ddof: float, keepdims: Any, where: Any, mean_: Any, root: bool
+) -> Any:
+    """Variance or standard deviation of some elements, or about a given mean."""
+    a, where = arrays(a, True if where is NO else where)
+    centre = mean_ if given(mean_) else mean(a, axis, keepdims=True, where=where)
+    squares = e.real((a - centre) * e.conj(a - centre))
+    if where is True:
+        number: Any = count(a, normalize_axis("var", a, axis))
+    else:
+        squares, number = chosen(squares, where, 0), e.real(taking_part(a, where, axis))
+    y = r.sum(squares, axis=axis, keepdims=True) / (number - ddof)
+    return dropped(e.sqrt(y) if root else y, a, axis, keepdims)
+
+
+std = implements("std")(moment("std", r.std, root=True))
+var = implements("var")(moment("var", r.var, root=False))
+
+
+@implements("average")
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO
+) -> Any:
+    a, weights = arrays(a, weights)
+    a = floating(array(a))
+    if weights is None:
+        y = r.mean(a, axis=axis, keepdims=flag(keepdims))
+        scale = full_like(e.real(y), count(a, normalize_axis("average", a, axis)))
+        return (y, scale) if returned else y
+    if tuple(weights.shape) != tuple(a.shape):
+        weights = beside(a, axis, weights)
+    scale = r.sum(weights, axis=axis, keepdims=flag(keepdims))
+    y = r.sum(a * weights, axis=axis, keepdims=flag(keepdims)) / scale
+    return (y, broadcast_to(scale, y.shape)) if returned else y
+
+
+def beside(a: Any, axis: Any, weights: Any) -> Any:
+    """Weights along `axis` in a shape that broadcasts against a."""
+    if axis is None:
+        raise TypeError("numpy.average: weights of another shape than a need an axis")
+    axes = normalize_axis("average", a, axis)
+    if tuple(weights.shape) != tuple(a.shape[i] for i in axes):
+        raise ValueError(
+            f"numpy.average: weights have shape {tuple(weights.shape)}, a {tuple(a.shape)} along "
+            f"axis {axis}"
+        )
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    shape = tuple(n if i in axes else 1 for i, n in enumerate(a.shape))
+    turned = ours("permute_dims")(weights, tuple(order))
+    return reshape(turned, shape)
+
+
+# -- scans ---------------------------------------------------------------------------------------
+
+
+def scan(name: str, path: str) -> Callable:
+    def function(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        a = array(a)
+        if axis is None:
+            a, axis = reshape(a, (-1,)), 0
+        return into(name, out, ours(path)(a, axis=axis, dtype=dtype))
+
+    function.__name__ = name
+    return function
+
+
+cumsum = implements("cumsum")(scan("cumsum", "cumulative_sum"))
+cumprod = implements("cumprod")(scan("cumprod", "cumulative_prod"))
+
+
+def running(name: str, join: Callable) -> Callable:
+    """The scan of an associative function of two arrays in doubling steps (Hillis and Steele
+    1986)."""
+
+    def function(a: Any, axis: int = 0) -> Any:
+        place, step = one_axis(name, axis, a.ndim, a), 1
+        while step < a.shape[place]:
+            later = join(slice_axis(a, place, step, None), slice_axis(a, place, 0, -step))
+            a = concat([slice_axis(a, place, 0, step), later], axis=place)
+            step *= 2
+        return a
+
+    return function
+
+
+# -- without NaN ---------------------------------------------------------------------------------
+
+
+def without_nan(name: str, reduce: Callable, neutral: float) -> Callable:
+    """A reduction or scan that passes over NaN: the neutral element in its place."""
+
+    def function(a: Any, *args: Any, **kwargs: Any) -> Any:
+        a = array(a)
+        return reduce(e.where(e.isnan(a), neutral, a), *args, **kwargs)
+
+    function.__name__ = name
+    return implements(name)(function)
+
+
+nansum = without_nan("nansum", sum, 0)
+nanprod = without_nan("nanprod", prod, 1)
+nancumsum = without_nan("nancumsum", cumsum, 0)
+nancumprod = without_nan("nancumprod", cumprod, 1)
+nanargmax = without_nan("nanargmax", argmax, -math.inf)
+nanargmin = without_nan("nanargmin", argmin, math.inf)
+
+
+def nan_extreme(name: str, reduce: Callable, worst: float) -> Callable:
+    def function(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, initial: Any = NO,
+        where: Any = NO,
+    ) -> Any:  # fmt: skip
+        a = array(a)
+        missing = r.all(e.isnan(a), axis=axis, keepdims=flag(keepdims))
+        y = reduce(e.where(e.isnan(a), worst, a), axis, None, keepdims, initial, where)
+        return into(name, out, y if given(initial) else e.where(missing, math.nan, y))
+
+    function.__name__ = name
+    return implements(name)(function)
+
+
+nanmax = nan_extreme("nanmax", max, -math.inf)
+nanmin = nan_extreme("nanmin", min, math.inf)
+
+
+def nan_moment(name: str, reduce: Callable) -> Callable:
+    def function(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any,
+        where: Any = NO, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        a = array(a)
+        there = e.logical_not(e.isnan(a))
+        if where is not NO and where is not True:
+            there = e.logical_and(there, arrays(a, where)[1])
+        return reduce(e.where(there, a, 0), axis, dtype, out, *args, where=there, **kwargs)
+
+    function.__name__ = name
+    return implements(name)(function)
+
+
+nanmean = nan_moment("nanmean", mean)
+nanstd = nan_moment("nanstd", std)
+nanvar = nan_moment("nanvar", var)
+
+
+@implements("count_nonzero")
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return ours("count_nonzero")(array(a), axis=axis, keepdims=keepdims)
+
+
+@implements("fliplr")
+def fliplr(m: Any) -> Any:
+    return flip(m, axis=1)
+
+
+@implements("flipud")
+def flipud(m: Any) -> Any:
+    return flip(m, axis=0)
