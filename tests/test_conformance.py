@@ -35,7 +35,7 @@ with warnings.catch_warnings():
     strict.set_array_api_strict_flags(api_version="2025.12")
     OWN = {"ArrayAPIStrictFlags", "Device", "fft", "linalg", "__array_api_version__"}
     NAMES = [n for n in strict.__all__ if n not in OWN and "_flags" not in n]
-    NAMES += [f"linalg.{n}" for n in {*strict.linalg.__all__, "eig", "eigvals"}]
+    NAMES += [f"linalg.{n}" for n in sorted({*strict.linalg.__all__, "eig", "eigvals"})]
     NAMES += [f"fft.{n}" for n in strict.fft.__all__]
     strict.set_array_api_strict_flags(api_version=_flags["api_version"])
 
@@ -337,6 +337,23 @@ def test_what_dlpack_refuses() -> None:
     assert np.from_dlpack((x * 2).detach()).tolist() == [2.0]
     with pytest.raises(TypeError, match=r"from_dlpack: a list has no __dlpack__; use autodiff.asarray"):
         ad.from_dlpack([1.0])
+
+
+def run_python(code: str) -> str:
+    paths = os.pathsep.join([str(HERE.parent), str(HERE)])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_is_light() -> None:
+    heavy = "scipy torch cupy array_api_compat array_api_strict importlib.metadata"
+    assert run_python(f"import sys, autodiff; print([m for m in {heavy.split()} if m in sys.modules])") == "[]\n"
+
+
+def test_the_recorded_namespace_records() -> None:
+    code = "import recorded as xp; y = xp.asarray([1.5])[0] * 2; y += 1; print(y.requires_grad, float(y), xp.arange(2).requires_grad, xp.linalg.__name__)"
+    assert run_python(code) == "True 4.0 False autodiff.linalg\n"
 
 
 # -- the standard's own suite ------------------------------------------------------------------------
