@@ -13,7 +13,7 @@ import pytest
 import autodiff as ad
 import backends
 from autodiff.testing import host
-from homes import HOMES
+from homes import EVERY, HOMES
 from test_conventions import by_backward, by_grad, by_jvp
 
 INF, NAN = np.inf, np.nan
@@ -145,6 +145,17 @@ def test_single_precision_stays_single(home: str) -> None:
             assert y.dtype == ("float32" if name in ("irfft", "hfft", "irfftn", "irfft2") else "complex64")
             ad.sum(ad.real(y)).backward()
             assert str(x.grad.dtype).endswith(dtype)
+
+
+@pytest.mark.parametrize("home", EVERY)
+def test_transforms_beside_an_empty_axis(home: str) -> None:
+    backend = backends.get(home)
+    for name in ("fft", "ifft", "rfft", "ihfft", "irfft", "hfft", "fft2", "rfft2", "irfft2"):
+        f, reference, x = getattr(ad.fft, name), getattr(np.fft, name), np.ones((0, 3, 4))
+        y, pullback = ad.vjp(f, ad.Tensor(backend.from_host(x)))
+        expected = reference(x)
+        assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
+        assert pullback(y)[0].shape == x.shape
 
 
 def test_half_precision_is_transformed_in_single() -> None:

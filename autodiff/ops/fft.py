@@ -26,12 +26,16 @@ from backends.base import dtype_name
 
 Axes = Sequence[int] | None
 OTHER_SIDE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
+REAL = {"complex64": "float32", "complex128": "float64"}
+COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
 # -- the ops -------------------------------------------------------------------------------------
 
 
 def _fftn_impl(xp: Any, x: Any, *, axis: tuple[int, ...], norm: str, inverse: bool) -> Any:
+    if 0 in x.shape:
+        return xp.copy(x)
     if len(axis) == 1:
         return (xp.fft.ifft if inverse else xp.fft.fft)(x, axis=axis[0], norm=norm)
     return (xp.fft.ifftn if inverse else xp.fft.fftn)(x, axes=axis, norm=norm)
@@ -49,13 +53,20 @@ _fftn = linear(
 def _weights(xp: Any, x: Any, axis: int, length: int) -> Any:
     """1 for the coefficients that are their own twin, the first and that at length / 2; else 2."""
     shape = tuple(n if i == axis else 1 for i, n in enumerate(x.shape))
-    real = {"complex64": "float32", "complex128": "float64"}[dtype_name(x.dtype)]
     k = xp.arange(0, shape[axis], dtype=xp.native("int64"), device=xp.device_of(x))
-    paired = xp.astype((k != 0) & (2 * k != length), xp.native(real))
+    paired = xp.astype((k != 0) & (2 * k != length), xp.native(REAL[dtype_name(x.dtype)]))
     return xp.reshape(1 + paired, shape)
 
 
+def _none(xp: Any, x: Any, axis: int, length: int, dtypes: dict[str, str]) -> Any:
+    """The transforms along `axis` of an array without elements, which some libraries refuse."""
+    shape = tuple(length if i == axis else n for i, n in enumerate(x.shape))
+    return xp.zeros(shape, dtype=xp.native(dtypes[dtype_name(x.dtype)]), device=xp.device_of(x))
+
+
 def _rfftn_impl(xp: Any, x: Any, *, axis: tuple[int, ...], norm: str, twice: bool) -> Any:
+    if 0 in x.shape:
+        return _none(xp, x, axis[-1], x.shape[axis[-1]] // 2 + 1, COMPLEX)
     if len(axis) == 1:
         y = xp.fft.rfft(x, axis=axis[0], norm=norm)
     else:
@@ -66,6 +77,8 @@ def _rfftn_impl(xp: Any, x: Any, *, axis: tuple[int, ...], norm: str, twice: boo
 def _irfftn_impl(
     xp: Any, x: Any, *, axis: tuple[int, ...], length: int, norm: str, twice: bool
 ) -> Any:
+    if 0 in x.shape:
+        return _none(xp, x, axis[-1], length, REAL)
     x = x / _weights(xp, x, axis[-1], length) if twice else x
     if len(axis) == 1:
         return xp.fft.irfft(x, n=length, axis=axis[0], norm=norm)
