@@ -10,7 +10,7 @@ import numpy as np
 
 import backends
 from autodiff import reverse
-from autodiff.core import ROOT, Op, Tensor
+from autodiff.core import NUMBERS, ROOT, Op, Tensor, box
 from autodiff.ops import elementwise as e
 from autodiff.ops import indexing, linalg, manipulation
 
@@ -30,6 +30,15 @@ def operand(x: Any) -> bool:
     return isinstance(x, (int, float, complex)) or backends.of(x) is not None
 
 
+def scalar(x: Any, like: Tensor) -> Any:
+    """A number of NumPy's, which has a dtype, on the device of `like`; anything else as it is."""
+    single = isinstance(x, np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0)
+    if not single or like.backend.name == "numpy":
+        return x
+    raw = like.backend.asarray(x.item(), dtype=x.dtype, device=like.device)
+    return box(raw, ROOT, like.backend, None)
+
+
 NONE: dict[str, Any] = {}
 
 
@@ -38,16 +47,18 @@ def binary(op: Callable) -> tuple[Callable, Callable]:
 
     def forward(self: Tensor, other: Any) -> Any:
         if type(other) is Tensor or operand(other):
-            return op(self, other)
+            return op(self, scalar(other, self))
         return NotImplemented
 
     def direct(self: Tensor, other: Any) -> Any:
-        if type(other) is Tensor or operand(other):
+        if type(other) is Tensor or type(other) in NUMBERS:
             return self.interp.process(op, (self, other), NONE)  # op(), without the search
+        if operand(other):
+            return self.interp.process(op, (self, scalar(other, self)), NONE)
         return NotImplemented
 
     def reflected(self: Tensor, other: Any) -> Any:
-        return op(other, self) if operand(other) else NotImplemented
+        return op(scalar(other, self), self) if operand(other) else NotImplemented
 
     return direct if isinstance(op, Op) else forward, reflected
 

@@ -49,7 +49,6 @@ class Device:
 class ndarray:
     """An array on the pretended device; `_host` is nobody's business but this module's."""
 
-    __array_ufunc__ = None
     base: Any = None  # the array of which this one is a view
 
     def __init__(self, host: Any) -> None:
@@ -104,6 +103,13 @@ class ndarray:
         wait()
         return self._host.item()
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """As CuPy's: for its own arrays, the host's (which it then refuses) and numbers."""
+        known = (ndarray, np.ndarray, np.generic, int, float, complex)
+        if method != "__call__" or not builtins.all(isinstance(x, known) for x in inputs):
+            return NotImplemented
+        return wrapped(ufunc, ufunc.__name__)(*inputs, **kwargs)
+
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Use `.get()`")
 
@@ -114,7 +120,7 @@ class ndarray:
         return int(self.item())
 
     def __bool__(self) -> bool:
-        return bool(self.item())
+        return builtins.bool(self.item())
 
     def __len__(self) -> int:
         return len(self._host)
@@ -248,13 +254,17 @@ _OPERATORS = {
 
 
 def _operator(function: Any, reflected: bool = False, inplace: bool = False) -> Any:
-    """A method; like CuPy's it defers to types that opt out of NumPy's ufuncs."""
+    """A method; like CuPy's it defers to types that opt out of NumPy's ufuncs, and asks NumPy
+    about others that take part in them."""
 
     def method(self: ndarray, other: Any) -> Any:
-        foreign = not isinstance(other, (ndarray, np.ndarray))
-        if foreign and getattr(other, "__array_ufunc__", function) is None:
-            return NotImplemented
         args = (other, self) if reflected else (self, other)
+        if not isinstance(other, (ndarray, np.ndarray, np.generic)):
+            protocol = getattr(other, "__array_ufunc__", function)
+            if protocol is None:
+                return NotImplemented
+            if protocol is not function and not inplace:
+                return getattr(np, function.__name__)(*args)
         return function(*args, out=self) if inplace else function(*args)
 
     return method
@@ -352,12 +362,19 @@ cuda = types.SimpleNamespace(
 )
 
 
+SPECIAL = """
+    beta betaln binom digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc gammaincc
+    gammaln i0 i0e i1 i1e kl_div log_ndtr loggamma logit ndtr ndtri rel_entr xlog1py xlogy zeta
+"""
+
+
 def _special() -> None:
     """cupyx.scipy.special, found beside this module's name as beside CuPy's."""
     from scipy import special
 
     module = types.ModuleType(f"{__name__}x.scipy.special")
-    module.erf = wrapped(special.erf, "erf")
+    for name in SPECIAL.split():
+        setattr(module, name, wrapped(getattr(special, name), name))
     sys.modules[module.__name__] = module
 
 

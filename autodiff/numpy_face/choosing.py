@@ -176,6 +176,11 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = NO, append: Any = NO
     return ours("diff")(a, axis=axis, n=n, prepend=before, append=after)
 
 
+@implements("union1d")
+def union1d(ar1: Any, ar2: Any) -> Any:
+    return ours("unique_values")(m.concat([m.ravel(part) for part in sequence((ar1, ar2))]))
+
+
 @implements("ediff1d")
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     ary, *ends = arrays(m.ravel(array(ary)), to_begin, to_end)

@@ -13,7 +13,6 @@ import backends
 from autodiff import inplace
 from autodiff.core import NUMBERS, Tensor
 from autodiff.numpy_face.lifting import (
-    array,
     arrays,
     as_array,
     constant,
@@ -21,6 +20,7 @@ from autodiff.numpy_face.lifting import (
     implements,
     lift,
     ours,
+    sequence,
     tensors,
 )
 from autodiff.ops import elementwise as e
@@ -161,7 +161,8 @@ def made(name: str) -> Callable[[Callable], Callable]:
 
 
 def as_tensor(
-    home: Tensor, a: Any, dtype: Any = None, *, ndmin: int = 0, copy: Any = None, order: Any = None
+    home: Tensor, a: Any, dtype: Any = None, *, ndmin: int = 0, copy: Any = None, order: Any = None,
+    device: Any = None,
 ) -> Tensor:  # fmt: skip
     y = converted(as_array(a, home), dtype)
     y = y if isinstance(y, Tensor) else constant(y)
@@ -179,34 +180,43 @@ def new(home: Tensor, name: str, *args: Any, dtype: Any, **kwargs: Any) -> Tenso
 
 
 @made("zeros")
-def zeros(home: Tensor, shape: Any, dtype: Any = None, order: str = "C") -> Tensor:
+def zeros(
+    home: Tensor, shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None
+) -> Tensor:
     return new(home, "zeros", shape, dtype=dtype)
 
 
 @made("ones")
-def ones(home: Tensor, shape: Any, dtype: Any = None, order: str = "C") -> Tensor:
+def ones(
+    home: Tensor, shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None
+) -> Tensor:
     return new(home, "ones", shape, dtype=dtype)
 
 
 @made("empty")
-def empty(home: Tensor, shape: Any, dtype: Any = None, order: str = "C") -> Tensor:
+def empty(
+    home: Tensor, shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None
+) -> Tensor:
     return new(home, "empty", shape, dtype=dtype)
 
 
 @made("full")
-def full(home: Tensor, shape: Any, value: Any, dtype: Any = None, order: str = "C") -> Tensor:
+def full(
+    home: Tensor, shape: Any, value: Any, dtype: Any = None, order: str = "C", *, device: Any = None
+) -> Tensor:
     return new(home, "full", shape, lift(value, home), dtype=dtype)
 
 
 @made("arange")
-def arange(home: Tensor, *args: Any, dtype: Any = None) -> Tensor:
+def arange(home: Tensor, *args: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return new(home, "arange", *args, dtype=dtype)
 
 
 @made("eye")
 def eye(
-    home: Tensor, N: int, M: int | None = None, k: int = 0, dtype: Any = None, order: str = "C"
-) -> Tensor:
+    home: Tensor, N: int, M: int | None = None, k: int = 0, dtype: Any = None, order: str = "C", *,
+    device: Any = None,
+) -> Tensor:  # fmt: skip
     return new(home, "eye", N, M, k=k, dtype=dtype)
 
 
@@ -251,6 +261,7 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
     if axis is None:
         flat = m.ravel(arr)
         flat[indices] = values
+        inplace.refuse_leaf("numpy.put_along_axis", arr)
         inplace.rebind(arr, m.reshape(flat, arr.shape))
         return
     place = m.one_axis("put_along_axis", axis, arr.ndim, arr)
@@ -261,6 +272,17 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
         for i, n in enumerate(arr.shape)
     ]
     arr[tuple(key)] = values
+
+
+@implements("put")
+def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
+    if mode != "raise":
+        raise TypeError(f"numpy.put: mode={mode!r} is not supported by autodiff")
+    a = target("put", a)
+    flat = m.ravel(a)
+    flat[lift(ind, a)] = as_array(v, a)
+    inplace.refuse_leaf("numpy.put", a)
+    inplace.rebind(a, m.reshape(flat, a.shape))
 
 
 @implements("putmask", "place")
@@ -286,7 +308,7 @@ def shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
 
 @implements("array_equal")
 def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
-    a1, a2 = (array(a) for a in arrays(a1, a2))
+    a1, a2 = sequence((a1, a2))
     if tuple(a1.shape) != tuple(a2.shape):
         return False
     return bool(ours("all")(same(a1, a2, equal_nan)))
@@ -294,7 +316,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
 
 @implements("array_equiv")
 def array_equiv(a1: Any, a2: Any) -> bool:
-    a1, a2 = (array(a) for a in arrays(a1, a2))
+    a1, a2 = sequence((a1, a2))
     try:
         m.broadcast_shapes(tuple(a1.shape), tuple(a2.shape))
     except ValueError:
@@ -309,7 +331,7 @@ def same(a: Any, b: Any, equal_nan: bool) -> Any:
 
 @implements("isclose")
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    a, b = (array(x) for x in arrays(a, b))
+    a, b = sequence((a, b))
     a, b = (e.stop_gradient(x) for x in (a, b))
     near = e.less_equal(e.abs(a - b), atol + rtol * e.abs(b))
     return e.logical_or(e.logical_and(near, e.isfinite(b)), same(a, b, equal_nan))

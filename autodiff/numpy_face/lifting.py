@@ -16,6 +16,7 @@ import numpy as np
 import backends
 from autodiff import inplace
 from autodiff.core import NUMBERS, ROOT, Tensor, box
+from autodiff.methods import scalar
 from autodiff.ops.manipulation import concat, expand_dims
 
 FUNCTIONS: dict[str, Callable] = {}
@@ -59,9 +60,7 @@ def lift(x: Any, like: Tensor) -> Any:
         if any(tensors(x)):
             return concat([expand_dims(lift(part, like), 0) for part in filled(x, like)], axis=0)
         return constant(like.backend.asarray(x, device=like.device))
-    if isinstance(x, np.generic) and like.backend.name != "numpy":
-        return constant(like.backend.asarray(x.item(), dtype=x.dtype, device=like.device))
-    return x
+    return scalar(x, like)
 
 
 def filled(parts: Any, like: Tensor) -> list:
@@ -90,9 +89,8 @@ def arrays(*values: Any) -> list:
 
 
 def array(x: Any) -> Any:
-    """An array-like as something with a shape."""
-    (x,) = arrays(x)
-    return constant(backends.current().asarray(x)) if type(x) in NUMBERS else x
+    """A list with Tensors in it as an array; anything else as it is."""
+    return arrays(x)[0]
 
 
 def sequence(parts: Any) -> list:

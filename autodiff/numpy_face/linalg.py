@@ -6,7 +6,7 @@ import builtins
 import string
 from typing import Any
 
-from autodiff.numpy_face.lifting import array, arrays, implements, into, ours, sequence
+from autodiff.numpy_face.lifting import arrays, implements, into, ours, sequence
 from autodiff.ops import elementwise as e
 from autodiff.ops import linalg
 from autodiff.ops import manipulation as m
@@ -17,7 +17,7 @@ from autodiff.ops.reductions import max, sum
 
 @implements("dot")
 def dot(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = (array(x) for x in arrays(a, b))
+    a, b = sequence((a, b))
     if a.ndim == 0 or b.ndim == 0:
         y = a * b
     elif b.ndim <= 2:
@@ -29,19 +29,19 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 
 @implements("vdot")
 def vdot(a: Any, b: Any, /) -> Any:
-    a, b = (m.ravel(array(x)) for x in arrays(a, b))
+    a, b = map(m.ravel, sequence((a, b)))
     return linalg.matmul(e.conj(a), b)
 
 
 @implements("inner")
 def inner(a: Any, b: Any, /) -> Any:
-    a, b = (array(x) for x in arrays(a, b))
+    a, b = sequence((a, b))
     return a * b if a.ndim == 0 or b.ndim == 0 else linalg.tensordot(a, b, axes=((-1,), (-1,)))
 
 
 @implements("outer")
 def outer(a: Any, b: Any, out: Any = None) -> Any:
-    a, b = (m.ravel(array(x)) for x in arrays(a, b))
+    a, b = map(m.ravel, sequence((a, b)))
     return into("outer", out, m.expand_dims(a, 1) * b)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.numpy_face.lifting import array, arrays, given, implements, ours
+from autodiff.numpy_face.lifting import arrays, given, implements, ours, sequence
 from autodiff.numpy_face.linalg import lstsq
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
@@ -51,7 +51,7 @@ def padded(a: Any, length: int) -> Any:
 
 @implements("polyadd")
 def polyadd(a1: Any, a2: Any) -> Any:
-    a1, a2 = (m.atleast_1d(array(a)) for a in arrays(a1, a2))
+    a1, a2 = map(m.atleast_1d, sequence((a1, a2)))
     length = max(a1.shape[0], a2.shape[0])
     return padded(a1, length) + padded(a2, length)
 
@@ -63,8 +63,29 @@ def polysub(a1: Any, a2: Any) -> Any:
 
 @implements("polymul")
 def polymul(a1: Any, a2: Any) -> Any:
-    a1, a2 = (m.atleast_1d(array(a)) for a in arrays(a1, a2))
+    a1, a2 = map(m.atleast_1d, sequence((a1, a2)))
     return ours("convolve")(a1, a2)
+
+
+@implements("poly")
+def poly(seq_of_zeros: Any) -> Any:
+    """The coefficients of the polynomial with these zeros, or of a matrix's characteristic one."""
+    zeros = seq_of_zeros
+    if zeros.ndim == 2:
+        zeros = ours("linalg.eigvals")(zeros)
+    y = ours("ones_like")(zeros[:1])
+    for zero in m.unstack(m.expand_dims(zeros, 1)):
+        y = ours("pad")(y, (0, 1)) - ours("pad")(y * zero, (1, 0))
+    return y
+
+
+@implements("roots")
+def roots(p: Any) -> Any:
+    """The eigenvalues of the companion matrix (Horn and Johnson, 3.3.12). The first coefficient
+    must not be 0."""
+    n = p.shape[0] - 1
+    below = ours("diag")(ours("ones_like")(p[: n - 1]), -1)
+    return ours("linalg.eigvals")(m.concat([m.expand_dims(-p[1:] / p[0], 0), below[1:]]))
 
 
 @implements("polyfit")

@@ -16,6 +16,7 @@ from autodiff.ops.manipulation import (
     broadcast_to,
     concat,
     count,
+    expand_dims,
     flip,
     normalize_axis,
     one_axis,
@@ -300,6 +301,15 @@ def nan_moment(name: str, reduce: Callable) -> Callable:
 nanmean = nan_moment("nanmean", mean)
 nanstd = nan_moment("nanstd", std)
 nanvar = nan_moment("nanvar", var)
+
+
+@implements("apply_over_axes")
+def apply_over_axes(func: Callable, a: Any, axes: Any) -> Any:
+    for axis in axes if isinstance(axes, (tuple, list)) else (axes,):
+        place = one_axis("apply_over_axes", axis, a.ndim, a)
+        y = func(a, place)
+        a = y if y.ndim == a.ndim else expand_dims(y, place)
+    return a
 
 
 @implements("count_nonzero")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from autodiff.core import Tensor
 from autodiff.numpy_face.lifting import (
-    array,
     arrays,
+    as_array,
     converted,
     given,
     implements,
@@ -193,7 +194,8 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     axis = m.one_axis("insert", axis, arr.ndim, arr)
     length = arr.shape[axis]
     number = np.insert(np.zeros(length), obj, 1).size - length
-    values = array(values) if hasattr(values, "shape") else ours("full_like")(arr[..., 0], values)
+    if not hasattr(values, "shape"):
+        values = ours("full_like")(arr[..., 0], values)
     if np.ndim(obj) == 0 and values.ndim == arr.ndim:
         number = values.shape[axis] if isinstance(obj, int) else number
     if values.ndim < arr.ndim and np.ndim(obj) == 0:
@@ -242,10 +244,33 @@ def take(
     if mode == "wrap":
         indices = indices % length
     elif mode == "clip":
-        indices = ours("clip")(array(indices), 0, length - 1)
+        indices = ours("clip")(as_array(indices, a), 0, length - 1)
     elif mode != "raise":
         raise ValueError(f"take: mode must be 'raise', 'wrap' or 'clip'; got {mode!r}")
     return into("take", out, a[(*[slice(None)] * axis, indices)])
+
+
+@implements("unravel_index")
+def unravel_index(indices: Any, shape: Any, order: str = "C") -> tuple:
+    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    found = []
+    fortran = in_c_or_f("unravel_index", order)
+    for length in lengths if fortran else lengths[::-1]:
+        found.append(indices % length)
+        indices = indices // length
+    return tuple(found if fortran else found[::-1])
+
+
+def indices_from(name: str, places: Callable) -> None:
+    def function(arr: Any, *args: Any, **kwargs: Any) -> tuple:
+        return tuple(lift(index.tolist(), arr) for index in places(arr, *args, **kwargs))
+
+    implements(name)(function)
+
+
+indices_from("diag_indices_from", lambda a: np.diag_indices(a.shape[0], a.ndim))
+indices_from("tril_indices_from", lambda a, k=0: np.tril_indices(a.shape[0], k, a.shape[1]))
+indices_from("triu_indices_from", lambda a, k=0: np.triu_indices(a.shape[0], k, a.shape[1]))
 
 
 @implements("take_along_axis")

@@ -5,6 +5,7 @@ accumulate, outer and at. SciPy's are found by their names in autodiff.special.
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -14,11 +15,10 @@ import numpy as np
 
 import backends
 from autodiff import inplace
-from autodiff.core import Tensor
+from autodiff.core import NUMBERS, Tensor
 from autodiff.numpy_face import reductions
 from autodiff.numpy_face.lifting import (
     FUNCTIONS,
-    array,
     as_array,
     converted,
     into,
@@ -103,23 +103,19 @@ ACCUMULATE = {
 }
 
 NUMPY = RENAMED | {name: name for name in SAME.split()} | COMPOSED
-SPECIAL = {"psi": "digamma"}  # SciPy's ufuncs with another name in autodiff.special
 
 
+@functools.cache
 def rule(ufunc: np.ufunc) -> Callable:
     """Our function for a ufunc, which knows of itself only its name."""
     name = ufunc.__name__
     if getattr(np, name, None) is ufunc:
-        if name in NUMPY:
-            found = NUMPY[name]
-            return found if callable(found) else ours(found)
+        found = NUMPY.get(name)
     else:
-        for path in (f"special.{name}", f"special.{SPECIAL.get(name, name)}"):
-            try:
-                return ours(path)
-            except AttributeError:
-                continue
-    raise TypeError(missing(f"the ufunc {name!r}"))
+        found = f"special.{name}" if hasattr(ours("special"), name) else None
+    if found is None:
+        raise TypeError(missing(f"the ufunc {name!r}"))
+    return ours(found) if isinstance(found, str) else found
 
 
 def missing(what: str) -> str:
@@ -136,6 +132,9 @@ def array_ufunc(
 
     An ndarray on the left of `+=` makes its name stand for a Tensor: an ndarray records nothing.
     """
+    plain = ON_HOST if self.backend.name == "numpy" else PLAIN
+    if method == "__call__" and not out and not kwargs and plain.issuperset(map(type, inputs)):
+        return rule(ufunc)(*inputs)
     if any(unknown(x) for x in inputs):
         return NotImplemented
     if out and augmented(sys._getframe(1), out, inputs):
@@ -143,6 +142,11 @@ def array_ufunc(
     if method not in METHODS:
         raise TypeError(missing(f"{ufunc.__name__}.{method}"))
     return METHODS[method](self, ufunc, *inputs, **({"out": out} if out else {}), **kwargs)
+
+
+# What a function of ours takes as it stands beside a Tensor, and beside one on the host.
+PLAIN = NUMBERS | {Tensor}
+ON_HOST = PLAIN | {np.ndarray, np.float32, np.float64}
 
 
 def unknown(x: Any) -> bool:
@@ -185,7 +189,7 @@ def call(
     function, name = rule(ufunc), ufunc.__name__
     args = [lift(x, self) for x in inputs]
     if dtype is not None:
-        args = [converted(array(x), dtype) for x in args]
+        args = [converted(as_array(x, self), dtype) for x in args]
     if where is not True:
         mask = e.not_equal(as_array(where, self), False)
         # 1, where next to nothing is singular, so that what is left out gives no NaN.
