@@ -274,6 +274,27 @@ def by_vmap(case: Case) -> None:
         same(name, found, looped, 1e-11, 1e-12)
 
 
+def by_jit(case: Case) -> None:
+    """The compiled program, its gradient and its tangents are those of the program: when it is
+    staged, at another point, and at the first one again, the earlier results untouched."""
+    x, v = tuple(case.x), tuple(case.v)
+    there = tuple(case.put(a + 1e-3 * b) for a, b in zip(case.host(x), case.host(v), strict=True))
+    everything = tuple(range(len(x)))
+    functions = {
+        "jit": lambda *x: case.program(*x),
+        "jit of grad": ad.grad(case.scalar, everything),
+        "jit of jvp": lambda *x: ad.jvp(case.program, x, v)[1],
+        "jit of vmap": lambda *x: ad.vmap(case.program)(*[ad.stack([a, a]) for a in x]),
+    }
+    for name, f in functions.items():
+        compiled = ad.jit(f)
+        found = [compiled(*x), compiled(*there), compiled(*x)]
+        for part, point in zip(found, (x, there, x), strict=True):
+            same(name, case.host(part), case.host(f(*point)), 1e-11, 1e-12)
+    pulled = ad.grad(ad.jit(case.scalar), everything)(*x)
+    same("grad of jit", case.host(pulled), case.pulled, 1e-11, 1e-12)
+
+
 def on(home: str) -> Callable[[Case], None]:
     """Values and derivatives on another backend are those on NumPy."""
 
@@ -294,6 +315,7 @@ WAYS: dict[str, tuple[Callable[[Case], None], int]] = {
     "differences": (by_differences, 1),
     "second order": (by_second_order, 4),
     "vmap": (by_vmap, 4),
+    "jit": (by_jit, 5),
     **{home: (on(home), 10) for home in homes.DEVICES},
 }
 

@@ -16,6 +16,7 @@ import autodiff as ad
 import backends
 import programs
 from autodiff import reverse
+from autodiff.graph.passes.algebra import RULES
 from autodiff.kinds import OPS
 from programs import I, Program
 
@@ -43,6 +44,21 @@ REGRESSIONS = [
         I("set item", (2, 1), {"key": (slice(None, None, -1), slice(None, None, -2), slice(0, None, 1)), "how": "view"}),
         I("set item", (2, 1), {"key": (Ellipsis,), "how": "same"}),
     ), (3, 4)),
+    # jit planned the real part of a 0-d value, which is a view, as a number of its own
+    Program((
+        I("input", (), {"shape": (3,), "dtype": "complex128", "key": 2138001}),
+        I("tensordot", (0, 0), {"axes": ((0,), (0,))}),
+        I("imag", (1,), {}),
+        I("input", (), {"shape": (3,), "dtype": "float64", "key": 11}),
+        I("matmul", (3, 0), {}),
+    ), (2, 4)),
+    Program((
+        I("input", (), {"shape": (1,), "dtype": "complex128", "key": 1}),
+        I("matmul", (0, 0), {}),
+        I("imag", (1,), {}),
+        I("getitem", (2,), {"key": (None,)}),
+        I("multiply", (3, 2), {}),
+    ), (4,)),
 ]  # fmt: skip
 
 
@@ -109,10 +125,14 @@ def forget_the_second_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OPS["sin"], "rules", (constant,))
 
 
+def lose_a_sign_in_compiled_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, "negative", lambda _equation, inputs: inputs[0])
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     f.__name__: f
     for f in (scale_a_rule, drop_a_contribution, overwrite_in_the_gathers_adjoint, forget_a_tangent,
-              forget_the_second_derivative)
+              forget_the_second_derivative, lose_a_sign_in_compiled_programs)
 }  # fmt: skip
 
 
