@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -207,9 +208,23 @@ class Backend:
         draws = np.random.Philox(key=seed, counter=counter).random_raw(count)
         return self.from_host((draws >> np.uint64(11)) * 2.0**-53, device=self.device)
 
-    def erf(self, x: Array) -> Array:
-        """The error function."""
-        return special.erf(self.xp, x)
+    def special(self, name: str) -> Callable[..., Array]:
+        """The special function that SciPy calls `name`: the namespace's own, where it has some,
+        else one in array-API calls.
+
+        Raises NotImplementedError if there is neither.
+        """
+        own = getattr(getattr(self.xp, "special", None), name, None)
+        if own is not None:
+            return own
+        written = special.FUNCTIONS.get(name)
+        if written is None:
+            raise NotImplementedError(
+                f"backend {self.name!r} has no special function {name!r}: its namespace "
+                f"{self.xp.__name__} has none of that name. NumPy and CuPy have; the backend's "
+                "method `special` may supply it"
+            )
+        return partial(written, self.xp)
 
     def correlate_valid(self, a: Array, v: Array) -> Array:
         """sum_n a[..., k+n] v[..., n] for every k: products with the windows of `a`, so many at

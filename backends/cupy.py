@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -165,8 +166,9 @@ class CupyBackend(Backend):
             out = self.cp.empty(count, dtype=np.dtype("float64"))
             return self._philox(np.uint64(seed), np.uint64(counter), out)
 
-    def erf(self, x: Any) -> Any:
-        return importlib.import_module(f"{self.cp.__name__}x.scipy.special").erf(x)
+    def special(self, name: str) -> Callable[..., Any]:
+        module = importlib.import_module(f"{self.cp.__name__}x.scipy.special")
+        return getattr(module, name, None) or super().special(name)
 
     # -- the device --
 

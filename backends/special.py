@@ -31,10 +31,101 @@ MACLAURIN = tuple(
 def erf(xp: Any, x: Array) -> Array:
     """The error function of a real array, to about one unit in the last place."""
     size = xp.abs(x)
-    small = x * horner(xp.where(size < 1, x * x, xp.zeros_like(x)), MACLAURIN)
+    return xp.where(size < 1, _maclaurin(xp, x), xp.sign(x) * (1 - _decay(xp, size)))
+
+
+def erfc(xp: Any, x: Array) -> Array:
+    """1 - erf(x), with its own digits where that is small."""
+    size = xp.abs(x)
+    tail = _decay(xp, size)
+    return xp.where(size < 0.5, 1 - _maclaurin(xp, x), xp.where(x < 0, 2 - tail, tail))
+
+
+def erfcx(xp: Any, x: Array) -> Array:
+    """exp(x**2) erfc(x)."""
+    scaled = _scaled_tail(xp, xp.abs(x))
+    return xp.where(x < 0, 2 * xp.exp(x * x) - scaled, scaled)
+
+
+def _maclaurin(xp: Any, x: Array) -> Array:
+    """erf(x) for |x| < 1, something finite elsewhere."""
+    return x * horner(xp.where(xp.abs(x) < 1, x * x, xp.zeros_like(x)), MACLAURIN)
+
+
+def _decay(xp: Any, size: Array) -> Array:
+    """erfc(size) for size >= 0; the square is in the exponent of the series, for its digits."""
     t = 2 / (2 + size)
-    large = 1 - t * xp.exp(clenshaw(2 * t - 1, ERFC_SERIES) - size * size)
-    return xp.where(size < 1, small, xp.sign(x) * large)
+    return t * xp.exp(clenshaw(2 * t - 1, ERFC_SERIES) - size * size)
+
+
+def _scaled_tail(xp: Any, size: Array) -> Array:
+    t = 2 / (2 + size)
+    return t * xp.exp(clenshaw(2 * t - 1, ERFC_SERIES))
+
+
+def ndtr(xp: Any, x: Array) -> Array:
+    """The distribution function of the standard normal distribution."""
+    return 0.5 * erfc(xp, -x * math.sqrt(0.5))
+
+
+def log_ndtr(xp: Any, x: Array) -> Array:
+    """log(ndtr(x)), in the far tail too."""
+    low = xp.where(x < -1, x, -xp.ones_like(x))
+    tail = xp.log(0.5 * erfcx(xp, -low * math.sqrt(0.5))) - 0.5 * low * low
+    return xp.where(x < -1, tail, xp.log1p(-0.5 * erfc(xp, x * math.sqrt(0.5))))
+
+
+def expit(xp: Any, x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    small = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, xp.ones_like(x), small) / (1 + small)
+
+
+def logit(xp: Any, x: Array) -> Array:
+    """log(x / (1 - x)); about 1/2, where that is small, from the distance."""
+    middle = xp.abs(x - 0.5) < 0.2
+    s = xp.where(middle, 2 * x - 1, xp.zeros_like(x))
+    return xp.where(middle, xp.log1p(s) - xp.log1p(-s), xp.log(x / (1 - x)))
+
+
+def xlogy(xp: Any, x: Array, y: Array) -> Array:
+    """x log(y), 0 where x is 0."""
+    z = x * xp.log(y)
+    return xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(z), z)
+
+
+def xlog1py(xp: Any, x: Array, y: Array) -> Array:
+    """x log(1 + y), 0 where x is 0."""
+    z = x * xp.log1p(y)
+    return xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(z), z)
+
+
+def entr(xp: Any, x: Array) -> Array:
+    """-x log(x), 0 at 0 and -inf below."""
+    y = xp.where(x == 0, xp.zeros_like(x), -x * xp.log(x))
+    return xp.where(x < 0, -math.inf, y)
+
+
+def rel_entr(xp: Any, x: Array, y: Array) -> Array:
+    """x log(x / y), 0 where x is 0 and y is not negative, inf where either is negative."""
+    ratio = x / y
+    near = (ratio > 0.5) & (ratio < 2)
+    close = xp.log1p(xp.where(near, (x - y) / y, xp.zeros_like(ratio)))
+    far = xp.where((ratio == 0) | xp.isinf(ratio), xp.log(x) - xp.log(y), xp.log(ratio))
+    z = x * xp.where(near, close, far)
+    z = xp.where((x == 0) & (y >= 0), xp.zeros_like(z), z)
+    return xp.where(_outside(xp, x, y), math.inf, z)
+
+
+def kl_div(xp: Any, x: Array, y: Array) -> Array:
+    """rel_entr(x, y) - x + y."""
+    return xp.where(_outside(xp, x, y), math.inf, rel_entr(xp, x, y) - x + y)
+
+
+def _outside(xp: Any, x: Array, y: Array) -> Array:
+    """Where relative entropies are infinite."""
+    known = (x == x) & (y == y)
+    return known & ((x < 0) | (y < 0) | ((x > 0) & (y == 0)))
 
 
 def horner(x: Array, coefficients: tuple[float, ...]) -> Array:
@@ -51,3 +142,11 @@ def clenshaw(x: Array, coefficients: tuple[float, ...]) -> Array:
     for c in reversed(coefficients[1:]):
         last, before = 2 * x * last - before + c, last
     return x * last - before + coefficients[0]
+
+
+FUNCTIONS = {
+    f.__name__: f
+    for f in (
+        entr, erf, erfc, erfcx, expit, kl_div, log_ndtr, logit, ndtr, rel_entr, xlog1py, xlogy,
+    )
+}  # fmt: skip

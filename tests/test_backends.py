@@ -105,9 +105,9 @@ def test_numpy_reports_its_peak_of_memory() -> None:
 def test_erf(backend) -> None:
     special = pytest.importorskip("scipy.special")
     x = np.concatenate([np.linspace(-6, 6, 401), [0.0, 1e-300, 40, -40, np.inf]])
-    found = backend.to_host(backend.erf(backend.from_host(x)))
+    found = backend.to_host(backend.special("erf")(backend.from_host(x)))
     assert np.allclose(found, special.erf(x), rtol=4e-16, atol=1e-300)
-    single = backend.erf(backend.from_host(x.astype(np.float32)))
+    single = backend.special("erf")(backend.from_host(x.astype(np.float32)))
     assert dtype_name(single.dtype) == "float32"
 
 

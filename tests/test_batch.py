@@ -12,7 +12,7 @@ import autodiff as ad
 import backends
 from autodiff import tree
 from autodiff.testing import host
-from homes import HOMES
+from homes import HOMES, require
 from specs import SPECS, Sample
 
 RNG = np.random.default_rng(3)
@@ -40,6 +40,7 @@ def placed(x: np.ndarray, home: backends.Backend) -> object:
 
 @pytest.mark.parametrize("sample", rows())
 def test_vmap_is_a_loop(sample: Sample, home: backends.Backend) -> None:
+    require(sample, home)
     choices = itertools.product((0, None), repeat=len(sample.args))
     for axes in [c for c in choices if any(a == 0 for a in c)][:3]:
         args = [stack_of(x) if a == 0 else x for x, a in zip(sample.args, axes, strict=True)]

@@ -14,7 +14,7 @@ from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
 from autodiff.kinds import OPS, KindOp
 from autodiff.testing import host, inner, random_like
-from homes import HOMES
+from homes import HOMES, require
 from specs import OURS, SPECS, Sample
 
 
@@ -30,6 +30,7 @@ def home(request: pytest.FixtureRequest) -> backends.Backend:
 
 def placed(sample: Sample, home: backends.Backend, dtype: str | None = None) -> tuple:
     """A sample's arguments: raw on NumPy, Tensors elsewhere, where raw arrays lack methods."""
+    require(sample, home)
     args = sample.args
     if dtype is not None:
         args = tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in args)

@@ -236,7 +236,11 @@ silu = elementwise(
 relu = elementwise(
     "relu", impl=lambda xp, x: xp.maximum(x, 0.0), d=lambda g, y, _x: where(y > 0, g, 0)
 )
-erf = elementwise("erf", d=lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
+erf = elementwise(
+    "erf",
+    impl=lambda xp, x: xp.special("erf")(x),
+    d=lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)),
+)
 
 
 def _gelu_slope(g: Any, _y: Any, x: Any) -> Any:
@@ -247,7 +251,7 @@ def _gelu_slope(g: Any, _y: Any, x: Any) -> Any:
 
 _gelu = elementwise(
     "gelu",
-    impl=lambda xp, x: x * (0.5 * (1 + xp.erf(x * math.sqrt(0.5)))),
+    impl=lambda xp, x: x * (0.5 * (1 + xp.special("erf")(x * math.sqrt(0.5)))),
     d=_gelu_slope,
 )
 

@@ -28,6 +28,7 @@ class Sample:
     smooth: bool = True  # False: the value is checked, there is no derivative to check
     order: int = 2
     ragged: bool = False  # True: the result's shape depends on values, which vmap refuses
+    needs: str = ""  # "special": a library's special functions, which bare namespaces lack
 
 
 S = Sample
