@@ -233,8 +233,9 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndar
         raise ValueError("a Tensor gives NumPy a copy, never its own memory")
     if self.node is not None:
         raise TypeError(
-            "this Tensor is being differentiated, and NumPy cannot record what it does with "
-            "it: use autodiff's functions, or .detach().numpy() for a constant copy"
+            "this Tensor is being differentiated, and an ndarray cannot record what is done with "
+            "it: leave out np.asarray; fill an np.zeros_like(x) or np.zeros(shape, like=x); join "
+            "lists of Tensors with np.stack; .detach().numpy() is a constant copy"
         )
     if self.backend.name != "numpy":
         raise TypeError(
@@ -248,7 +249,8 @@ def number(name: str, kind: type) -> None:
         if self.node is not None:
             raise TypeError(
                 f"{name}() of a Tensor that is being differentiated would lose its "
-                "derivative: use autodiff's functions, or .item() for a constant"
+                "derivative: leave it a Tensor, fill an np.zeros_like(x) or np.zeros(shape, "
+                "like=x) instead of an ndarray; .item() is a constant"
             )
         return kind(self.item())
 

@@ -28,7 +28,13 @@ for _module, _names in METHODS.items():
 
 def method(name: str) -> Callable:
     """NumPy's function of a name as a method."""
-    return lambda self, *args, **kwargs: FUNCTIONS[name](self, *args, **kwargs)
+
+    def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return FUNCTIONS[name](self, *args, **kwargs)
+
+    call.__name__ = name
+    call.__doc__ = f"numpy.{name} of this Tensor."
+    return call
 
 
 for _name in ("repeat", "nonzero", "searchsorted", "swapaxes", "squeeze"):

@@ -96,7 +96,7 @@ SHAPES = """
     np.concatenate([x, y], axis=None); np.concat([x, y]); np.stack([x, y]); np.stack([x, K, y], axis=-1); np.stack([t, 2.0, t * t]); np.vstack([v, w]); np.vstack([x, x[0]])
     np.hstack([x, y]); np.hstack([v, t]); np.dstack([x, y]); np.column_stack([v, w]); np.block([[x, y], [p, K]]); np.block([v, 1.0]); np.append(v, w); np.append(x, y, axis=0)
     np.split(v[:4], 2)[1]; np.array_split(v, 2)[0]; np.hsplit(x, 3)[1]; np.vsplit(x, 2)[0]; np.dsplit(c, 2)[1]; np.unstack(x)[1]; np.split(v, [1, 3])[1]; np.split(v, V[:2].astype(int))[1]
-    np.insert(v, 2, 1.5); np.insert(v, [1, 3], t); np.insert(x, 1, x[0], axis=0); np.delete(v, 1); np.delete(x, [0, 2], axis=1); np.delete(v, slice(1, 3)); np.resize(v, (2, 4))
+    np.insert(v, 2, 1.5); np.insert(v, [1, 3], t); np.insert(x, 1, x[0], axis=0); np.insert(x, 1, y, axis=0); np.insert(x, 1, y.T, axis=1); np.insert(x, [1], y[:, :1], axis=1); np.insert(v, slice(0, 4, 2), w[:2]); np.insert(x, 2, 0.5, axis=-1); np.delete(v, 1); np.delete(x, [0, 2], axis=1); np.delete(v, slice(1, 3)); np.resize(v, (2, 4))
     np.take(v, I); np.take(x, I, axis=1); np.take(x, 1, axis=1); np.take(x, [0, 5, -1]); np.take(v, [7, -1], mode="wrap"); np.take(v, [7, -1], mode="clip")
     np.take_along_axis(x, J[:, :2], axis=1); np.take_along_axis(x, I, axis=None); np.diag(v); np.diag(m, 1); np.diagonal(c); np.diagonal(c, 1, 1, 2); np.diagflat(x); np.trace(m)
     np.trace(c, axis1=0, axis2=2); np.tril(m); np.triu(m, 1); np.lib.stride_tricks.sliding_window_view(v, 3); np.lib.stride_tricks.sliding_window_view(c, (2, 2), axis=(1, 2))

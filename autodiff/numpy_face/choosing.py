@@ -80,6 +80,7 @@ def clip(
     a: Any, a_min: Any = NO, a_max: Any = NO, out: Any = None, *, min: Any = NO, max: Any = NO,
     **kwargs: Any,
 ) -> Any:  # fmt: skip
+    """Limited to [min, max]."""
     low, high = (v if given(v) else w for v, w in ((min, a_min), (max, a_max)))
     a, low, high = arrays(a, *[v if given(v) else None for v in (low, high)])
     return into("clip", out, e.clip(a, low, high))
@@ -87,6 +88,7 @@ def clip(
 
 @implements("round", "around")
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    """To the nearest multiple of 10**-decimals; without a derivative."""
     scale = 10.0**decimals
     exact = decimals == 0 or np.dtype(a.dtype).kind not in "fc"
     return into("round", out, e.round(a) if exact else e.round(a * scale) / scale)
@@ -137,6 +139,7 @@ def sort(
 def argsort(
     a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> Any:
+    """The indices that sort along `axis`, or those of the flattened array."""
     stable_only("argsort", order)
     return ours("argsort")(m.ravel(a), axis=0) if axis is None else ours("argsort")(a, axis=axis)
 

@@ -17,6 +17,7 @@ from autodiff.ops.reductions import max, sum
 
 @implements("dot")
 def dot(a: Any, b: Any, out: Any = None) -> Any:
+    """The product of matrices; for more axes, over the last of a and the last but one of b."""
     a, b = sequence((a, b))
     if a.ndim == 0 or b.ndim == 0:
         y = a * b

@@ -44,6 +44,7 @@ def sum(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO,
     initial: Any = NO, where: Any = NO,
 ) -> Any:  # fmt: skip
+    """The sum over `axis`, of the elements `where`, plus `initial`."""
     a = chosen(array(a), where, 0)
     y = r.sum(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
     return into("sum", out, y + initial if given(initial) else y)
@@ -54,6 +55,7 @@ def prod(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO,
     initial: Any = NO, where: Any = NO,
 ) -> Any:  # fmt: skip
+    """The product over `axis`, of the elements `where`, times `initial`."""
     a = chosen(array(a), where, 1)
     y = r.prod(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
     return into("prod", out, y * initial if given(initial) else y)
@@ -74,7 +76,7 @@ def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
         y = reduce(a, axis=axis, keepdims=flag(keepdims))
         return into(name, out, join(y, initial) if given(initial) else y)
 
-    function.__name__ = name
+    function.__name__, function.__doc__ = name, f"The {name}imum over `axis`; ties share."
     return function
 
 
@@ -89,21 +91,25 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO) -> Any:
 
 @implements("all")
 def all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, *, where: Any = NO) -> Any:
+    """Whether every element over `axis` is true."""
     return into("all", out, r.all(chosen(array(a), where, 1), axis=axis, keepdims=flag(keepdims)))
 
 
 @implements("any")
 def any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, *, where: Any = NO) -> Any:
+    """Whether some element over `axis` is true."""
     return into("any", out, r.any(chosen(array(a), where, 0), axis=axis, keepdims=flag(keepdims)))
 
 
 @implements("argmax")
 def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
+    """The index of the first largest element; of the flattened array without an axis."""
     return into("argmax", out, r.argmax(array(a), axis=axis, keepdims=flag(keepdims)))
 
 
 @implements("argmin")
 def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
+    """The index of the first smallest element; of the flattened array without an axis."""
     return into("argmin", out, r.argmin(array(a), axis=axis, keepdims=flag(keepdims)))
 
 
@@ -126,6 +132,7 @@ def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO, *,
     where: Any = NO,
 ) -> Any:  # fmt: skip
+    """The arithmetic mean over `axis`, of the elements `where`."""
     a = floating(converted(array(a), dtype))
     if where is NO or where is True:
         return into("mean", out, r.mean(a, axis=axis, keepdims=flag(keepdims)))
@@ -154,7 +161,9 @@ def moment(name: str, reduce: Callable, root: bool) -> Callable:
             return into(name, out, y)
         return into(name, out, spread(a, axis, ddof, keepdims, where, mean, root))
 
+    kind = "standard deviation" if root else "variance"
     function.__name__ = name
+    function.__doc__ = f"The {kind} over `axis`, divided by n - ddof."
     return function
 
 
@@ -213,7 +222,7 @@ def beside(a: Any, axis: Any, weights: Any) -> Any:
 # -- scans ---------------------------------------------------------------------------------------
 
 
-def scan(name: str, path: str) -> Callable:
+def scan(name: str, path: str, what: str) -> Callable:
     def function(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         a = array(a)
         if axis is None:
@@ -221,11 +230,12 @@ def scan(name: str, path: str) -> Callable:
         return into(name, out, ours(path)(a, axis=axis, dtype=dtype))
 
     function.__name__ = name
+    function.__doc__ = f"{what} of the first elements along `axis`, or of the flattened array."
     return function
 
 
-cumsum = implements("cumsum")(scan("cumsum", "cumulative_sum"))
-cumprod = implements("cumprod")(scan("cumprod", "cumulative_prod"))
+cumsum = implements("cumsum")(scan("cumsum", "cumulative_sum", "Sums"))
+cumprod = implements("cumprod")(scan("cumprod", "cumulative_prod", "Products"))
 
 
 def running(name: str, join: Callable) -> Callable:

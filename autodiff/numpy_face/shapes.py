@@ -188,21 +188,18 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
 
 @implements("insert")
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
-    arr, values = arrays(arr, values)
+    arr, values = sequence((arr, values))
     if axis is None:
         arr, axis = m.ravel(arr), 0
     axis = m.one_axis("insert", axis, arr.ndim, arr)
     length = arr.shape[axis]
-    number = np.insert(np.zeros(length), obj, 1).size - length
-    if not hasattr(values, "shape"):
-        values = ours("full_like")(arr[..., 0], values)
-    if np.ndim(obj) == 0 and values.ndim == arr.ndim:
-        number = values.shape[axis] if isinstance(obj, int) else number
-    if values.ndim < arr.ndim and np.ndim(obj) == 0:
-        values = m.expand_dims(values, axis) if values.ndim == arr.ndim - 1 else values
+    values = m.reshape(values, (1,) * (arr.ndim - values.ndim) + tuple(values.shape))
+    if hasattr(obj, "__index__") and np.ndim(obj) == 0:  # all in one place, the first axis along it
+        values = m.moveaxis(values, 0, axis)
+        obj = [obj] * values.shape[axis]
+    number = np.insert(np.arange(length), obj, 0).shape[0] - length
     new = m.broadcast_to(values, (*arr.shape[:axis], number, *arr.shape[axis + 1 :]))
-    places = [obj] * number if np.ndim(obj) == 0 and number > 1 else obj
-    order = np.insert(np.arange(length), places, np.arange(length, length + number))
+    order = np.insert(np.arange(length), obj, np.arange(length, length + number))
     return taken(m.concat([arr, new], axis=axis), order, axis)
 
 
@@ -236,6 +233,7 @@ def taken(x: Any, places: np.ndarray, axis: int) -> Any:
 def take(
     a: Any, indices: Any, axis: int | None = None, out: Any = None, mode: str = "raise"
 ) -> Any:
+    """The elements at `indices` along `axis`, or of the flattened array."""
     if axis is None:
         a, axis = m.ravel(a), 0
     a, indices = arrays(a, indices)
@@ -283,6 +281,7 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 
 @implements("diagonal")
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    """The diagonal of the plane of two axes, as the last axis of the result."""
     return ours("linalg.diagonal")(m.moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
 
 
@@ -290,6 +289,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 def trace(
     a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
 ) -> Any:
+    """The sum of a diagonal."""
     chosen = diagonal(a, offset, axis1, axis2)
     return into("trace", out, ours("sum")(chosen, axis=-1, dtype=dtype))
 
