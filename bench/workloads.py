@@ -78,8 +78,27 @@ def eager(loss: Callable[..., ad.Tensor], backend: Backend, problem: Problem) ->
     return Program(step, lambda: [backend.to_host(p.data) for p in parameters])
 
 
+def compiled(loss: Callable[..., ad.Tensor], backend: Backend, problem: Problem) -> Program:
+    """The same step as one compiled program, the parameters donated to it."""
+
+    def update(parameters: list, data: list, rate: float) -> tuple:
+        value, gradients = ad.value_and_grad(lambda p: loss(p, *data))(parameters)
+        return value, [p - rate * g for p, g in zip(parameters, gradients, strict=True)]
+
+    fast = ad.jit(update, donate_argnums=0)
+    state = [[backend.from_host(a, device=backend.device) for a in problem.parameters]]
+    data = [backend.from_host(a, device=backend.device) for a in problem.data]
+
+    def step() -> Any:
+        value, state[0] = fast(state[0], data, problem.rate)
+        return value
+
+    return Program(step, lambda: [backend.to_host(p) for p in state[0]])
+
+
 MLP_MODES: dict[str, Mode] = {
     "eager": partial(eager, mlp_loss),
+    "jit": partial(compiled, mlp_loss),
     BY_HAND: byhand.step,
     FLOOR: byhand.gemms,
 }

@@ -12,6 +12,7 @@ import pytest
 import autodiff as ad
 import backends
 import programs
+from autodiff.graph import groups, plan
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff import jit
 from autodiff.graph.passes import PASSES
@@ -30,8 +31,16 @@ def outcomes(case: programs.Case, f: Callable) -> list[np.ndarray]:
         return case.host(f(*case.x))
 
 
+@pytest.fixture(params=["whole", "in slices"])
+def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays as small as those of the tests are not cut into slices, unless the limits are."""
+    if request.param == "in slices":
+        monkeypatch.setattr(groups, "SMALL", 1)
+        monkeypatch.setattr(plan, "CHUNK", 5)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_random_programs_and_their_gradients(seed: int) -> None:
+def test_random_programs_and_their_gradients(seed: int, slices: None) -> None:
     case = programs.Case(programs.generate(seed), "numpy")
     gradient = ad.grad(case.scalar, tuple(range(len(case.x))))
     for f in (lambda *x: case.program(*x), gradient):

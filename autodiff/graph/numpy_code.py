@@ -16,8 +16,10 @@ import numpy as np
 
 import backends
 from autodiff.core import PROJECT, Node
+from autodiff.graph.groups import Rows, Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, Program
-from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan
+from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan, chunk_rows
+from autodiff.graph.threads import POOL
 
 UFUNCS = frozenset(
     (
@@ -42,6 +44,7 @@ REDUCERS = {
 VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
 WRITERS = frozenset(("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add"))
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+ROWS = Rows(UFUNCS, frozenset((*REDUCERS, "mean")))
 BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
@@ -74,7 +77,7 @@ class Actions:
         if isinstance(equation.dtype, tuple):
             return VIEW if name == "split" else CALL
         if equation.shape == ():
-            return CALL if name in VIEWS else SCALAR
+            return SCALAR if name in UFUNCS or name in REDUCERS or name == "mean" else CALL
         if name == "getitem" and not keyed_plainly(equation, 1):
             return CALL
         if name in VIEWS:
@@ -130,9 +133,10 @@ class Writer:
         self.plan = plan
         self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
         self.names: dict[Node, str] = {}
-        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto}
+        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto, "share": POOL.run}
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.lines: list[str] = []
+        self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         for node in plan.program.nodes():
             if isinstance(node, Constant):
                 self.names[node] = self.give(f"c{self.ids[node]}", node.value)
@@ -160,10 +164,11 @@ class Writer:
     def is_static(self, node: Node) -> bool:
         """Whether a value lies in the arena, so that its array is known before the run."""
         if node in self.plan.buffers:
-            return self.plan.buffers[node].offset is not None
+            buffer = self.plan.buffers[node]
+            return buffer.offset is not None and buffer.group is None
         if not isinstance(node, Equation) or self.plan.actions[node] != VIEW:
             return False
-        return all(self.is_static(x) for x in node.inputs)
+        return node not in self.plan.inner and all(self.is_static(x) for x in node.inputs)
 
     def write(self, equation: Equation) -> None:
         kind = self.plan.actions[equation]
@@ -171,22 +176,80 @@ class Writer:
             out = self.place(equation)
             self.names[equation] = out
             self.emit(equation, out, [self.names[x] for x in equation.inputs])
-        elif kind == VIEW and self.is_static(equation):
+        else:
+            self.look_or_call(equation)
+
+    def look_or_call(self, equation: Equation) -> None:
+        if self.plan.actions[equation] == VIEW and self.is_static(equation):
             self.names[equation] = f"v{self.ids[equation]}"
             self.static.append((self.names[equation], equation))
         else:
             self.names[equation] = f"t{self.ids[equation]}"
-            self.call(equation)
+            self.call(equation, [self.names[x] for x in equation.inputs], equation.params)
 
-    def call(self, equation: Equation) -> None:
+    def write_group(self, step: Step) -> None:
+        """A function of slices lo:hi, and its share-out over the threads."""
+        before, number = self.lines, len(self.groups)
+        for e in step.equations:  # memory of whole values is there before the first slice
+            if self.plan.actions[e] == INTO and e not in self.plan.inner:
+                self.names[e] = self.place(e)
+            elif self.plan.actions[e] == VIEW and e not in self.plan.inner:
+                self.look_or_call(e)
+        whole, self.lines = dict(self.names), []
+        scratch = [e for e in step.equations if e in self.plan.inner and e in self.plan.buffers]
+        for position, e in enumerate(scratch):
+            self.lines.append(f"q{self.ids[e]} = scratch[{position}][:hi - lo]")
+            self.names[e] = f"q{self.ids[e]}"
+        cut: set[Node] = set(scratch)
+        for e in step.equations:
+            self.write_slice(e, step.rows, cut, whole)
+        body = "".join(f"\n            {line}" for line in self.lines)
+        before.append(f"def g{number}(lo, hi, scratch):{body}".replace("\n            ", "\n    "))
+        chunk = chunk_rows(step)
+        before.append(f"share(g{number}, {step.rows}, {chunk}, scratch{number})")
+        self.names, self.lines = whole, before
+        self.groups.append(scratch)
+
+    def write_slice(self, e: Equation, rows: int, cut: set[Node], whole: dict) -> None:
+        """An equation of a group, on the rows lo:hi."""
+        elementwise = e.op.name in ROWS.elementwise
+        for x in e.inputs:
+            wanted = sliced(x, e) if elementwise else True
+            if x not in cut and wanted and x in whole:
+                self.lines.append(f"q{self.ids[x]} = {whole[x]}[lo:hi]")
+                self.names[x] = f"q{self.ids[x]}"
+                cut.add(x)
+        args = [
+            self.names[x] if x in cut and (not elementwise or sliced(x, e)) else whole[x]
+            for x in e.inputs
+        ]
+        if self.plan.actions[e] == INTO:
+            if e not in cut:
+                self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")
+                self.names[e] = f"q{self.ids[e]}"
+                cut.add(e)
+            self.emit(e, self.names[e], args)
+        else:
+            params = dict(e.params)
+            name = f"t{self.ids[e]}"
+            if "shape" in params:  # of a slice, whose length only the run knows
+                rest = self.give(f"z{self.ids[e]}", tuple(params["shape"][1:]))
+                function = self.function(e.op.name)
+                self.lines.append(f"{name} = {function}({args[0]}, (hi - lo, *{rest}))")
+            else:
+                self.call(e, args, params)
+            self.names[e] = name
+            cut.add(e)
+
+    def call(self, equation: Equation, args: list[str], params: dict[str, Any]) -> None:
         """The backend's own function, which allocates (or makes a view)."""
-        i, args = self.ids[equation], [self.names[x] for x in equation.inputs]
+        i = self.ids[equation]
         if equation.op is PROJECT:
-            self.lines.append(f"t{i} = {args[0]}[{int(equation.params['index'])}]")
+            self.lines.append(f"t{i} = {args[0]}[{int(params['index'])}]")
             return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
-        if equation.params:
-            args.append(f"**{self.give(f'p{i}', equation.params)}")
+        if params:
+            args = [*args, f"**{self.give(f'p{i}', params)}"]
         self.lines.append(f"t{i} = {kernel}({', '.join(args)})")
 
     def emit(self, equation: Equation, out: str, args: list[str]) -> None:
@@ -252,11 +315,15 @@ class Writer:
         for node in program.draws():
             draw = self.give(f"r{self.ids[node]}", node.draw)
             self.lines.append(f"{self.names[node]} = {draw}()")
-        for equation in self.plan.equations:
-            self.write(equation)
+        for step in self.plan.steps:
+            if step.rows is None:
+                self.write(step.equations[0])
+            else:
+                self.write_group(step)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names.get(n, f"unused{i}") for i, n in enumerate(program.inputs))
-        body = "\n".join(f"        {line}" for line in self.lines)
+        lines = [part for line in self.lines for part in line.split("\n")]
+        body = "\n".join(f"        {line}" for line in lines)
         return (
             f"def make({', '.join(self.arena_names())}):\n"
             f"    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
@@ -271,15 +338,20 @@ class Writer:
         return f"{self.function('array')}({self.names[node]})"
 
     def arena_names(self) -> list[str]:
-        static = [f"b{self.ids[e]}" for e, b in self.plan.buffers.items() if b.offset is not None]
-        return static + [name for name, _ in self.static]
+        arrays = [f"b{self.ids[e]}" for e in self.in_arena()]
+        views = [name for name, _ in self.static]
+        return [*arrays, *views, *[f"scratch{i}" for i in range(len(self.groups))]]
+
+    def in_arena(self) -> list[Equation]:
+        buffers = self.plan.buffers.items()
+        return [e for e, b in buffers if b.offset is not None and b.group is None]
 
 
 class NumpyProgram:
     """A compiled program and its arenas: one for each thread that runs it at the same time."""
 
     def __init__(self, program: Program, donated: Sequence[int]) -> None:
-        self.plan = Plan(program, donated, Actions(), in_place)
+        self.plan = Plan(program, donated, ROWS.schedule, Actions(), in_place)
         self.writer = Writer(self.plan)
         self.code = self.writer.source()
         names = dict(self.writer.given)
@@ -307,16 +379,19 @@ class NumpyProgram:
 
     def bind(self) -> Any:
         """The function over an arena of its own."""
-        arena = np.empty(self.plan.size + 64, dtype=np.uint8)
-        start = -arena.ctypes.data % 64
+        arena = aligned(self.plan.size)
         arrays: dict[Node, np.ndarray] = {}
-        for equation, buffer in self.plan.buffers.items():
-            if buffer.offset is not None:
-                arrays[equation] = placed(arena[start:], buffer, equation)
+        for equation in self.writer.in_arena():
+            arrays[equation] = placed(arena, self.plan.buffers[equation], equation)
+        static = list(arrays.values())
         for _, view in self.writer.static:
             arrays[view] = look(view, arrays, self.plan.program.backend)
-        static = [arrays[e] for e, b in self.plan.buffers.items() if b.offset is not None]
-        return self.make(*static, *[arrays[view] for _, view in self.writer.static])
+            static.append(arrays[view])
+        pieces = [aligned(self.plan.scratch) for _ in range(POOL.size if self.writer.groups else 0)]
+        for group in self.writer.groups:
+            buffers = [(e, self.plan.buffers[e]) for e in group]
+            static.append([[placed(piece, b, e) for e, b in buffers] for piece in pieces])
+        return self.make(*static)
 
     def memory(self) -> Memory:
         return self.plan.memory()
@@ -325,9 +400,15 @@ class NumpyProgram:
         return self.code
 
 
+def aligned(size: int) -> np.ndarray:
+    """Bytes that begin at a cache line."""
+    arena = np.empty(size + 64, dtype=np.uint8)
+    return arena[-arena.ctypes.data % 64 :]
+
+
 def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
     piece = arena[buffer.offset : buffer.offset + buffer.bytes]
-    return piece.view(equation.dtype).reshape(equation.shape)
+    return piece.view(equation.dtype).reshape(buffer.shape)
 
 
 def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:

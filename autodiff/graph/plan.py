@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from autodiff.core import Node
+from autodiff.graph.groups import Step
 from autodiff.graph.ir import Equation, Input, Program
 
 ALIGNMENT = 64  # bytes: a cache line
+CHUNK = 1 << 17  # elements of the widest value that pass through a group at a time
 
 # What an equation does to memory.
 SCALAR = "scalar"  # a number: no memory worth planning
@@ -27,14 +29,17 @@ CALL = "call"  # allocates for itself, or may return a view of any argument
 
 @dataclasses.dataclass
 class Buffer:
-    """A piece of memory and the values that live in it, one after the other."""
+    """A piece of memory and the values that live in it, one after the other. Times are the
+    numbers of equations; `offset` is in bytes, into the arena or, with `group`, into each
+    thread's scratch for slices; None for memory of its own."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    first: int  # the equation that writes it first
-    last: int = -1  # the last equation that reads it
-    offset: int | None = None  # bytes into the arena; None for memory of its own
+    first: int
+    last: int = -1
+    offset: int | None = None
     donor: Input | None = None  # the donated input whose memory it is
+    group: Step | None = None
     values: list[Node] = dataclasses.field(default_factory=list)
 
     @property
@@ -43,31 +48,46 @@ class Buffer:
 
 
 class Plan:
-    """The action of each equation, the buffer of each value that is written, and the arena."""
+    """The order of the equations, what each does to memory, and where its value goes.
+
+    Parameters
+    ----------
+    schedule : equations into steps (autodiff.graph.groups).
+    action : what an equation does to memory: SCALAR, VIEW, INTO or CALL.
+    in_place : whether an equation may write over an argument of its own shape.
+    """
 
     def __init__(
         self,
         program: Program,
         donated: Sequence[int],
+        schedule: Callable[[list[Equation]], list[Step]],
         action: Callable[[Equation], str],
         in_place: Callable[[Equation], bool],
     ) -> None:
         self.program = program
-        self.equations = program.equations()
+        self.steps = schedule(program.equations())
+        self.equations = [e for step in self.steps for e in step.equations]
         self.order = {e: i for i, e in enumerate(self.equations)}
+        self.step = {e: step for step in self.steps for e in step.equations}
         self.actions = {e: action(e) for e in self.equations}
         self.in_place = in_place
         self.donated = [program.inputs[i] for i in donated]
         self.roots = self.find_roots()
         self.last = self.last_uses()
+        self.inner = self.find_inner()
         self.buffers: dict[Node, Buffer] = {}
         self.assign()
-        self.size = allocate([b for b in self.all_buffers() if b.offset is not None])
+        everything = self.all_buffers()
+        self.size = allocate([b for b in everything if b.offset is not None and b.group is None])
+        self.scratch = max(
+            (allocate([b for b in everything if b.group is step]) for step in self.steps), default=0
+        )
 
     def find_roots(self) -> dict[Node, frozenset[Node]]:
         """The values in whose memory each value may lie."""
         roots: dict[Node, frozenset[Node]] = {}
-        for node in self.program.nodes():
+        for node in [*self.program.nodes(), *self.equations]:
             own = frozenset((node,))
             if isinstance(node, Equation):
                 above = frozenset().union(*(roots[x] for x in node.inputs))
@@ -88,6 +108,17 @@ class Plan:
                 last[root] = len(self.equations)
         return last
 
+    def find_inner(self) -> set[Node]:
+        """What is made and used up within one group: only slices of it are ever there."""
+        outer = set(self.program.outputs)
+        for e in self.equations:
+            outer.update(x for x in e.inputs if self.step.get(x) is not self.step[e])
+        for e in reversed(self.equations):
+            if e in outer and self.actions[e] == VIEW:
+                outer.update(e.inputs)
+        grouped = (e for step in self.steps if step.rows for e in step.equations)
+        return {e for e in grouped if e not in outer}
+
     def assign(self) -> None:
         free = set(self.donated)
         outputs = set(self.program.outputs)
@@ -99,11 +130,27 @@ class Plan:
                 buffer = self.donation(equation, i, over, free)
             elif isinstance(over, Equation):
                 buffer = self.buffers[over]
+            elif equation in self.inner:
+                step = self.step[equation]
+                shape = (chunk_rows(step), *equation.shape[1:])
+                buffer = Buffer(shape, equation.dtype, i, offset=0, group=step)
             else:
                 buffer = Buffer(equation.shape, equation.dtype, i, offset=0)
             buffer.last = max(buffer.last, self.last.get(equation, i))
             buffer.values.append(equation)
             self.buffers[equation] = buffer
+        for buffer in self.all_buffers():
+            if buffer.group is None:
+                self.widen(buffer)
+
+    def widen(self, buffer: Buffer) -> None:
+        """Other slices may be anywhere in a group while one is at an equation of it: what lives
+        at some time of a group lives all through it."""
+        first = self.step[self.equations[buffer.first]]
+        buffer.first = self.order[first.equations[0]]
+        if buffer.last < len(self.equations):
+            last = self.step[self.equations[buffer.last]]
+            buffer.last = self.order[last.equations[-1]]
 
     def overwritten(self, equation: Equation, i: int, free: set[Input]) -> Node | None:
         """An argument that an elementwise equation may write over: its last reader, of the same
@@ -111,20 +158,20 @@ class Plan:
         if not self.in_place(equation):
             return None
         for x in equation.inputs:
-            mine = self.roots[x] == frozenset((x,)) and self.last.get(x) == i
-            width = (
-                x.shape == equation.shape and np.dtype(x.dtype) == equation.dtype if mine else False
-            )
-            others = [y for y in equation.inputs if y is not x]
-            apart = all(x not in self.roots[y] for y in others)
-            written = x in self.buffers and self.buffers[x].offset is not None
-            if width and apart and (written or x in free):
+            if self.roots[x] != frozenset((x,)) or self.last.get(x) != i:
+                continue
+            alike = x.shape == equation.shape and x.dtype == equation.dtype
+            apart = all(x not in self.roots[y] for y in equation.inputs if y is not x)
+            here = x in self.buffers and self.buffers[x].offset is not None
+            same_kind = (x in self.inner) == (equation in self.inner)
+            if alike and apart and ((here and same_kind) or x in free):
                 return x
         return None
 
     def donation(self, equation: Equation, i: int, over: Node | None, free: set[Input]) -> Buffer:
         """Memory for an output: that of a donated input that nobody reads any more, or new."""
-        done = [x for x in self.donated if x in free and self.last.get(x, -1) < i]
+        start = self.order[self.step[equation].equations[0]]
+        done = [x for x in self.donated if x in free and self.last.get(x, -1) < start]
         if isinstance(over, Input):
             done.insert(0, over)
         for x in done:
@@ -161,6 +208,12 @@ def rounded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
+def chunk_rows(step: Step) -> int:
+    """How many rows pass through a group at a time: a slice that stays in the cache."""
+    widest = max(math.prod(x.shape[1:]) for e in step.equations for x in (e, *e.inputs) if x.shape)
+    return max(1, min(step.rows, CHUNK // max(widest, 1)))
+
+
 @dataclasses.dataclass
 class Memory:
     """What a run takes: the arena, which stays, and the outputs, which the caller gets."""
@@ -170,7 +223,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Bytes, without the inputs."""
+        """Bytes, without the inputs and the threads' slices."""
         return self.plan.size + self.outputs
 
     def __str__(self) -> str:
@@ -193,4 +246,5 @@ class Memory:
         return "\n".join(lines)
 
     def alive_at(self, moment: int) -> int:
-        return sum(b.bytes for b in self.plan.all_buffers() if b.first <= moment <= b.last)
+        everything = self.plan.all_buffers()
+        return sum(b.bytes for b in everything if b.first <= moment <= b.last)

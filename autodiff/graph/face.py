@@ -1,0 +1,389 @@
+"""Graphs that a person builds: placeholders, variables, constants, and what is computed of them.
+
+A Graph is a Stage that stays open: every op on its nodes writes an equation down. Nothing is
+computed until a Session runs it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import backends
+from autodiff import errors
+from autodiff.core import ROOT, Node, Op, Tensor, user_line
+from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
+from autodiff.graph.stage import Stage
+from autodiff.methods import ARITHMETIC, COMPARISONS, operand
+from autodiff.ops.manipulation import astype, broadcast_to
+
+
+class Symbol(Tensor):
+    """A node of a graph: a name, a shape and a dtype; its value is found by a Session. All ops
+    and operators work on it and give nodes."""
+
+    __slots__ = ()
+
+    @property
+    def graph(self) -> Graph:
+        return self.interp
+
+    @property
+    def name(self) -> str:
+        return self.interp.names[self.data]
+
+    @property
+    def kind(self) -> str:
+        """The op that gives it, or "placeholder", "variable", "constant", "random"."""
+        node = self.data
+        if isinstance(node, Equation):
+            return node.op.name
+        if isinstance(node, Constant):
+            return "constant"
+        return "random" if node.draw is not None else "placeholder"
+
+    @property
+    def inputs(self) -> tuple[Symbol, ...]:
+        """The nodes that it is computed from."""
+        return tuple(self.interp.symbol(n) for n in self.data.inputs if not is_number(n))
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name} {described(self.data)}>"
+
+
+def operators(op: Callable) -> tuple[Callable, Callable]:
+    """The methods `node op x` and `x op node`, where x may be a node too."""
+
+    def forward(self: Symbol, other: Any) -> Any:
+        accepted = isinstance(other, Tensor) or operand(other)
+        return op(self, other) if accepted else NotImplemented
+
+    def reflected(self: Symbol, other: Any) -> Any:
+        accepted = isinstance(other, Tensor) or operand(other)
+        return op(other, self) if accepted else NotImplemented
+
+    return forward, reflected
+
+
+for _name, _op in {**ARITHMETIC, **COMPARISONS}.items():
+    _forward, _reflected = operators(_op)
+    setattr(Symbol, f"__{_name}__", _forward)
+    if _name in ARITHMETIC:
+        setattr(Symbol, f"__r{_name}__", _reflected)
+Symbol.__hash__ = object.__hash__  # by identity, as a Tensor's
+
+
+def is_number(node: Node) -> bool:
+    return isinstance(node, Constant) and node.is_number
+
+
+class Variable(Symbol):
+    """A node whose value each Session keeps from run to run.
+
+    Parameters
+    ----------
+    initial : array, number, nested list, or a node that computes it; the value that the
+        initializer gives (see variables_initializer).
+    trainable : whether optimizers change it when they are not told what to change.
+    dtype : default that of `initial`.
+
+    Example
+    -------
+    >>> w = Variable([[1.0, 2.0]], name="w")
+    >>> session = Session()
+    >>> session.run(variables_initializer())
+    >>> session.run(w * 2)
+    array([[2., 4.]])
+    """
+
+    __slots__ = ("initial", "trainable")
+
+    def __init__(
+        self, initial: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
+    ) -> None:
+        graph = initial.graph if isinstance(initial, Symbol) else default_graph()
+        self.trainable = trainable
+        self.initial = graph.node(initial, dtype)
+        device = self.initial.data.device
+        node = Input("variable", self.initial.shape, self.initial.dtype, device=device)
+        graph.enter(self, node, name)
+        graph.variables.append(self)
+
+    @property
+    def kind(self) -> str:
+        return "variable"
+
+    def assign(self, value: Any, name: str | None = None) -> Update:
+        """A node that stores `value` (an array, a list, a node) here when it is fetched."""
+        return Update([(self, self.fitting(value))], name or f"assign_{self.name}")
+
+    def assign_add(self, value: Any, name: str | None = None) -> Update:
+        """A node that adds `value` to the variable when it is fetched."""
+        return Update([(self, self.fitting(self + value))], name or f"assign_add_{self.name}")
+
+    def fitting(self, value: Any) -> Symbol:
+        """A value as a node that this variable can hold."""
+        plain = not hasattr(value, "dtype")
+        given = self.graph.node(value, self.dtype if plain else None)
+        if plain and given.shape == ():
+            given = broadcast_to(given, self.shape)
+        if given.shape != self.shape or given.dtype != self.dtype:
+            raise ValueError(
+                f"assign: variable {self.name!r} is {described(self.data)}, the value "
+                f"{described(given.data)}; they must be the same"
+            )
+        return given
+
+
+class Update:
+    """New values for variables, stored after the run in which this is fetched; the fetch itself
+    gives None."""
+
+    def __init__(self, pairs: Sequence[tuple[Variable, Symbol]], name: str) -> None:
+        self.pairs = tuple(pairs)
+        self.name = name
+
+    @property
+    def inputs(self) -> tuple[Symbol, ...]:
+        return tuple(value for _, value in self.pairs)
+
+    def __repr__(self) -> str:
+        return f"<update {self.name} of {', '.join(v.name for v, _ in self.pairs)}>"
+
+
+class Graph(Stage):
+    """A place for nodes. New placeholders, variables and constants go to the default graph;
+    what is computed of a node goes to that node's.
+
+    Parameters
+    ----------
+    backend : where it runs, by name or object; default the current backend.
+
+    Example
+    -------
+    >>> with Graph().as_default() as graph:
+    ...     x = placeholder((3,), name="x")
+    ...     y = x * x
+    >>> print(graph)
+    x: float64[3] = placeholder
+    multiply: float64[3] = multiply(x, x)
+    """
+
+    def __init__(self, backend: str | backends.Backend | None = None) -> None:
+        chosen = backends.current() if backend is None else backends.get(backend)
+        super().__init__(backends.of(chosen.asarray(0.0)))  # the one to which arrays belong
+        self.device = chosen.device
+        self.symbols: dict[Node, Symbol] = {}
+        self.names: dict[Node, str] = {}
+        self.taken: set[str] = set()
+        self.variables: list[Variable] = []
+
+    @contextmanager
+    def as_default(self) -> Iterator[Graph]:
+        """Put new nodes here inside a `with` block; blocks nest."""
+        token = _default.set(self)
+        try:
+            yield self
+        finally:
+            _default.reset(token)
+
+    def trainable_variables(self) -> list[Variable]:
+        """Those that are trainable and have a derivative, in the order they were made."""
+        return [v for v in self.variables if v.trainable and self.backend.is_inexact(v.dtype)]
+
+    def initializer(self) -> Update:
+        """A node that gives every variable there is now its initial value."""
+        return Update([(v, v.initial) for v in self.variables], "initializer")
+
+    def __str__(self) -> str:
+        return "\n".join(self.line(symbol) for symbol in topological(self.symbols.values()))
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self.symbols)} nodes on {self.backend.name}>"
+
+    def line(self, symbol: Symbol) -> str:
+        node = symbol.data
+        if isinstance(node, Equation):
+            numbers = {n: repr(n.value) for n in node.inputs if is_number(n)}
+            return equation_text(node, {**self.names, **numbers})
+        return f"{symbol.name}: {described(node)} = {symbol.kind}"
+
+    # -- entering nodes ----------------------------------------------------------------------
+
+    def enter(self, symbol: Symbol, node: Node, name: str | None) -> Symbol:
+        """Make `symbol` the one that stands for `node`, under a name that nothing else has."""
+        symbol.data, symbol.interp = node, self
+        symbol.backend, symbol.node = self.backend, None
+        base = symbol.kind if name is None else str(name)
+        free, number = base, 0
+        while free in self.taken:
+            number += 1
+            free = f"{base}_{number}"
+        self.taken.add(free)
+        self.names[node] = free
+        self.symbols[node] = symbol
+        if isinstance(node, Input):
+            node.name = free
+        return symbol
+
+    def symbol(self, node: Node, name: str | None = None) -> Symbol:
+        """The symbol of a node, entered if it is new."""
+        known = self.symbols.get(node)
+        if known is None:
+            for source in node.inputs:  # of an op with several outputs
+                if source not in self.symbols and not is_number(source):
+                    self.symbol(source)
+            known = self.enter(Symbol.__new__(Symbol), node, name)
+        return known
+
+    def node(self, x: Any, dtype: Any = None, name: str | None = None) -> Symbol:
+        """A value as a node: a node of this graph itself, anything else as a constant."""
+        if not isinstance(x, Symbol):
+            return self.symbol(Constant(self.raw(x, dtype)), name)
+        if x.graph is not self:
+            raise ValueError(f"{x!r} is a node of another graph; build on one graph")
+        return x if dtype is None else astype(x, dtype, copy=False)
+
+    def raw(self, x: Any, dtype: Any = None) -> Any:
+        """A copy of an array, a number or a nested list for this graph to keep."""
+        if isinstance(x, Tensor):
+            if not is_constant(x):
+                raise ValueError(
+                    "a graph keeps constants; this Tensor is being differentiated: detach it"
+                )
+            x = x.data
+        home = backends.of(x)
+        if home is not None and home is not self.backend:
+            raise TypeError(
+                f"the graph is on {self.backend.name}, the value {errors.describe(x)}; nothing "
+                "moves between backends unasked: call Tensor(x).to(backend).data"
+            )
+        device = self.device if home is None else None
+        return self.backend.asarray(x, dtype=dtype, device=device, copy=True)
+
+    # -- the interpreter ---------------------------------------------------------------------
+
+    def beneath(self, tensor: Tensor) -> Any:
+        raise TypeError(
+            f"at {user_line()}: {tensor!r} is a node of a graph and has no value here: run it, "
+            "Session().run(node). No `if` or float() of it: use autodiff.where"
+        )
+
+    def node_of(self, op: Op, position: int, a: Any) -> Node:
+        if isinstance(a, Tensor):
+            if a.interp is self:
+                return a.data
+            if not is_constant(a):
+                other = isinstance(a, Symbol)
+                what = f"{a!r}, a node of another graph" if other else "being differentiated"
+                raise ValueError(f"{op.name}: argument {position} is {what}")
+            a = a.data
+        if backends.of(a) is self.backend:
+            return self.node(a).data
+        return super().node_of(op, position, a)
+
+    def wrap(self, equation: Equation) -> Any:
+        boxes = super().wrap(equation)
+        if type(boxes) is tuple:
+            return tuple(self.symbol(part.data) for part in boxes)
+        return self.symbol(equation)
+
+
+def is_constant(x: Tensor) -> bool:
+    return x.interp is ROOT and x.node is None
+
+
+_default: ContextVar[Graph | None] = ContextVar("autodiff_graph", default=None)
+_lasting: dict[backends.Backend, Graph] = {}
+
+
+def default_graph() -> Graph:
+    """The graph that new nodes go to: that of the innermost `as_default`, else one that lasts
+    as long as the program, one for each backend."""
+    chosen = _default.get()
+    if chosen is None:
+        here = backends.current()
+        chosen = _lasting.get(here)
+        if chosen is None:
+            chosen = _lasting[here] = Graph(here)
+    return chosen
+
+
+def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None) -> Symbol:
+    """A node whose value is given to each run, in its feed_dict.
+
+    Raises ValueError for a shape with unknown lengths: programs are planned for shapes.
+    """
+    shape = (shape,) if isinstance(shape, int) else shape
+    if shape is None or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise ValueError(
+            f"placeholder {name or ''}: the shape is {shape!r}, but each length must be known, "
+            "since the program is planned for it; make one graph for each batch size"
+        )
+    graph = default_graph()
+    node = Input("placeholder", tuple(shape), graph.backend.canonical(dtype), device=graph.device)
+    return graph.symbol(node, name)
+
+
+def constant(value: Any, dtype: Any = None, name: str | None = None) -> Symbol:
+    """A node with a value that never changes; it is copied."""
+    return default_graph().node(value, dtype, name)
+
+
+def variables_initializer(variables: Sequence[Variable] | None = None) -> Update:
+    """A node that, fetched, gives variables their initial values: those named, or all that the
+    default graph has now."""
+    if variables is None:
+        return default_graph().initializer()
+    return Update([(v, v.initial) for v in variables], "initializer")
+
+
+def topological(nodes: Iterable[Any]) -> list[Any]:
+    """All that `nodes` follow from, and they, each after its inputs: Kahn's algorithm (1962).
+
+    Works on whatever has `inputs` and a `name`. What is independent keeps the order given.
+
+    Raises
+    ------
+    ValueError
+        They go round in a circle; the message names its nodes.
+    """
+    found = {node: i for i, node in enumerate(dict.fromkeys(nodes))}
+    queue = list(found)
+    readers: dict[Any, list] = {node: [] for node in queue}
+    for node in queue:  # grows while it is walked
+        for source in node.inputs:
+            if source not in found:
+                found[source] = len(found)
+                readers[source] = []
+                queue.append(source)
+            readers[source].append(node)
+    missing = {node: len(node.inputs) for node in queue}
+    ready = [i for node, i in found.items() if not missing[node]]
+    order = []
+    while ready:
+        node = queue[heapq.heappop(ready)]
+        order.append(node)
+        for reader in readers[node]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, found[reader])
+    if len(order) < len(queue):
+        names = " -> ".join(node.name for node in cycle(missing))
+        raise ValueError(f"the graph has a cycle: {names}")
+    return order
+
+
+def cycle(missing: dict[Any, int]) -> list:
+    """One circle among the nodes that still miss inputs, its first node again at the end."""
+    node = next(n for n, count in missing.items() if count)
+    path: dict[Any, None] = {}
+    while node not in path:
+        path[node] = None
+        node = next(source for source in node.inputs if missing[source])
+    walked = list(path)
+    circle = walked[next(i for i, n in enumerate(walked) if n is node) :]
+    return [node, *reversed(circle)]

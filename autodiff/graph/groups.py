@@ -1,0 +1,108 @@
+"""Groups: equations that go row by row, put together so that a slice of rows can pass through
+all of them while it is in the cache, and different slices on different threads.
+
+An equation goes by rows if rows lo:hi of its value follow from the same rows of its arguments
+(or from all of an argument that has no such axis): elementwise ops, reductions over other axes,
+views that leave the first axis alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Container, Sequence
+
+from autodiff.core import Node
+from autodiff.graph.ir import Equation
+
+SMALL = 1 << 15  # elements: below that, dealing out slices costs more than it saves
+
+
+@dataclasses.dataclass
+class Step:
+    """Equations that run one after the other, slice by slice if `rows` says how many there
+    are."""
+
+    equations: list[Equation]
+    rows: int | None = None
+
+
+class Rows:
+    """Which equations go by rows, for a backend's names of what it can do so."""
+
+    def __init__(self, ufuncs: frozenset[str], reducers: frozenset[str]) -> None:
+        self.elementwise = ufuncs | {"where", "astype", "cast"}
+        self.reducers = reducers
+
+    def schedule(self, equations: Sequence[Equation]) -> list[Step]:
+        """The equations in an order in which those that can go together do."""
+        steps: list[Step] = []
+        rest = list(equations)
+        while rest:
+            first = next((i for i, e in enumerate(rest) if self.begins(e)), len(rest))
+            steps += [Step([e]) for e in rest[:first]]
+            rest = rest[first:]
+            if rest:
+                before, group, rest = self.gather(rest)
+                steps += [Step([e]) for e in before]
+                steps.append(Step(group, group[0].shape[0]))
+        return steps
+
+    def begins(self, e: Equation) -> bool:
+        """Whether a group may begin with an equation: by rows, with enough to do."""
+        if not e.shape or e.op.name not in self.elementwise | self.reducers:
+            return False
+        work = max(math.prod(x.shape) for x in (e, *e.inputs))
+        return work >= SMALL and self.goes(e, e.shape[0], frozenset())
+
+    def gather(
+        self, equations: list[Equation]
+    ) -> tuple[list[Equation], list[Equation], list[Equation]]:
+        """(what comes before, the group that the first equation begins, what comes after)."""
+        rows = equations[0].shape[0]
+        before: list[Equation] = []
+        later: list[Equation] = []
+        group: dict[Node, None] = {}
+        waiting: set[Node] = set()
+        for e in equations:
+            reads_group = any(x in group for x in e.inputs)
+            if any(x in waiting for x in e.inputs):
+                joins = False
+            else:
+                joins = (reads_group or self.begins(e)) and self.goes(e, rows, group)
+            if joins:
+                group[e] = None
+            elif reads_group or any(x in waiting for x in e.inputs):
+                later.append(e)
+                waiting.add(e)
+            else:
+                before.append(e)
+        return before, list(group), later
+
+    def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
+        """Whether rows lo:hi of a value follow from those of its arguments; of a member of the
+        group no others are there yet."""
+        if isinstance(e.dtype, tuple) or not e.shape or e.shape[0] != rows or rows < 2:
+            return False
+        name, x = e.op.name, e.inputs[0]
+        if name in self.elementwise:
+            wanted = [sliced(y, e) for y in e.inputs]
+            pairs = zip(e.inputs, wanted, strict=True)
+            return None not in wanted and all(w for y, w in pairs if y in group)
+        if not x.shape or x.shape[0] != rows:
+            return False
+        if name in self.reducers:
+            return 0 not in e.params["axis"] and math.prod(x.shape) > 0
+        if name == "permute_dims":
+            return x in group and e.params["axes"][0] == 0
+        if name == "broadcast_to":
+            return x in group and len(x.shape) == len(e.shape)
+        return name == "reshape" and x in group
+
+
+def sliced(x: Node, e: Equation) -> bool | None:
+    """Whether an elementwise equation on some rows wants those rows of an argument (True) or
+    the whole of it (False); None if neither is enough."""
+    if len(x.shape) < len(e.shape) or x.shape[0] == 1:
+        return False
+    return True if x.shape[0] == e.shape[0] else None

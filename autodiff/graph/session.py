@@ -1,0 +1,216 @@
+"""Sessions: graphs run, and the values of their variables kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import backends
+from autodiff import errors, tree
+from autodiff.core import Tensor
+from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.face import Graph, Symbol, Update, Variable, default_graph, is_constant
+from autodiff.graph.ir import Input, Program, described, ordered
+from backends.base import same_dtype
+
+KINDS = "buifc"  # kinds of dtype, each of which can stand for those before it
+
+
+class Session:
+    """Runs nodes of one graph and keeps the values of its variables.
+
+    Each set of fetches is compiled once, by the passes and plans of jit, and run from then on
+    as one program.
+
+    Parameters
+    ----------
+    graph : default the default graph.
+
+    Example
+    -------
+    >>> with Graph().as_default():
+    ...     x = placeholder((2,), name="x")
+    ...     y = x * x
+    ...     Session().run(y, {x: [1.0, 2.0]})
+    array([1., 4.])
+    """
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.graph = default_graph() if graph is None else graph
+        self.values: dict[Variable, Any] = {}
+        self.runners: dict[Any, Runner] = {}
+        self.blocks = ExitStack()
+
+    def run(self, fetches: Any, feed_dict: dict[Symbol, Any] | None = None) -> Any:
+        """The values of nodes: a tree like `fetches` (one node, or containers of nodes), with
+        raw arrays that are the caller's own, and None for updates.
+
+        All fetches of one run see the variables as they were before it; updates are stored
+        at its end.
+
+        Parameters
+        ----------
+        feed_dict : values of placeholders: arrays of their shape and dtype on the graph's
+            backend, or Python numbers and lists.
+
+        Raises
+        ------
+        TypeError
+            A fetch that is no node, a feed of another dtype or backend.
+        ValueError
+            A node of another graph, a placeholder that was not fed, a feed of another shape.
+        RuntimeError
+            A variable without a value. A run that fails midway takes the values of the
+            variables it was to update.
+        """
+        leaves, structure = tree.flatten(fetches)
+        runner = self.runner(leaves)
+        fed = self.feeds(feed_dict or {})
+        values = runner.inputs(fed, self.values)
+        try:
+            results = runner.compiled(values)
+        except BaseException:
+            for variable in runner.donated:  # their buffers may be half written
+                del self.values[variable]
+            raise
+        stored = results[len(runner.fetched) :]
+        self.values.update(zip(runner.updated, stored, strict=True))
+        fetched = iter(results)
+        found = [None if isinstance(leaf, Update) else next(fetched) for leaf in leaves]
+        return tree.unflatten(structure, found)
+
+    def lower(self, fetches: Any) -> Compiled:
+        """The program for these fetches: print its `.before`, `.after` and `.plan`."""
+        return self.runner(tree.flatten(fetches)[0]).compiled
+
+    def __enter__(self) -> Session:
+        """The session's graph as the default one, inside a `with` block."""
+        self.blocks.enter_context(self.graph.as_default())
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.blocks.close()
+
+    def runner(self, leaves: list) -> Runner:
+        key = tuple(map(id, leaves))  # the runner keeps them alive
+        known = self.runners.get(key)
+        if known is None:
+            for leaf in leaves:
+                check_fetch(self.graph, leaf)
+            known = self.runners[key] = Runner(self.graph, leaves)
+        return known
+
+    def feeds(self, given: dict[Symbol, Any]) -> dict[Input, Any]:
+        return {check_key(self.graph, x): feed(self.graph, x, v) for x, v in given.items()}
+
+
+class Runner:
+    """One set of fetches, compiled."""
+
+    def __init__(self, graph: Graph, fetches: Sequence[Symbol | Update]) -> None:
+        self.fetches = tuple(fetches)
+        self.fetched = [x for x in fetches if isinstance(x, Symbol)]
+        pairs = merged([x for x in fetches if isinstance(x, Update)])
+        self.updated = list(pairs)
+        outputs = [x.data for x in (*self.fetched, *pairs.values())]
+        needed = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
+        self.sources = [graph.symbols[n] for n in needed]
+        donated = [i for i, x in enumerate(self.sources) if x in pairs]
+        self.donated = [self.sources[i] for i in donated]
+        program = Program(needed, outputs, graph.backend)
+        self.compiled = compile_program(program, donated)
+
+    def inputs(self, fed: dict[Input, Any], stored: dict[Variable, Any]) -> list:
+        """The values of all inputs, or an error that names the one without."""
+        values = []
+        for source in self.sources:
+            if isinstance(source, Variable):
+                if source not in stored:
+                    raise RuntimeError(
+                        f"run: variable {source.name!r} has no value in this session; run "
+                        "variables_initializer() first, or assign to it"
+                    )
+                values.append(stored[source])
+            elif source.data in fed:
+                values.append(fed[source.data])
+            else:
+                raise ValueError(
+                    f"run: placeholder {source.name!r}, {described(source.data)}, was not fed; "
+                    f"pass it in feed_dict: run(fetches, {{{source.name}: value}})"
+                )
+        return values
+
+
+def merged(updates: list[Update]) -> dict[Variable, Symbol]:
+    """The new value of each variable; an error if there are two."""
+    pairs: dict[Variable, Symbol] = {}
+    for update in updates:
+        for variable, value in update.pairs:
+            if pairs.setdefault(variable, value) is not value:
+                raise ValueError(
+                    f"run: two of the fetches give variable {variable.name!r} a value; fetch "
+                    "them in two runs"
+                )
+    return pairs
+
+
+def check_fetch(graph: Graph, leaf: Any) -> None:
+    if not isinstance(leaf, (Symbol, Update)):
+        raise TypeError(f"run: {leaf!r}, a {type(leaf).__name__}, is no node of a graph")
+    nodes = leaf.inputs if isinstance(leaf, Update) else (leaf,)
+    for node in nodes:
+        if node.graph is not graph:
+            raise ValueError(
+                f"run: {leaf!r} is of another graph than this session's; make a session of it: "
+                "Session(node.graph)"
+            )
+
+
+def check_key(graph: Graph, x: Any) -> Input:
+    """The input for a key of the feed_dict."""
+    if not isinstance(x, Symbol) or x.kind != "placeholder":
+        raise TypeError(f"run: feed_dict has {x!r}; only placeholders are fed")
+    if x.graph is not graph:
+        raise ValueError(f"run: feed_dict has {x!r} of another graph than this session's")
+    return x.data
+
+
+def feed(graph: Graph, x: Symbol, value: Any) -> Any:
+    """A value for a placeholder as a raw array of its shape and dtype."""
+    node, backend = x.data, graph.backend
+    if isinstance(value, Tensor) and is_constant(value):
+        value = value.data
+    home = backends.of(value)
+    if home is None:
+        value = from_python(graph, x, value)
+    elif home is not backend:
+        raise TypeError(
+            f"run: placeholder {x.name!r} is on {backend.name}, fed {errors.describe(value)}; "
+            "nothing moves between backends unasked"
+        )
+    if tuple(value.shape) != node.shape:
+        raise ValueError(
+            f"run: placeholder {x.name!r} has shape {node.shape}, fed {tuple(value.shape)}"
+        )
+    if not same_dtype(value.dtype, node.dtype):
+        raise TypeError(
+            f"run: placeholder {x.name!r} is {node.dtype}, fed {errors.describe(value)}; convert "
+            "the feed with astype, or give the placeholder its dtype"
+        )
+    return value
+
+
+def from_python(graph: Graph, x: Symbol, value: Any) -> Any:
+    """A number or a nested list in a placeholder's dtype, if that loses no kind of number."""
+    dtype, make = x.data.dtype, graph.backend.asarray
+    if isinstance(value, Tensor):
+        raise TypeError(f"run: placeholder {x.name!r} was fed {value!r}; feed values, not nodes")
+    try:
+        raw = make(value, device=graph.device)
+        kind = graph.backend.canonical(raw.dtype).kind
+        if KINDS.index(kind) > KINDS.index("i" if dtype.kind == "u" else dtype.kind):
+            return raw  # for the error that tells the two dtypes
+        return make(value, dtype=dtype, device=graph.device)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(f"run: placeholder {x.name!r} was fed {value!r}: {error}") from error
