@@ -12,9 +12,9 @@ import pytest
 import autodiff as ad
 import backends
 import programs
+from autodiff import jit
 from autodiff.graph import groups, plan
 from autodiff.graph.compile import Compiled, Interpreted
-from autodiff import jit
 from autodiff.graph.passes import PASSES
 from homes import HOMES
 

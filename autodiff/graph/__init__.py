@@ -1,11 +1,73 @@
-"""Programs: a function written down once, rewritten, planned, and run compiled.
+"""Programs: a function written down once, rewritten, planned, and run compiled; and graphs,
+which a person writes down node by node and runs in a Session.
 
-`jit` is the way in. The parts: stage (an interpreter that writes down), ir (equations and
-programs), passes (rewrites), plan (memory), numpy_code (running on NumPy), compile (all of it).
+`jit` is the way in for functions. The parts: stage (an interpreter that writes down), ir
+(equations and programs), passes (rewrites), plan (memory), numpy_code (running on NumPy),
+compile (all of it). Graphs stand on the same parts: face (nodes), session (running them),
+differentiate and optimizers (gradients and updates as nodes), rules (a user's own gradients).
 """
 
 from __future__ import annotations
 
-from autodiff.graph.jit import Jitted, jit
+from typing import Any
 
-__all__ = ["Jitted", "jit"]
+from autodiff.graph.differentiate import gradients
+from autodiff.graph.face import (
+    Graph,
+    Symbol,
+    Update,
+    Variable,
+    constant,
+    default_graph,
+    placeholder,
+    topological,
+    variables_initializer,
+)
+from autodiff.graph.jit import Jitted, jit
+from autodiff.graph.optimizers import GradientDescentOptimizer, MomentumOptimizer, Optimizer
+from autodiff.graph.rules import override_gradient, register_gradient
+from autodiff.graph.session import Session
+from autodiff.ops.elementwise import add, log, multiply, negative, sigmoid, tanh
+from autodiff.ops.linalg import matmul
+from autodiff.ops.reductions import mean, softmax, sum
+
+__all__ = [
+    "GradientDescentOptimizer",
+    "Graph",
+    "Jitted",
+    "MomentumOptimizer",
+    "Optimizer",
+    "Session",
+    "Symbol",
+    "Update",
+    "Variable",
+    "add",
+    "constant",
+    "default_graph",
+    "gradients",
+    "jit",
+    "log",
+    "matmul",
+    "multiply",
+    "negative",
+    "override_gradient",
+    "placeholder",
+    "reduce_mean",
+    "reduce_sum",
+    "register_gradient",
+    "sigmoid",
+    "softmax",
+    "tanh",
+    "topological",
+    "variables_initializer",
+]
+
+
+def reduce_sum(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """The sum over `axis`, over all elements for None."""
+    return sum(x, axis=axis, keepdims=keepdims)
+
+
+def reduce_mean(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
+    """The mean over `axis`, over all elements for None."""
+    return mean(x, axis=axis, keepdims=keepdims)

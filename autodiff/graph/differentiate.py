@@ -97,7 +97,7 @@ def seed(y: Symbol, g: Any) -> Symbol:
     if g is None:
         if y.backend.is_complex(y.dtype):
             raise TypeError(f"gradients: {y!r} is complex; take real, imag or abs, or give grad_ys")
-        return ones_like(y)
+        return y.graph.node(ones_like(y))
     plain = not hasattr(g, "dtype")
     given = y.graph.node(g, y.dtype if plain else None)
     if plain and given.shape == ():
@@ -133,7 +133,7 @@ def replayed(
         return Node(PROJECT, sources, equation.params, None, shape, dtype)
     values = [x.value if is_number(x) else graph.symbol(x) for x in equation.inputs]
     traced = sum((n is not None) << i for i, n in enumerate(sources))
-    y = outputs(graph, equation)
+    y = graph.parts.get(equation) or graph.symbol(equation)
     made = tape.record(
         equation.op, equation.params, y, values, sources, traced, graph.backend, tuple(values)
     )
@@ -142,9 +142,3 @@ def replayed(
     first = made[0].node  # the projections of several outputs share one node
     return None if first is None else first.inputs[0]
 
-
-def outputs(graph: Graph, equation: Equation) -> Any:
-    """An equation's value: a symbol, or a tuple of the symbols of its several outputs."""
-    if not isinstance(equation.dtype, tuple):
-        return graph.symbol(equation)
-    return tuple(graph.parts(equation))

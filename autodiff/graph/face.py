@@ -177,6 +177,7 @@ class Graph(Stage):
         super().__init__(backends.of(chosen.asarray(0.0)))  # the one to which arrays belong
         self.device = chosen.device
         self.symbols: dict[Node, Symbol] = {}
+        self.parts: dict[Node, tuple[Symbol, ...]] = {}  # of ops with several outputs
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.variables: list[Variable] = []
@@ -288,7 +289,8 @@ class Graph(Stage):
     def wrap(self, equation: Equation) -> Any:
         boxes = super().wrap(equation)
         if type(boxes) is tuple:
-            return tuple(self.symbol(part.data) for part in boxes)
+            self.parts[equation] = tuple(self.symbol(part.data) for part in boxes)
+            return self.parts[equation]
         return self.symbol(equation)
 
 

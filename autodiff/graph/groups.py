@@ -15,7 +15,7 @@ from collections.abc import Container, Sequence
 from autodiff.core import Node
 from autodiff.graph.ir import Equation
 
-SMALL = 1 << 15  # elements: below that, dealing out slices costs more than it saves
+SMALL = 1 << 17  # elements: below that, dealing out slices costs more than it saves
 
 
 @dataclasses.dataclass

@@ -209,9 +209,11 @@ def rounded(size: int) -> int:
 
 
 def chunk_rows(step: Step) -> int:
-    """How many rows pass through a group at a time: a slice that stays in the cache."""
+    """How many rows pass through a group at a time: slices of equal length that stay in the
+    cache."""
     widest = max(math.prod(x.shape[1:]) for e in step.equations for x in (e, *e.inputs) if x.shape)
-    return max(1, min(step.rows, CHUNK // max(widest, 1)))
+    slices = max(1, min(step.rows, -(-step.rows * widest // CHUNK)))
+    return -(-step.rows // slices)
 
 
 @dataclasses.dataclass
