@@ -84,7 +84,7 @@ REDUCTIONS = """
     np.diff(x, axis=0, prepend=0.5); np.diff(v, append=[1.0, 2.0]); np.ediff1d(v, to_begin=1.0); np.trapezoid(v); np.trapezoid(x, axis=0, dx=0.5)
     np.trapezoid(v, V); np.median(v); np.median(x, axis=0); np.quantile(v, 0.3); np.quantile(x, [0.2, 0.7], axis=1); np.percentile(x, 30)
     np.percentile(v, 40, method="midpoint"); np.nanmedian(x + NAN, axis=1); np.nanquantile(x + NAN, 0.4, axis=1); np.nanpercentile(x + NAN, 40)
-    np.cov(x); np.cov(x, ddof=0); np.cov(v, w); np.cov(x, rowvar=False, bias=True); np.corrcoef(np.stack([v, w])); np.corrcoef(v, w)
+    np.cov(x); np.cov(x, ddof=0); np.cov(v, w); np.cov(x, rowvar=False, bias=True); np.corrcoef(np.stack([v, w])); np.corrcoef(v, w); np.cov(x, aweights=[1.0, 2.0, 3.0], fweights=[1, 2, 1]); np.average(x, axis=1, weights=[1.0, 2.0, 3.0])
 """
 SHAPES = """
     np.reshape(x, (3, 2)); np.reshape(x, -1); np.reshape(x, (3, 2), order="F"); np.ravel(x); np.ravel(x, order="F"); np.transpose(x)
@@ -350,7 +350,7 @@ BAD = [
     (lambda: np.array([LEAF[0, 0], 1.0]), TypeError, "being differentiated"),
     (lambda: np.max(LEAF, where=X > 0), ValueError, "where needs an initial value"),
     (lambda: np.ravel(LEAF, order="K"), ValueError, "order must be 'C' or 'F'"),
-    (lambda: np.average(LEAF, weights=[1.0, 2.0]), TypeError, "need an axis"),
+    (lambda: np.average(LEAF, weights=[1.0, 2.0]), (TypeError, ValueError), "average"),
     (lambda: LEAF.astype("int64", casting="safe"), TypeError, "float64 to int64 is not 'safe'"),
     (lambda: np.put_along_axis(X, np.array([[0]]), LEAF[:1, :1], 1), TypeError, "put_along_axis: the target is a ndarray"),
 ]

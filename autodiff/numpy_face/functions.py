@@ -74,7 +74,7 @@ TABLE = {
     "linalg.vector_norm": "linalg.vector_norm(x; axis=axis, keepdims=keepdims, ord=ord)",
     # order and search
     "argwhere": "argwhere(a)",
-    "bincount": "bincount(x; weights=weights, minlength=minlength)",
+    "bincount": "bincount(x, weights; minlength=minlength)",
     "compress": "compress(condition, a; axis=axis)",
     "digitize": "digitize(x, bins; right=right)",
     "extract": "extract(condition, arr)",
@@ -105,8 +105,11 @@ TABLE = {
     "nan_to_num": "nan_to_num(x; nan=nan, posinf=posinf, neginf=neginf)",
     "real": "real(val)",
     # statistics
-    "corrcoef": "corrcoef(x, y; rowvar=rowvar)",
-    "cov": "cov(m, y; rowvar=rowvar, bias=bias, ddof=ddof, fweights=fweights, aweights=aweights)",
+    "count_nonzero": "count_nonzero(a; axis=axis, keepdims=keepdims)",
+    "nancumprod": "nancumprod(a; axis=axis, dtype=dtype)",
+    "nancumsum": "nancumsum(a; axis=axis, dtype=dtype)",
+    "ptp": "ptp(a; axis=axis, keepdims=keepdims)",
+    "corrcoef": "corrcoef(x, y; rowvar=rowvar, dtype=dtype)",
     "median": "median(a; axis=axis, keepdims=keepdims)",
     "nanmedian": "nanmedian(a; axis=axis, keepdims=keepdims)",
     "nanpercentile": "nanpercentile(a, q; axis=axis, method=method, keepdims=keepdims)",

@@ -17,7 +17,6 @@ from autodiff.ops.manipulation import (
     concat,
     count,
     expand_dims,
-    flip,
     normalize_axis,
     one_axis,
     reshape,
@@ -82,11 +81,6 @@ def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
 
 max = implements("max", "amax")(extreme("max", r.max, e.maximum))
 min = implements("min", "amin")(extreme("min", r.min, e.minimum))
-
-
-@implements("ptp")
-def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO) -> Any:
-    return into("ptp", out, max(a, axis, None, keepdims) - min(a, axis, None, keepdims))
 
 
 @implements("all")
@@ -191,32 +185,16 @@ def average(
     a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO
 ) -> Any:
     a, weights = arrays(a, weights)
-    a = floating(array(a))
-    if weights is None:
-        y = r.mean(a, axis=axis, keepdims=flag(keepdims))
-        scale = full_like(e.real(y), count(a, normalize_axis("average", a, axis)))
-        return (y, scale) if returned else y
-    if tuple(weights.shape) != tuple(a.shape):
-        weights = beside(a, axis, weights)
-    scale = r.sum(weights, axis=axis, keepdims=flag(keepdims))
-    y = r.sum(a * weights, axis=axis, keepdims=flag(keepdims)) / scale
-    return (y, broadcast_to(scale, y.shape)) if returned else y
+    return ours("average")(a, axis, weights, returned, keepdims=flag(keepdims))
 
 
-def beside(a: Any, axis: Any, weights: Any) -> Any:
-    """Weights along `axis` in a shape that broadcasts against a."""
-    if axis is None:
-        raise TypeError("numpy.average: weights of another shape than a need an axis")
-    axes = normalize_axis("average", a, axis)
-    if tuple(weights.shape) != tuple(a.shape[i] for i in axes):
-        raise ValueError(
-            f"numpy.average: weights have shape {tuple(weights.shape)}, a {tuple(a.shape)} along "
-            f"axis {axis}"
-        )
-    order = sorted(range(len(axes)), key=axes.__getitem__)
-    shape = tuple(n if i in axes else 1 for i, n in enumerate(a.shape))
-    turned = ours("permute_dims")(weights, tuple(order))
-    return reshape(turned, shape)
+@implements("cov")
+def cov(
+    m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: int | None = None,
+    fweights: Any = None, aweights: Any = None, *, dtype: Any = None,
+) -> Any:  # fmt: skip
+    m, y, fweights, aweights = arrays(m, y, fweights, aweights)
+    return ours("cov")(m, y, rowvar, bias, ddof, fweights, aweights, dtype=dtype)
 
 
 # -- scans ---------------------------------------------------------------------------------------
@@ -254,63 +232,68 @@ def running(name: str, join: Callable) -> Callable:
 
 
 # -- without NaN ---------------------------------------------------------------------------------
+# What `where` leaves out becomes NaN, which these leave out.
 
 
-def without_nan(name: str, reduce: Callable, neutral: float) -> Callable:
-    """A reduction or scan that passes over NaN: the neutral element in its place."""
+def without_nan(name: str, join: Callable | None) -> Callable:
+    """A reduction that passes over NaN, and takes an initial value to `join`."""
 
+    def function(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO,
+        initial: Any = NO, where: Any = NO, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        a = chosen(converted(array(a), dtype), where, math.nan)
+        y = ours(name)(a, axis=axis, keepdims=flag(keepdims), **kwargs)
+        return into(name, out, join(y, initial) if join and given(initial) else y)
+
+    function.__name__ = name
+    return function
+
+
+implements("nansum")(without_nan("nansum", e.add))
+implements("nanprod")(without_nan("nanprod", e.multiply))
+
+
+def nan_extreme(name: str, join: str) -> None:
+    reduce = without_nan(name, lambda y, initial: ours(join)(y, initial))
+
+    def function(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, **rest: Any) -> Any:
+        return reduce(a, axis, None, out, keepdims, **rest)
+
+    implements(name)(function)
+
+
+nan_extreme("nanmax", "fmax")
+nan_extreme("nanmin", "fmin")
+implements("nanmean")(without_nan("nanmean", None))
+
+
+def nan_moment(name: str) -> None:
+    reduce = without_nan(name, None)
+
+    def function(
+        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0,
+        keepdims: Any = NO, *, where: Any = NO, correction: Any = NO,
+    ) -> Any:  # fmt: skip
+        ddof = correction if given(correction) else ddof
+        return reduce(a, axis, dtype, out, keepdims, where=where, ddof=ddof)
+
+    implements(name)(function)
+
+
+nan_moment("nanstd")
+nan_moment("nanvar")
+
+
+def nan_place(name: str, find: Callable, worst: float) -> None:
     def function(a: Any, *args: Any, **kwargs: Any) -> Any:
-        a = array(a)
-        return reduce(e.where(e.isnan(a), neutral, a), *args, **kwargs)
+        return find(e.where(e.isnan(a), worst, a), *args, **kwargs)
 
-    function.__name__ = name
-    return implements(name)(function)
+    implements(name)(function)
 
 
-nansum = without_nan("nansum", sum, 0)
-nanprod = without_nan("nanprod", prod, 1)
-nancumsum = without_nan("nancumsum", cumsum, 0)
-nancumprod = without_nan("nancumprod", cumprod, 1)
-nanargmax = without_nan("nanargmax", argmax, -math.inf)
-nanargmin = without_nan("nanargmin", argmin, math.inf)
-
-
-def nan_extreme(name: str, reduce: Callable, worst: float) -> Callable:
-    def function(
-        a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, initial: Any = NO,
-        where: Any = NO,
-    ) -> Any:  # fmt: skip
-        a = array(a)
-        missing = r.all(e.isnan(a), axis=axis, keepdims=flag(keepdims))
-        y = reduce(e.where(e.isnan(a), worst, a), axis, None, keepdims, initial, where)
-        return into(name, out, y if given(initial) else e.where(missing, math.nan, y))
-
-    function.__name__ = name
-    return implements(name)(function)
-
-
-nanmax = nan_extreme("nanmax", max, -math.inf)
-nanmin = nan_extreme("nanmin", min, math.inf)
-
-
-def nan_moment(name: str, reduce: Callable) -> Callable:
-    def function(
-        a: Any, axis: Any = None, dtype: Any = None, out: Any = None, *args: Any,
-        where: Any = NO, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        a = array(a)
-        there = e.logical_not(e.isnan(a))
-        if where is not NO and where is not True:
-            there = e.logical_and(there, arrays(a, where)[1])
-        return reduce(e.where(there, a, 0), axis, dtype, out, *args, where=there, **kwargs)
-
-    function.__name__ = name
-    return implements(name)(function)
-
-
-nanmean = nan_moment("nanmean", mean)
-nanstd = nan_moment("nanstd", std)
-nanvar = nan_moment("nanvar", var)
+nan_place("nanargmax", argmax, -math.inf)
+nan_place("nanargmin", argmin, math.inf)
 
 
 @implements("apply_over_axes")
@@ -320,18 +303,3 @@ def apply_over_axes(func: Callable, a: Any, axes: Any) -> Any:
         y = func(a, place)
         a = y if y.ndim == a.ndim else expand_dims(y, place)
     return a
-
-
-@implements("count_nonzero")
-def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    return ours("count_nonzero")(array(a), axis=axis, keepdims=keepdims)
-
-
-@implements("fliplr")
-def fliplr(m: Any) -> Any:
-    return flip(m, axis=1)
-
-
-@implements("flipud")
-def flipud(m: Any) -> Any:
-    return flip(m, axis=0)

@@ -23,6 +23,7 @@ from autodiff.numpy_face.lifting import (
 )
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops.manipulation import flip
 
 NO = np._NoValue
 
@@ -65,6 +66,16 @@ def ravel(a: Any, order: str = "C") -> Any:
 @implements("transpose", "permute_dims")
 def transpose(a: Any, axes: Any = None) -> Any:
     return m.permute_dims(a, tuple(range(a.ndim))[::-1] if axes is None else tuple(axes))
+
+
+@implements("fliplr")
+def fliplr(m: Any) -> Any:
+    return flip(m, axis=1)
+
+
+@implements("flipud")
+def flipud(m: Any) -> Any:
+    return flip(m, axis=0)
 
 
 @implements("rollaxis")
