@@ -10,10 +10,12 @@ from typing import Any
 from autodiff.kinds import multilinear
 from autodiff.ops.elementwise import conj
 from autodiff.ops.manipulation import (
+    astype,
     expand_dims,
     matrix_transpose,
     moveaxis,
     normalize_axis,
+    one_axis,
     permute_dims,
     reshape,
     slice_axis,
@@ -61,8 +63,15 @@ def matmul(x1: Any, x2: Any, /) -> Any:
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    """sum(conj(x1) * x2) over `axis`."""
-    return sum(conj(x1) * x2, axis=axis)
+    """sum(conj(x1) * x2) over `axis`, of one length in both; the other axes broadcast."""
+    lengths = [x.shape[one_axis("vecdot", axis, x.ndim, x)] for x in (x1, x2)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"vecdot got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; axis {axis} "
+            "must be of one length in both"
+        )
+    product = conj(x1) * x2
+    return astype(sum(product, axis=axis), product.dtype, copy=False)
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:

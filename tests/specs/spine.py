@@ -252,6 +252,8 @@ SPECS: dict[str, list[Sample]] = {
     "matmul": [S(k, ad.matmul, pair, np.matmul) for k, pair in MATRICES.items()],
     "tensordot": [S(f"{a}", lambda x, y, a=a: ad.tensordot(x, y, axes=a), (CUBE, v), lambda x, y, a=a: np.tensordot(x, y, a))
        for a, v in ((1, REAL), (0, REAL[0]), (2, RNG.standard_normal((3, 2, 2))), (((0, 1), (0, 1)), REAL))],
-    "vecdot": [S(f"{a}", lambda x, y, a=a: ad.vecdot(x, y, axis=a), (COMPLEX, COMPLEX + 1), lambda x, y, a=a: np.vecdot(x, y, axis=a)) for a in (-1, 0)],
+    "vecdot": [*[S(f"{a}", lambda x, y, a=a: ad.vecdot(x, y, axis=a), (COMPLEX, COMPLEX + 1), lambda x, y, a=a: np.vecdot(x, y, axis=a)) for a in (-1, 0)],
+               S("broadcast", ad.vecdot, (REAL[0], REAL), np.vecdot)] + constants([
+               S("integers", ad.vecdot, (np.arange(3, dtype="uint8"), np.arange(6, dtype="uint8").reshape(2, 3)), np.vecdot)]),
     "einsum": [S(s, lambda *x, s=s: ad.einsum(s, *x), x, lambda *x, s=s: np.einsum(s, *x)) for s, *x in EINSUMS],
 }  # fmt: skip
