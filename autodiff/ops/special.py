@@ -111,10 +111,17 @@ erfinv = unary("erfinv", lambda g, y, _x: g * (ROOT_PI / 2 * exp(y * y)), singul
 erfcinv = unary("erfcinv", lambda g, y, _x: g * (-ROOT_PI / 2 * exp(y * y)), singular=True)
 ndtr = unary("ndtr", lambda g, _y, x: g * (exp(-0.5 * (x * x)) / ROOT_2PI))
 ndtri = unary("ndtri", lambda g, y, _x: g * (ROOT_2PI * exp(0.5 * (y * y))), singular=True)
-# Density over distribution function, of which both may underflow: their ratio has neither.
-log_ndtr = unary(
-    "log_ndtr", lambda g, _y, x: g * (math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5)))
-)
+
+
+def _log_ndtr_slope(g: Any, y: Any, x: Any) -> Any:
+    """Density over distribution function. Both underflow in the lower tail, where their ratio
+    is one of erfcx, which overflows in the upper one."""
+    low = x < 0
+    tail = math.sqrt(2 / math.pi) / erfcx(where(low, x, 0) * -math.sqrt(0.5))
+    return g * where(low, tail, exp(-0.5 * (x * x) - y) / ROOT_2PI)
+
+
+log_ndtr = unary("log_ndtr", _log_ndtr_slope)
 
 # -- logistic functions --------------------------------------------------------------------------
 

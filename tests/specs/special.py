@@ -67,7 +67,7 @@ def multigammaln(d: int) -> list[Sample]:
     return unary(lambda x: special.multigammaln(x, d), lambda x: scipy_special.multigammaln(x, d), POSITIVE + 1, needs="special")
 
 
-FAR = np.array([[-60.0, -12.0, -6.0, 5.0]])
+FAR = np.array([[-60.0, -12.0, -6.0, 5.0, 45.0]])
 EDGES = np.array([0.0, 1.0, -1.0, np.inf, np.nan])
 
 SPECS: dict[str, list[Sample]] = {
