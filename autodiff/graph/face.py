@@ -326,7 +326,8 @@ def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None
             "since the program is planned for it; make one graph for each batch size"
         )
     graph = default_graph()
-    node = Input("placeholder", tuple(shape), graph.backend.canonical(dtype), device=graph.device)
+    kind = backends.get("numpy").canonical(dtype)
+    node = Input("placeholder", tuple(shape), kind, device=graph.device)
     return graph.symbol(node, name)
 
 

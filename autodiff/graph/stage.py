@@ -14,6 +14,11 @@ import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
 from autodiff.graph.ir import Constant, Equation, Input, Program, apply
+from autodiff.ops.indexing import HOLE
+
+
+# Where the index arrays begin among the arguments of an op on places of an array.
+FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
 
 
 class Stage(Interpreter):
@@ -45,11 +50,41 @@ class Stage(Interpreter):
         if params.get("donate"):  # who may be overwritten is the planner's to find out
             params = {**params, "donate": False}
         inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
+        inputs, params = self.without_masks(op, inputs, params)
         try:
             equation = apply(op, inputs, params, user_line())
         except Exception as error:
             raise errors.explain(op, inputs, params, error) from error
         return self.wrap(equation)
+
+    def without_masks(self, op: Op, inputs: list, params: dict) -> tuple[list, dict]:
+        """A shape that depends on values is refused; a mask that is a constant becomes the
+        indices of its true elements."""
+        if op.name == "nonzero" and not isinstance(inputs[0], Constant):
+            raise TypeError(
+                f"{op.name}: at {user_line()}: the shape of the result depends on values, which "
+                "jit does not have; use autodiff.where in place of a mask"
+            )
+        first = FIRST_INDEX.get(op.name)
+        if first is None or all(x.dtype != "bool" for x in inputs[first:]):
+            return inputs, params
+        key, arrays = [], []
+        rest = iter(inputs[first:])
+        for part in params["key"]:
+            index = next(rest) if part is HOLE else None
+            if index is None or index.dtype != "bool":
+                key.append(part)
+                arrays += [] if index is None else [index]
+                continue
+            if not isinstance(index, Constant):
+                raise TypeError(
+                    f"{op.name}: at {user_line()}: a mask decides the shape of the result, and "
+                    "jit does not have its values; use autodiff.where"
+                )
+            found = [Constant(places) for places in self.backend.nonzero(index.value)]
+            key += [HOLE] * len(found)
+            arrays += found
+        return [*inputs[:first], *arrays], {**params, "key": tuple(key)}
 
     def node_of(self, op: Op, position: int, a: Any) -> Node:
         """The node of an argument; a constant for what is no staged value."""

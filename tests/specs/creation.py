@@ -16,10 +16,8 @@ def new(f: Callable) -> Callable:
     """f(*args) on the backend of the first, and raw if that is: creation functions give Tensors."""
 
     def call(*args: Any) -> Any:
-        raw = args[0]
-        while isinstance(raw, ad.Tensor):
-            raw = raw.data
-        with ad.use_backend(backends.of(raw).name):
+        home = args[0].backend if isinstance(args[0], ad.Tensor) else backends.of(args[0])
+        with ad.use_backend(home.name):
             y = f(*args)
         return y if isinstance(args[0], ad.Tensor) else y.data
 

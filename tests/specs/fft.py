@@ -72,7 +72,7 @@ def made(name: str, n: int, **kw: Any) -> Sample:
             y = f(n, d=float(x), **kw)
         return y if isinstance(x, ad.Tensor) else y.data
 
-    return S(f"{n} {kw}", at_home, (np.array(0.3),), lambda x: reference(n, d=float(x)), smooth=False)
+    return S(f"{n} {kw}", at_home, (np.array(0.3),), lambda x: reference(n, d=float(x)), smooth=False, ragged=True)
 
 
 COMPLEXES = {"plain": HALF, "transposed": HALF.T, "negative stride": HALF[::-1, ::-2], "length 1": HALF[:, :1][:1],

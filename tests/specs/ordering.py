@@ -17,6 +17,7 @@ from specs.samples import (
     Sample,
     constants,
     index_like,
+    ragged,
     reduction,
     shapes,
 )
@@ -99,10 +100,10 @@ SPECS: dict[str, list[Sample]] = {
           lambda x, bins, right=right: np.digitize(x, bins, right=right))
         for right in (False, True)
         for label, bins in (("up", np.array([-1.0, 0.0, 0.5])), ("down", np.array([0.5, 0.0, -1.0])), ("one", np.array([0.0])))]),
-    "nonzero": constants([S("2-D", ad.nonzero, (WHOLE,), np.nonzero), S("floats", ad.nonzero, (np.array([0.0, 2.0, -0.0]),), np.nonzero),
-                          S("none", ad.nonzero, (np.zeros((2, 2)),), np.nonzero), S("empty", ad.nonzero, (REAL[:0],), np.nonzero)]),
-    "argwhere": constants([S("2-D", ad.argwhere, (WHOLE,), np.argwhere)]),
-    "flatnonzero": constants([S("2-D", ad.flatnonzero, (WHOLE,), np.flatnonzero)]),
+    "nonzero": ragged(constants([S("2-D", ad.nonzero, (WHOLE,), np.nonzero), S("floats", ad.nonzero, (np.array([0.0, 2.0, -0.0]),), np.nonzero),
+                          S("none", ad.nonzero, (np.zeros((2, 2)),), np.nonzero), S("empty", ad.nonzero, (REAL[:0],), np.nonzero)])),
+    "argwhere": ragged(constants([S("2-D", ad.argwhere, (WHOLE,), np.argwhere)])),
+    "flatnonzero": ragged(constants([S("2-D", ad.flatnonzero, (WHOLE,), np.flatnonzero)])),
     "count_nonzero": constants(reduction(ad.count_nonzero, np.count_nonzero, np.round(CUBE))),
     "isin": constants([
         S("arrays", ad.isin, (WHOLE, np.array([1, 7])), np.isin),
@@ -111,14 +112,14 @@ SPECS: dict[str, list[Sample]] = {
         S("in nothing", ad.isin, (WHOLE, np.array([1])[:0]), np.isin),
         S("in a number", lambda a: ad.isin(a, 3), (WHOLE,), lambda a: np.isin(a, 3)),
         S("a number", lambda a: ad.isin(3, a, invert=True), (WHOLE,), lambda a: np.isin(3, a, invert=True))]),
-    "unique_all": constants([S(k, lambda x: tuple(ad.unique_all(x)), (v,), lambda x: tuple(np.unique_all(x)))
+    "unique_all": ragged(constants([S(k, lambda x: tuple(ad.unique_all(x)), (v,), lambda x: tuple(np.unique_all(x)))
                              for k, v in (("2-D", WHOLE), ("0-d", np.array(2.0)), ("empty", REAL[:0]), ("NaN", np.array([np.nan, 1.0, np.nan, 1.0])),
-                                          ("bool", TIES > 1), ("complex", np.array([1 + 2j, 1 - 1j, -1j, 1 + 2j, 0])))]),
-    "unique_counts": constants([S("2-D", lambda x: tuple(ad.unique_counts(x)), (WHOLE,), lambda x: tuple(np.unique_counts(x)))]),
-    "unique_inverse": constants([S("2-D", lambda x: tuple(ad.unique_inverse(x)), (WHOLE,), lambda x: tuple(np.unique_inverse(x)))]),
+                                          ("bool", TIES > 1), ("complex", np.array([1 + 2j, 1 - 1j, -1j, 1 + 2j, 0])))])),
+    "unique_counts": ragged(constants([S("2-D", lambda x: tuple(ad.unique_counts(x)), (WHOLE,), lambda x: tuple(np.unique_counts(x)))])),
+    "unique_inverse": ragged(constants([S("2-D", lambda x: tuple(ad.unique_inverse(x)), (WHOLE,), lambda x: tuple(np.unique_inverse(x)))])),
     "unique_values": [S("2-D", ad.unique_values, (GRID[0],), lambda x: np.sort(x, axis=None), ragged=True),
                       S("squared", lambda x: ad.unique_values(x) ** 2, (GRID,), lambda x: np.sort(x, axis=None) ** 2, ragged=True)]
-    + constants([S("ties", ad.unique_values, (TIES,), np.unique_values)]),
+    + ragged(constants([S("ties", ad.unique_values, (TIES,), np.unique_values)])),
     "select": [S("default", lambda a, b: ad.select(conditions(a), [a, b]), (REAL, REAL[::-1] + 1), lambda a, b: np.select([np.array(c) for c in SELECTED], [a, b])),
                S("traced default", lambda a, b, c: ad.select(conditions(a), [a, 2 * b], c), (REAL, REAL[0], REAL[:, :1] + 1),
                  lambda a, b, c: np.select([np.array(c) for c in SELECTED], np.broadcast_arrays(a, 2 * b), c))],

@@ -116,6 +116,11 @@ def constants(samples: list[Sample]) -> list[Sample]:
     return [dataclasses.replace(s, smooth=False) for s in samples]
 
 
+def ragged(samples: list[Sample]) -> list[Sample]:
+    """Samples of functions whose result has a shape that depends on values."""
+    return [dataclasses.replace(s, ragged=True) for s in samples]
+
+
 def functions(name: str) -> tuple[Callable, Callable]:
     """Our function and NumPy's of one name, "exp" or "linalg.inv"."""
     return operator.attrgetter(name)(ad), operator.attrgetter(name)(np)
@@ -123,7 +128,6 @@ def functions(name: str) -> tuple[Callable, Callable]:
 
 def index_like(x: Any, numbers: list) -> Any:
     """Integers on the device of an array or Tensor."""
-    while isinstance(x, ad.Tensor):
-        x = x.data
-    home = backends.of(x)
-    return home.from_host(np.array(numbers), device=home.device_of(x))
+    home = x.backend if isinstance(x, ad.Tensor) else backends.of(x)
+    device = x.device if isinstance(x, ad.Tensor) else home.device_of(x)
+    return home.from_host(np.array(numbers), device=device)
