@@ -141,4 +141,3 @@ def replayed(
         return made.node
     first = made[0].node  # the projections of several outputs share one node
     return None if first is None else first.inputs[0]
-

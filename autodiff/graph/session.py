@@ -65,6 +65,7 @@ class Session:
             variables it was to update.
         """
         leaves, structure = tree.flatten(fetches)
+        check_filled(structure)
         runner = self.runner(leaves)
         fed = self.feeds(feed_dict or {})
         values = runner.inputs(fed, self.values)
@@ -155,6 +156,16 @@ def merged(updates: list[Update]) -> dict[Variable, Symbol]:
     return pairs
 
 
+def check_filled(structure: tree.Structure) -> None:
+    """Refuse a None among fetches, which as a tree is an empty container."""
+    if structure.kind is type(None):
+        raise TypeError(
+            "run: a fetch is None, as gradients gives it for an x on which no y depends"
+        )
+    for child in structure.children:
+        check_filled(child)
+
+
 def check_fetch(graph: Graph, leaf: Any) -> None:
     if not isinstance(leaf, (Symbol, Update)):
         raise TypeError(f"run: {leaf!r}, a {type(leaf).__name__}, is no node of a graph")
@@ -209,7 +220,7 @@ def from_python(graph: Graph, x: Symbol, value: Any) -> Any:
     try:
         raw = make(value, device=graph.device)
         kind = graph.backend.canonical(raw.dtype).kind
-        if KINDS.index(kind) > KINDS.index("i" if dtype.kind == "u" else dtype.kind):
+        if KINDS.find(kind) > KINDS.find("i" if dtype.kind == "u" else dtype.kind):
             return raw  # for the error that tells the two dtypes
         return make(value, dtype=dtype, device=graph.device)
     except (TypeError, ValueError, OverflowError) as error:
