@@ -300,8 +300,9 @@ def _signed_impl(xp: Any, a: Any, b: Any, *, axis: tuple[int, ...]) -> tuple[Any
 def _signed_vjp(gs: Any, ys: Any, a: Any, b: Any, *, axis: tuple[int, ...]) -> tuple[Any, Any]:
     g, y, sign_ = (restore(part, axis, False) for part in (gs[0], *ys))
     still = y == -math.inf  # a sum of nothing: no derivative, as without b
-    share = where(still, 0, g * sign_ * exp(a - where(still, 0, y)))
-    return where(isfinite(share), share, 0) * b, share  # a weight 0 hides what it stands by
+    ratio = where(still, 0, exp(a - where(still, 0, y)))
+    finite = where(isfinite(ratio), ratio, 0)  # a weight 0 hides what it stands by
+    return g * sign_ * finite * b, g * sign_ * ratio
 
 
 _signed_logsumexp = general("signed_logsumexp", impl=_signed_impl, vjp=_signed_vjp)
