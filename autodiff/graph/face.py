@@ -87,7 +87,8 @@ class Variable(Symbol):
     ----------
     initial : array, number, nested list, or a node that computes it; the value that the
         initializer gives (see variables_initializer).
-    trainable : whether optimizers change it when they are not told what to change.
+    trainable : whether optimizers change it when they are not told what to change; needs a
+        floating or complex dtype.
     dtype : default that of `initial`.
 
     Example
@@ -107,6 +108,11 @@ class Variable(Symbol):
         graph = initial.graph if isinstance(initial, Symbol) else default_graph()
         self.trainable = trainable
         self.initial = graph.node(initial, dtype)
+        if trainable and not graph.backend.is_inexact(self.initial.dtype):
+            raise TypeError(
+                f"Variable {name or ''}: {self.initial.dtype} has no derivative and cannot be "
+                "trained; pass dtype='float64' (or another), or trainable=False"
+            )
         device = self.initial.data.device
         node = Input("variable", self.initial.shape, self.initial.dtype, device=device)
         graph.enter(self, node, name)
@@ -192,8 +198,8 @@ class Graph(Stage):
             _default.reset(token)
 
     def trainable_variables(self) -> list[Variable]:
-        """Those that are trainable and have a derivative, in the order they were made."""
-        return [v for v in self.variables if v.trainable and self.backend.is_inexact(v.dtype)]
+        """Those that optimizers change, in the order they were made."""
+        return [v for v in self.variables if v.trainable]
 
     def initializer(self) -> Update:
         """A node that gives every variable there is now its initial value."""

@@ -168,7 +168,10 @@ def check_filled(structure: tree.Structure) -> None:
 
 def check_fetch(graph: Graph, leaf: Any) -> None:
     if not isinstance(leaf, (Symbol, Update)):
-        raise TypeError(f"run: {leaf!r}, a {type(leaf).__name__}, is no node of a graph")
+        raise TypeError(
+            f"run: {leaf!r}, a {type(leaf).__name__}, is no node of a graph; "
+            "constant(value) makes one"
+        )
     nodes = leaf.inputs if isinstance(leaf, Update) else (leaf,)
     for node in nodes:
         if node.graph is not graph:
