@@ -231,7 +231,7 @@ def median(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     if length == 0:
         y = mean(x, axis=-1)
     else:
-        x = sort(x, axis=-1)
+        x = sort(x, axis=-1, stable=False)
         middle = slice_axis(x, x.ndim - 1, (length - 1) // 2, length // 2 + 1)
         last = squeeze(slice_axis(x, x.ndim - 1, length - 1, None), axis=-1)
         y = where(isnan(last), math.nan, mean(middle, axis=-1))
@@ -314,7 +314,7 @@ def _quantile(
         raise ValueError(f"{name}: no elements over axis {axis} of shape {tuple(a.shape)}")
     shares, shape = _shares(name, x, q, scale)
     shares = reshape(shares, (*(1,) * (x.ndim - 1), -1))
-    y = _at_shares(sort(x, axis=-1), shares, method, nan)
+    y = _at_shares(sort(x, axis=-1, stable=False), shares, method, nan)
     if method in LINEAR and not hasattr(q, "dtype"):  # numbers are weak
         y = astype(y, floating(x).dtype, copy=False)
     y = moveaxis(y, -1, 0)
@@ -326,7 +326,7 @@ def _shares(name: str, x: Any, q: Any, scale: int) -> tuple[Any, tuple[int, ...]
     """The shares in a row, where x is, and the shape in which they came. Numbers are checked."""
     if hasattr(q, "dtype"):
         return reshape(floating(q) / scale, (-1,)), tuple(q.shape)
-    zero = stop_gradient(sum(reshape(zeros_like(x, dtype="float64"), (-1,))))
+    zero = sum(zeros_like(slice_axis(x, x.ndim - 1, 0, 0), dtype="float64"))  # where x is
     if isinstance(q, Sequence):
         parts = [_shares(name, x, each, scale) for each in q]
         return concat([part for part, _ in parts]), (len(parts), *parts[0][1])
