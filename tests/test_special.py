@@ -113,6 +113,13 @@ def test_array_api_calls_give_scipys_values(name: str, home: str) -> None:
     assert np.allclose(found, expected, rtol=2e-13, atol=close, equal_nan=True)
 
 
+@pytest.mark.parametrize("f", [special.gamma, special.loggamma])
+def test_complex_gammas_where_the_library_has_them(f) -> None:
+    z = np.array([0.7 + 0.4j, 1.3 - 2.0j])
+    assert np.allclose(f(z), getattr(scipy_special, f.name)(z))
+    ad.check_grads(f, z, order=1)
+
+
 def test_a_missing_function_is_an_error_that_names_it_and_the_backend() -> None:
     strict = backends.get("array_api_strict")
     with pytest.raises(NotImplementedError, match=r"'array_api_strict' has no special function 'gamma'"):
