@@ -117,10 +117,10 @@ LINALG = """
     np.dot(x, m); np.dot(v, w); np.dot(c, x[0, 0] * m[0, 0] * np.ones(4)); np.dot(m, c); np.dot(x, 2.0); np.dot(t, x); np.dot(K, m); np.vdot(z, z * 2); np.inner(x, y); np.inner(v, w); np.outer(v, w); np.kron(x, m)
     np.tensordot(c, x, axes=([0, 1], [0, 1])); np.tensordot(x, m, axes=1); np.tensordot(x, m, axes=(1, 0)); np.einsum("ij,jk->ik", x, m); np.einsum("ii", m); np.einsum(x, [0, 1], y, [0, 1], [0]); np.einsum("ij,kj", x, y, optimize=True)
     np.cross(x, y); np.cross(x.T, y.T, axis=0); np.linalg.cross(x, y); np.linalg.multi_dot([x, m, n, v[:3]]); np.linalg.inv(m); np.linalg.det(m); np.linalg.slogdet(s)[1]; np.linalg.slogdet(m).logabsdet; np.linalg.solve(m, x.T)
-    np.linalg.solve(m, x[0]); np.linalg.cholesky(s); np.linalg.cholesky(s, upper=True); np.linalg.qr(m)[0]; np.linalg.qr(m, mode="r"); np.linalg.svd(x, full_matrices=False)[1]; np.linalg.svd(x, compute_uv=False); np.linalg.svdvals(x)
-    np.linalg.eigh(s)[0]; np.linalg.eigh(s).eigenvalues; np.abs(np.linalg.eigh(s).eigenvectors); np.linalg.eigvalsh(s, UPLO="U"); np.linalg.pinv(x); np.linalg.matrix_power(m, 3); np.linalg.norm(x); np.linalg.norm(x, axis=1)
+    np.linalg.solve(m, x[0]); np.linalg.cholesky(s + s.T); np.linalg.cholesky(s + s.T, upper=True); np.linalg.qr(m)[0]; np.linalg.qr(m, mode="r"); np.linalg.svd(x, full_matrices=False)[1]; np.linalg.svd(x, compute_uv=False); np.linalg.svdvals(x)
+    np.linalg.eigh(s + s.T)[0]; np.linalg.eigh(s + s.T, "U").eigenvalues; np.abs(np.linalg.eigh(s + s.T).eigenvectors); np.linalg.eigvalsh(s + s.T); np.linalg.eigvalsh(s + s.T, UPLO="U"); np.linalg.pinv(x); np.linalg.matrix_power(m, 3); np.linalg.norm(x); np.linalg.norm(x, axis=1)
     np.linalg.norm(x, 1, axis=1); np.linalg.norm(x, np.inf, axis=0, keepdims=True); np.linalg.norm(m, "nuc"); np.linalg.norm(m, 2); np.linalg.norm(v, 3); np.linalg.norm(c, axis=(0, 2), keepdims=True); np.linalg.vector_norm(x, ord=3)
-    np.linalg.matrix_norm(m); np.linalg.cond(m); np.linalg.lstsq(x.T, v[:3])[0]; np.linalg.lstsq(x.T, v[:3])[1]; np.linalg.tensorsolve(m, v[:3]); np.linalg.tensorinv(m, ind=1); np.linalg.outer(v, w); np.linalg.trace(c[:, :, :2]); np.linalg.diagonal(c)
+    np.linalg.matrix_norm(m); np.linalg.cond(m); np.linalg.cond(m, -2); np.linalg.cond(m, 1); np.linalg.cond(m, "fro"); np.linalg.lstsq(x.T, v[:3])[0]; np.linalg.lstsq(x.T, v[:3])[1]; np.linalg.tensorsolve(m, v[:3]); np.linalg.tensorinv(m, ind=1); np.linalg.outer(v, w); np.linalg.trace(c[:, :, :2]); np.linalg.diagonal(c)
     np.linalg.vecdot(x, y); np.linalg.matmul(x, m); np.linalg.tensordot(x, m, axes=1); np.linalg.matrix_transpose(x); np.abs(np.linalg.eigvals(m @ n)); np.real(np.linalg.eig(s)[0]).sum()
 """
 FOURIER = """

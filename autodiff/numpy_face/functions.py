@@ -53,7 +53,6 @@ TABLE = {
     "triu": "triu(m; k=k)",
     "vander": "vander(x; N, increasing)",
     "kron": "kron(a, b)",
-    "linalg.cond": "linalg.cond(x; p=p)",
     "linalg.det": "linalg.det(a)",
     "linalg.eig": "linalg.eig(a)",
     "linalg.eigvals": "linalg.eigvals(a)",

@@ -128,12 +128,10 @@ def cheapest(lengths: list[int], parts: list) -> Any:
 
 
 def lower(a: Any, UPLO: str) -> Any:
-    """A matrix of which the triangle UPLO counts, as one of which the lower counts."""
+    """The Hermitian matrix of which the triangle UPLO is given, by its lower triangle."""
     if UPLO.upper() not in ("L", "U"):
         raise ValueError(f"UPLO must be 'L' or 'U'; got {UPLO!r}")
-    half = ours("tril")(a if UPLO.upper() == "L" else e.conj(m.matrix_transpose(a)))
-    strict = e.conj(m.matrix_transpose(ours("tril")(half, k=-1)))
-    return half + strict
+    return a if UPLO.upper() == "L" else e.conj(m.matrix_transpose(a))
 
 
 @implements("linalg.eigh")
@@ -181,6 +179,16 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
     scale = ours("finfo")(A.dtype).eps * builtins.max(A.shape[-2:]) if rtol is None else rtol
     least = max(s, axis=-1, keepdims=True) * scale if tol is None else tol
     return ours("count_nonzero")(e.greater(s, least), axis=-1)
+
+
+@implements("linalg.cond")
+def cond(x: Any, p: Any = None) -> Any:
+    if p in (None, 2, -2):
+        s = ours("linalg.svdvals")(x)
+        ends = (s[..., 0], s[..., -1]) if p != -2 else (s[..., -1], s[..., 0])
+        return ends[0] / ends[1]
+    matrix_norm = ours("linalg.matrix_norm")
+    return matrix_norm(x, ord=p) * matrix_norm(ours("linalg.inv")(x), ord=p)
 
 
 @implements("linalg.lstsq")
