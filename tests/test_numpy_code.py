@@ -346,6 +346,7 @@ BAD = [
     (lambda: np.exp(LEAF, out=np.zeros_like(LEAF, dtype=int)), TypeError, "the result is float64, out int64"),
     (lambda: np.copyto(np.zeros((2, 3)), LEAF), TypeError, "copyto: the target is a ndarray"),
     (lambda: np.quantile(LEAF, 0.5, weights=X), TypeError, "quantile: weights=(.|\\n)* is not supported"),
+    (lambda: np.clip(LEAF, 0, 1, where=X > 0), TypeError, "clip: where= is not supported"),
     (lambda: np.median(LEAF, nonsense=1), TypeError, "nonsense"),
     (lambda: np.array([LEAF[0, 0], 1.0]), TypeError, "being differentiated"),
     (lambda: np.max(LEAF, where=X > 0), ValueError, "where needs an initial value"),

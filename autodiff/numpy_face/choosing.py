@@ -81,6 +81,8 @@ def clip(
     **kwargs: Any,
 ) -> Any:  # fmt: skip
     """Limited to [min, max]."""
+    if kwargs:
+        raise TypeError(f"numpy.clip: {', '.join(kwargs)}= is not supported by autodiff")
     low, high = (v if given(v) else w for v, w in ((min, a_min), (max, a_max)))
     a, low, high = arrays(a, *[v if given(v) else None for v in (low, high)])
     return into("clip", out, e.clip(a, low, high))
