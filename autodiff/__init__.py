@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from autodiff import fft, special, tree
+from autodiff import fft, linalg, special, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import ndarray as _ndarray
@@ -30,6 +30,7 @@ from autodiff.ops.indexing import *
 from autodiff.ops.joining import *
 from autodiff.ops.linalg import *
 from autodiff.ops.manipulation import *
+from autodiff.ops.norms import kron as kron
 from autodiff.ops.ordering import *
 from autodiff.ops.reductions import *
 from autodiff.ops.scans import *

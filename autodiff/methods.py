@@ -26,8 +26,8 @@ def attach(name: str) -> Callable[[Any], Any]:
 
 
 def operand(x: Any) -> bool:
-    """Whether Python's operators accept `x`, not a Tensor, beside one."""
-    return isinstance(x, (int, float, complex)) or backends.of(x) is not None
+    """Whether Python's operators accept `x` beside a Tensor."""
+    return isinstance(x, (int, float, complex, Tensor)) or backends.of(x) is not None
 
 
 def scalar(x: Any, like: Tensor) -> Any:

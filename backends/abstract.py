@@ -4,6 +4,7 @@ right shape and stride zero, so that each of them occupies one element."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ def evaluate(
     """(shape, dtype) of what `body` returns for arguments like `avals` (objects with a
     shape and a dtype; numbers stand for themselves); a list of them for several outputs."""
     backend = backends.get("numpy")
+    function = getattr(backend, body) if isinstance(body, str) else partial(body, backend)
     with np.errstate(all="ignore"):
-        args = [stand_in(aval) for aval in avals]
-        if isinstance(body, str):
-            result = getattr(backend, body)(*args, **params)
-        else:
-            result = body(backend, *args, **params)
+        try:
+            result = function(*[stand_in(aval) for aval in avals], **params)
+        except np.linalg.LinAlgError:  # zeros have no inverse
+            result = function(*[regular(aval) for aval in avals], **params)
     if isinstance(result, tuple):
         return [(np.shape(part), np.asarray(part).dtype) for part in result]
     return np.shape(result), np.asarray(result).dtype
@@ -35,3 +36,10 @@ def stand_in(aval: Any) -> Any:
     if not hasattr(aval, "dtype"):
         return aval
     return np.broadcast_to(np.zeros((), dtype_name(aval.dtype)), aval.shape)
+
+
+def regular(aval: Any) -> Any:
+    """A stand-in whose matrices, if they are square, are identities."""
+    if not hasattr(aval, "dtype") or len(aval.shape) < 2:
+        return stand_in(aval)
+    return np.broadcast_to(np.eye(*aval.shape[-2:], dtype=dtype_name(aval.dtype)), aval.shape)

@@ -220,7 +220,7 @@ NAMES = """
     unique_inverse unique_values unstack var vecdot where zeros zeros_like
 """
 LINALG = """
-    cholesky cross det diagonal eigh eigvalsh inv matmul matrix_norm matrix_power matrix_rank
+    cholesky cross det diagonal eig eigvals eigh eigvalsh inv matmul matrix_norm matrix_power matrix_rank
     matrix_transpose outer pinv qr slogdet solve svd svdvals tensordot trace vecdot vector_norm
 """
 DTYPES = """

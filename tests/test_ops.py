@@ -91,6 +91,9 @@ def real_rows() -> list:
 NAMES_A_DTYPE = ("to complex", "same")  # astype, which is asked for another dtype
 
 
+SINGLE = {np.dtype("f4"): np.dtype("f8"), np.dtype("c8"): np.dtype("c16")}  # and what is twice as wide
+
+
 def is_real(sample: Sample) -> bool:
     return all(x.dtype.kind == "f" for x in sample.args)
 
@@ -102,12 +105,11 @@ def test_float32_stays_float32(sample: Sample) -> None:
     v = random_like(rng, args)
     value, pullback = ad.vjp(sample.f, *args)
     _, tangent = ad.jvp(sample.f, args, v)
-    assert all(part.dtype == np.float32 for part in tree.flatten(value)[0])
+    assert all(part.dtype in SINGLE for part in tree.flatten((value, tangent))[0])
     u = random_like(rng, value)
-    for part in tree.flatten((tangent, pullback(u)))[0]:
-        assert part.dtype == np.float32
+    assert all(part.dtype == np.float32 for part in pullback(u))
     wide = placed(sample, backends.get("numpy"), "float64")
-    exact = ad.vjp(sample.f, *wide)[1](tree.map(lambda x: x.astype(np.float64), u))
+    exact = ad.vjp(sample.f, *wide)[1](tree.map(lambda x: x.astype(SINGLE[x.dtype]), u))
     for a, b in zip(pullback(u), exact, strict=True):
         assert np.allclose(a, b, rtol=2e-3, atol=2e-3)
 

@@ -7,7 +7,7 @@ computed until a Session runs it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +17,6 @@ from autodiff import errors
 from autodiff.core import ROOT, Node, Op, Tensor, user_line
 from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
 from autodiff.graph.stage import Stage
-from autodiff.methods import ARITHMETIC, COMPARISONS, operand
 from autodiff.ops.manipulation import astype, broadcast_to
 
 
@@ -52,28 +51,6 @@ class Symbol(Tensor):
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} {described(self.data)}>"
-
-
-def operators(op: Callable) -> tuple[Callable, Callable]:
-    """The methods `node op x` and `x op node`, where x may be a node too."""
-
-    def forward(self: Symbol, other: Any) -> Any:
-        accepted = isinstance(other, Tensor) or operand(other)
-        return op(self, other) if accepted else NotImplemented
-
-    def reflected(self: Symbol, other: Any) -> Any:
-        accepted = isinstance(other, Tensor) or operand(other)
-        return op(other, self) if accepted else NotImplemented
-
-    return forward, reflected
-
-
-for _name, _op in {**ARITHMETIC, **COMPARISONS}.items():
-    _forward, _reflected = operators(_op)
-    setattr(Symbol, f"__{_name}__", _forward)
-    if _name in ARITHMETIC:
-        setattr(Symbol, f"__r{_name}__", _reflected)
-Symbol.__hash__ = object.__hash__  # by identity, as a Tensor's
 
 
 def is_number(node: Node) -> bool:

@@ -137,11 +137,13 @@ class Writer:
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
+        for i, node in enumerate(plan.program.inputs):
+            self.names[node] = f"x{i}"
         for node in plan.program.nodes():
             if isinstance(node, Constant):
                 self.names[node] = self.give(f"c{self.ids[node]}", node.value)
-            elif isinstance(node, Input):
-                self.names[node] = f"x{self.ids[node]}"
+            elif isinstance(node, Input) and node.draw is not None:
+                self.names[node] = f"w{self.ids[node]}"
 
     def give(self, name: str, thing: Any) -> str:
         self.given[name] = thing
@@ -321,7 +323,7 @@ class Writer:
             else:
                 self.write_group(step)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
-        inputs = ", ".join(self.names.get(n, f"unused{i}") for i, n in enumerate(program.inputs))
+        inputs = ", ".join(self.names[node] for node in program.inputs)
         lines = [part for line in self.lines for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (

@@ -16,7 +16,6 @@ from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor,
 from autodiff.graph.ir import Constant, Equation, Input, Program, apply
 from autodiff.ops.indexing import HOLE
 
-
 # Where the index arrays begin among the arguments of an op on places of an array.
 FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
 
@@ -33,8 +32,8 @@ class Stage(Interpreter):
 
     def beneath(self, tensor: Tensor) -> Any:
         raise TypeError(
-            f"at {user_line()}: this value has no number yet, the function is being staged by "
-            "jit. No `if`, float(), .numpy() or index of it: use autodiff.where, or cond, "
+            f"at {user_line()}: this value has no number yet, the function is being staged. "
+            "No `if`, float(), .numpy() or index of it: use autodiff.where, or cond, "
             "while_loop and scan of autodiff.graph; or mark the argument with static_argnums"
         )
 
@@ -63,7 +62,7 @@ class Stage(Interpreter):
         if op.name == "nonzero" and not isinstance(inputs[0], Constant):
             raise TypeError(
                 f"{op.name}: at {user_line()}: the shape of the result depends on values, which "
-                "jit does not have; use autodiff.where in place of a mask"
+                "are not there yet; use autodiff.where in place of a mask"
             )
         first = FIRST_INDEX.get(op.name)
         if first is None or all(x.dtype != "bool" for x in inputs[first:]):
@@ -79,7 +78,7 @@ class Stage(Interpreter):
             if not isinstance(index, Constant):
                 raise TypeError(
                     f"{op.name}: at {user_line()}: a mask decides the shape of the result, and "
-                    "jit does not have its values; use autodiff.where"
+                    "its values are not there yet; use autodiff.where"
                 )
             found = [Constant(places) for places in self.backend.nonzero(index.value)]
             key += [HOLE] * len(found)

@@ -70,7 +70,9 @@ def asarray(
 def _has_tensors(items: Any) -> bool:
     """Whether there are Tensors in a nested list: at the speed of a set, for a long one."""
     kinds = set(map(type, items))
-    return Tensor in kinds or (kinds <= {list, tuple} and any(map(_has_tensors, items)))
+    if any(issubclass(kind, Tensor) for kind in kinds):
+        return True
+    return kinds <= {list, tuple} and any(map(_has_tensors, items))
 
 
 def _leaves(items: Any) -> Iterator[Any]:

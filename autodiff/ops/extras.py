@@ -180,7 +180,7 @@ def nan_to_num(
     if is_complex(x):
         parts = (nan_to_num(part(x), True, nan, posinf, neginf) for part in (real, imag))
         first, second = parts
-        return first + 1j * second
+        return first + second * 1j
     largest = finfo(x.dtype)
     y = where(isnan(x), nan, x)
     y = where(equal(x, math.inf), largest.max if posinf is None else posinf, y)

@@ -491,5 +491,5 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
     spread = sqrt(real(diag(c)))
     c = c / expand_dims(spread, axis=1) / expand_dims(spread, axis=0)
     if is_complex(c):
-        return clip(real(c), -1, 1) + 1j * clip(imag(c), -1, 1)
+        return clip(real(c), -1, 1) + clip(imag(c), -1, 1) * 1j
     return clip(c, -1, 1)

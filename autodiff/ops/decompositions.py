@@ -1,0 +1,462 @@
+"""Factorizations, inverses and determinants of stacks of matrices.
+
+Cotangents live in the real inner product Re tr(U^H V). Where a factor is only determined up to
+a phase or a rotation (eigenvectors, singular vectors), the derivative is that of functions which
+do not depend on the choice; between equal values it is taken as zero, so that it stays finite.
+Sources: Giles, "Collected matrix derivative results" (2008); for singular vectors Wan and Zhang,
+arXiv:1909.02659; for QR Walter and Lehmann, arXiv:1009.6112; for eig Boeddeker et al.,
+arXiv:1701.00392; for pinv Golub and Pereyra (1973).
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple
+
+import backends
+from autodiff import errors
+from autodiff.core import Tensor, is_complex
+from autodiff.kinds import general, nondiff
+from autodiff.ops.creation import tril, triu
+from autodiff.ops.elementwise import conj, imag, multiply, real, where
+from autodiff.ops.linalg import matmul
+from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose, reshape
+from backends.base import dtype_name
+
+__all__ = [
+    "cholesky",
+    "det",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "inv",
+    "matrix_power",
+    "matrix_rank",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+]
+
+
+class EigResult(NamedTuple):
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+class EighResult(NamedTuple):
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+class QRResult(NamedTuple):
+    Q: Any
+    R: Any
+
+
+class SlogdetResult(NamedTuple):
+    sign: Any
+    logabsdet: Any
+
+
+class SVDResult(NamedTuple):
+    U: Any
+    S: Any
+    Vh: Any
+
+
+def adjoint(x: Any) -> Any:
+    """The conjugate transpose of matrices."""
+    return conj(matrix_transpose(x))
+
+
+def hermitian(x: Any) -> Any:
+    """The Hermitian part of matrices."""
+    return (x + adjoint(x)) * 0.5
+
+
+def diagonal_of(x: Any) -> Any:
+    """The diagonals of square matrices."""
+    n = x.shape[-1]
+    return reshape(x, (*x.shape[:-2], n * n))[..., :: n + 1]
+
+
+def scaled(x: Any, factors: Any) -> Any:
+    """The columns of x times their factors: x @ diag(factors)."""
+    return x * expand_dims(factors, axis=-2)
+
+
+def identity(x: Any, n: int) -> Any:
+    """The n x n identity with the dtype, and on the device, of x."""
+    home = x.backend if isinstance(x, Tensor) else backends.of(x)
+    device = x.device if isinstance(x, Tensor) else home.device_of(x)
+    return home.create("eye", n, dtype=x.dtype, device=device)
+
+
+def as_diagonal(values: Any) -> Any:
+    """Square matrices with `values` on the diagonal."""
+    return multiply(expand_dims(values, axis=-2), identity(values, values.shape[-1]))
+
+
+def off_diagonal(x: Any) -> Any:
+    """Square matrices without their diagonal."""
+    return tril(x, k=-1) + triu(x, k=1)
+
+
+def gaps(values: Any) -> Any:
+    """1 / (values[j] - values[i]) in row i and column j; 0 where they are equal."""
+    return safe_inverse(expand_dims(values, axis=-2) - expand_dims(values, axis=-1))
+
+
+def safe_inverse(x: Any) -> Any:
+    """1/x, and 0 where x is 0, in its derivatives too."""
+    none = x == 0
+    return where(none, 0, 1 / where(none, 1, x))
+
+
+def square(name: str, x: Any) -> Any:
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(
+            f"{name}: needs square matrices, shape (..., n, n); got {errors.describe(x)}"
+        )
+    return x
+
+
+def matrices(name: str, x: Any) -> Any:
+    if x.ndim < 2:
+        raise ValueError(f"{name}: needs matrices, shape (..., m, n); got {errors.describe(x)}")
+    return x
+
+
+# -- inverses and solving ------------------------------------------------------------------------
+
+_inv = general(
+    "inv",
+    impl=lambda xp, x: xp.linalg.inv(x),
+    vjp=lambda g, y, _x: -matmul(adjoint(y), matmul(g, adjoint(y))),
+    jvp=lambda t, y, _x: -matmul(y, matmul(t[0], y)),
+)
+
+
+def inv(x: Any, /) -> Any:
+    """The inverses of square matrices. A singular one is a LinAlgError."""
+    return _inv(square("inv", x))
+
+
+def _solve_vjp(g: Any, y: Any, a: Any, _b: Any) -> tuple:
+    g_b = _solve(adjoint(a), g)
+    return -matmul(g_b, adjoint(y)), g_b
+
+
+def _solve_jvp(tangents: list, y: Any, a: Any, _b: Any) -> Any:
+    t_a, t_b = tangents
+    if t_a is None:
+        return _solve(a, t_b)
+    return _solve(a, -matmul(t_a, y) if t_b is None else t_b - matmul(t_a, y))
+
+
+_solve = general(
+    "solve", impl=lambda xp, a, b: xp.linalg.solve(a, b), vjp=_solve_vjp, jvp=_solve_jvp
+)
+
+
+def solve(x1: Any, x2: Any, /) -> Any:
+    """X with x1 @ X = x2, for square x1 of shape (..., n, n); x2 is a vector (n,), or matrices
+    (..., n, k) whose other axes broadcast against those of x1. A singular x1 is a LinAlgError.
+    """
+    square("solve", x1)
+    if not x2.shape or x1.shape[-1] != x2.shape[-1 if x2.ndim == 1 else -2]:
+        raise ValueError(
+            f"solve got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; x2 must be "
+            "(n,) or (..., n, k) for an x1 of (..., n, n)"
+        )
+    if x2.ndim > 1:
+        return _solve(x1, x2)
+    return _solve(x1, expand_dims(x2, axis=-1))[..., 0]
+
+
+def _pinv_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
+    yh, gh = adjoint(y), adjoint(g)
+    outside = matmul(gh - matmul(x, matmul(y, gh)), matmul(y, yh))
+    inside = matmul(matmul(yh, y), gh - matmul(gh, matmul(y, x)))
+    return outside + inside - matmul(yh, matmul(g, yh))
+
+
+_pinv = general("pinv", impl=lambda xp, x, *, rtol: xp.linalg.pinv(x, rtol=rtol), vjp=_pinv_vjp)
+
+
+def pinv(x: Any, /, *, rtol: float | None = None) -> Any:
+    """The Moore-Penrose inverses of matrices: shape (..., n, m) for (..., m, n). Singular values
+    below `rtol` times the largest count as zero; the derivative is at constant rank."""
+    return _pinv(matrices("pinv", x), rtol=rtol)
+
+
+def matrix_power(x: Any, n: int, /) -> Any:
+    """The n-th powers of square matrices, of their inverses for negative n."""
+    square("matrix_power", x)
+    n = operator.index(n)
+    if n == 0:
+        return x * 0 + identity(x, x.shape[-1])
+    if n < 0:
+        x, n = inv(x), -n
+    result = None
+    while n:
+        if n % 2:
+            result = x if result is None else matmul(result, x)
+        n //= 2
+        x = matmul(x, x) if n else x
+    return result
+
+
+# -- determinants --------------------------------------------------------------------------------
+
+
+def each(values: Any) -> Any:
+    """One number a matrix, to be multiplied with matrices."""
+    return expand_dims(values, axis=(-2, -1))
+
+
+_det = general(
+    "det",
+    impl=lambda xp, x: xp.linalg.det(x),
+    vjp=lambda g, y, x: each(g * conj(y)) * adjoint(inv(x)),
+)
+
+
+def _slogdet_vjp(g: Any, y: Any, x: Any) -> Any:
+    g_sign, g_log = g
+    sign, _ = y
+    if is_complex(x):
+        g_log = g_log + real(conj(g_sign) * (sign * 1j)) * 1j
+    return each(g_log) * adjoint(inv(x))
+
+
+_slogdet = general("slogdet", impl=lambda xp, x: tuple(xp.linalg.slogdet(x)), vjp=_slogdet_vjp)
+
+
+def det(x: Any, /) -> Any:
+    """The determinants of square matrices. The derivative needs them to be regular."""
+    return _det(square("det", x))
+
+
+def slogdet(x: Any, /) -> SlogdetResult:
+    """The sign (for complex matrices, the phase) of the determinants, and the logarithm of
+    their size."""
+    return SlogdetResult(*_slogdet(square("slogdet", x)))
+
+
+_matrix_rank = nondiff(
+    "matrix_rank", impl=lambda xp, x, *, rtol: xp.linalg.matrix_rank(x, rtol=rtol)
+)
+
+
+def matrix_rank(x: Any, /, *, rtol: float | None = None) -> Any:
+    """How many singular values are larger than `rtol` times the largest."""
+    return _matrix_rank(matrices("matrix_rank", x), rtol=rtol)
+
+
+# -- Cholesky and QR -----------------------------------------------------------------------------
+
+
+def half_lower(x: Any) -> Any:
+    """The lower triangle, with half the diagonal."""
+    return tril(x, k=-1) + as_diagonal(diagonal_of(x) * 0.5)
+
+
+def _cholesky_vjp(g: Any, y: Any, _x: Any, *, upper: bool) -> Any:
+    low, g = (adjoint(y), adjoint(g)) if upper else (y, g)
+    inner = hermitian(half_lower(matmul(adjoint(low), g)))
+    back = _solve(adjoint(low), inner)
+    return hermitian(adjoint(_solve(adjoint(low), adjoint(back))))
+
+
+def _cholesky_jvp(tangents: list, y: Any, _x: Any, *, upper: bool) -> Any:
+    low = adjoint(y) if upper else y
+    left = _solve(low, hermitian(tangents[0]))
+    t = matmul(low, half_lower(adjoint(_solve(low, adjoint(left)))))
+    return adjoint(t) if upper else t
+
+
+_cholesky = general(
+    "cholesky",
+    impl=lambda xp, x, *, upper: xp.linalg.cholesky(x, upper=upper),
+    vjp=_cholesky_vjp,
+    jvp=_cholesky_jvp,
+)
+
+
+def cholesky(x: Any, /, *, upper: bool = False) -> Any:
+    """The lower triangular L of Hermitian positive definite matrices x = L L^H, or U = L^H.
+    Matrices that are not positive definite are a LinAlgError. The derivative is Hermitian."""
+    return _cholesky(square("cholesky", x), upper=upper)
+
+
+def _qr_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
+    (g_q, g_r), (q, r) = g, y
+    m, n = x.shape[-2:]
+    if q.shape[-1] > n:
+        raise ValueError(
+            f"qr: with mode='complete', {m} x {n} matrices have columns of Q that are arbitrary; "
+            "differentiate mode='reduced'"
+        )
+    rest = None
+    if m < n:  # Q is that of the first m columns, R of the others is Q^H of them
+        rest = matmul(q, g_r[..., m:])
+        g_q = g_q + matmul(x[..., m:], adjoint(g_r[..., m:]))
+        g_r, r = g_r[..., :m], r[..., :m]
+    inner = matmul(r, adjoint(g_r)) - matmul(adjoint(g_q), q)
+    low = tril(inner, k=-1)
+    mirrored = low + adjoint(low) + as_diagonal(real(diagonal_of(inner)))
+    square_part = adjoint(_solve(r, adjoint(g_q + matmul(q, mirrored))))
+    return square_part if rest is None else concat([square_part, rest], axis=-1)
+
+
+_qr = general("qr", impl=lambda xp, x, *, mode: tuple(xp.linalg.qr(x, mode=mode)), vjp=_qr_vjp)
+
+
+def qr(x: Any, /, *, mode: str = "reduced") -> QRResult:
+    """x = Q R with orthonormal columns of Q and upper triangular R; mode "complete" makes Q
+    square. Differentiable where Q has no more columns than x, of full rank."""
+    if mode not in ("reduced", "complete"):
+        raise ValueError(f"qr: mode must be 'reduced' or 'complete'; got {mode!r}")
+    return QRResult(*_qr(matrices("qr", x), mode=mode))
+
+
+# -- eigenvalues ---------------------------------------------------------------------------------
+
+
+def _eigh_vjp(g: Any, y: Any, _x: Any) -> Any:
+    (g_w, g_v), (w, v) = g, y
+    inner = as_diagonal(g_w) + gaps(w) * matmul(adjoint(v), g_v)
+    return hermitian(matmul(v, matmul(inner, adjoint(v))))
+
+
+def _eigh_jvp(tangents: list, y: Any, _x: Any) -> tuple:
+    w, v = y
+    inner = matmul(adjoint(v), matmul(hermitian(tangents[0]), v))
+    return real(diagonal_of(inner)), matmul(v, gaps(w) * inner)
+
+
+_eigh = general("eigh", impl=lambda xp, x: tuple(xp.linalg.eigh(x)), vjp=_eigh_vjp, jvp=_eigh_jvp)
+
+
+def _eigvalsh_vjp(g: Any, _y: Any, x: Any) -> Any:
+    _, v = _eigh(x)
+    return matmul(scaled(v, g), adjoint(v))
+
+
+_eigvalsh = general("eigvalsh", impl=lambda xp, x: xp.linalg.eigvalsh(x), vjp=_eigvalsh_vjp)
+
+
+def eigh(x: Any, /) -> EighResult:
+    """Eigenvalues in ascending order and orthonormal eigenvectors, as columns, of Hermitian
+    matrices. The derivative is Hermitian."""
+    return EighResult(*_eigh(square("eigh", x)))
+
+
+def eigvalsh(x: Any, /) -> Any:
+    """The eigenvalues of Hermitian matrices in ascending order."""
+    return _eigvalsh(square("eigvalsh", x))
+
+
+def _eig_vjp(g: Any, y: Any, _x: Any) -> Any:
+    (g_w, g_v), (w, v) = g, y
+    vh = adjoint(v)
+    cross = matmul(vh, g_v)
+    # Eigenvectors have length one: what would change it is taken out.
+    along = scaled(matmul(vh, v), real(diagonal_of(cross)))
+    inner = as_diagonal(g_w) + conj(gaps(w)) * off_diagonal(cross - along)
+    return _solve(vh, matmul(inner, vh))
+
+
+def _eig_impl(xp: Any, x: Any) -> tuple:
+    return tuple(as_complex(xp, part) for part in xp.linalg.eig(x))
+
+
+def as_complex(xp: Any, x: Any) -> Any:
+    """NumPy gives real arrays where all imaginary parts happen to be zero."""
+    if xp.is_complex(x.dtype):
+        return x
+    return xp.astype(x, "complex64" if dtype_name(x.dtype) == "float32" else "complex128")
+
+
+_eig = general("eig", impl=_eig_impl, vjp=_eig_vjp)
+
+
+def _eigvals_vjp(g: Any, _y: Any, x: Any) -> Any:
+    _, v = _eig(x)
+    vh = adjoint(v)
+    return _solve(vh, matmul(as_diagonal(g), vh))
+
+
+_eigvals = general(
+    "eigvals", impl=lambda xp, x: as_complex(xp, xp.linalg.eigvals(x)), vjp=_eigvals_vjp
+)
+
+
+def eig(x: Any, /) -> EigResult:
+    """Eigenvalues and eigenvectors (columns of length one) of square matrices; complex."""
+    return EigResult(*_eig(square("eig", x)))
+
+
+def eigvals(x: Any, /) -> Any:
+    """The eigenvalues of square matrices; complex."""
+    return _eigvals(square("eigvals", x))
+
+
+# -- singular values -----------------------------------------------------------------------------
+
+
+def _svd_vjp(g: Any, y: Any, _x: Any, *, full_matrices: bool) -> Any:
+    (g_u, g_s, g_vh), (u, s, vh) = g, y
+    k = s.shape[-1]
+    v, g_v = adjoint(vh), adjoint(g_vh)
+    u1, v1, g_u1, g_v1 = u[..., :k], v[..., :k], g_u[..., :k], g_v[..., :k]
+    turn_u, turn_v = matmul(adjoint(u1), g_u1), matmul(adjoint(v1), g_v1)
+    apart = gaps(s * s)
+    inner = as_diagonal(g_s) + scaled(apart * (turn_u - adjoint(turn_u)), s)
+    inner = inner + expand_dims(s, axis=-1) * (apart * (turn_v - adjoint(turn_v)))
+    over = safe_inverse(s)
+    if is_complex(u):
+        inner = inner + as_diagonal((imag(diagonal_of(turn_u)) * over) * 1j)
+    off_u = scaled(g_u1 - matmul(u1, turn_u), over)
+    off_v = scaled(g_v1 - matmul(v1, turn_v), over)
+    if full_matrices:
+        off_u = off_u - completed(u, g_u, u1, over, k)
+        off_v = off_v - completed(v, g_v, v1, over, k)
+    left = matmul(matmul(u1, inner) + off_u, adjoint(v1))
+    return left + matmul(u1, adjoint(off_v))
+
+
+def completed(u: Any, g_u: Any, u1: Any, over: Any, k: int) -> Any:
+    """What the columns that complete u to a square add: they turn against those of u1."""
+    return scaled(matmul(u[..., k:], adjoint(matmul(adjoint(u1), g_u[..., k:]))), over)
+
+
+_svd = general(
+    "svd",
+    impl=lambda xp, x, *, full_matrices: tuple(xp.linalg.svd(x, full_matrices=full_matrices)),
+    vjp=_svd_vjp,
+)
+
+
+def _svdvals_vjp(g: Any, _y: Any, x: Any) -> Any:
+    u, _, vh = _svd(x, full_matrices=False)
+    return matmul(scaled(u, g), vh)
+
+
+_svdvals = general("svdvals", impl=lambda xp, x: xp.linalg.svdvals(x), vjp=_svdvals_vjp)
+
+
+def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
+    """x = U @ diag(S) @ Vh with singular values in descending order; with `full_matrices`, U
+    and Vh are completed to square matrices."""
+    return SVDResult(*_svd(matrices("svd", x), full_matrices=full_matrices))
+
+
+def svdvals(x: Any, /) -> Any:
+    """The singular values of matrices in descending order."""
+    return _svdvals(matrices("svdvals", x))
