@@ -3,6 +3,7 @@ of cupyx on the device."""
 
 from __future__ import annotations
 
+from autodiff.ops.distributions import betainc, fdtr, fdtrc, stdtr
 from autodiff.ops.special import (
     beta,
     betaln,
@@ -43,6 +44,7 @@ from autodiff.ops.special import (
 
 __all__ = [
     "beta",
+    "betainc",
     "betaln",
     "binom",
     "digamma",
@@ -53,6 +55,8 @@ __all__ = [
     "erfcx",
     "erfinv",
     "expit",
+    "fdtr",
+    "fdtrc",
     "gamma",
     "gammainc",
     "gammaincc",
@@ -74,6 +78,7 @@ __all__ = [
     "psi",
     "rel_entr",
     "softmax",
+    "stdtr",
     "xlog1py",
     "xlogy",
     "zeta",

@@ -363,8 +363,8 @@ cuda = types.SimpleNamespace(
 
 
 SPECIAL = """
-    beta betaln binom digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc gammaincc
-    gammaln i0 i0e i1 i1e kl_div log_ndtr loggamma logit ndtr ndtri rel_entr xlog1py xlogy zeta
+    beta betainc betaln binom digamma entr erf erfc erfcinv erfcx erfinv expit gamma gammainc
+    gammaincc gammaln i0 i0e i1 i1e kl_div log_ndtr loggamma logit ndtr ndtri rel_entr xlog1py xlogy zeta
 """
 
 
