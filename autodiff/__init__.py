@@ -45,13 +45,13 @@ from backends import use as use_backend
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
-KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+_KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
 def _namespace(_self: Tensor, /, *, api_version: str | None = None) -> ModuleType:
     """The array-API namespace of Tensors: this package, which has what each of the standard's
     versions so far asks for."""
-    if api_version is not None and api_version not in KNOWN_VERSIONS:
+    if api_version is not None and api_version not in _KNOWN_VERSIONS:
         raise ValueError(
             f"__array_namespace__: autodiff follows the array API {__array_api_version__}, not "
             f"{api_version!r}"

@@ -271,6 +271,18 @@ def test_the_derivative_travels_back_to_the_device_that_the_value_came_from() ->
         x.to_device("device1", stream=1)
 
 
+@pytest.mark.parametrize("home", ["numpy", "array_api_strict:device1"])
+def test_a_tolerance_may_be_a_tensor_for_each_matrix(home: str) -> None:
+    x = Tensor([[[1.0, 0.0], [0.0, 1e-3]]] * 2, requires_grad=True, backend=home)
+    rtol = Tensor([1e-1, 1e-6], requires_grad=True, backend=home)
+    inverse = ad.linalg.pinv(x, rtol=rtol)
+    assert np.allclose(inverse[:, 1, 1].tolist(), [0.0, 1e3])
+    assert ad.linalg.matrix_rank(x, rtol=rtol).tolist() == [1, 2]
+    inverse.sum().backward()
+    assert x.grad is not None
+    assert rtol.grad is None
+
+
 # -- memory shared with others ---------------------------------------------------------------------
 
 
@@ -362,11 +374,12 @@ SUITE = os.environ.get("ARRAY_API_TESTS")
 
 
 @pytest.mark.skipif(SUITE is None, reason="ARRAY_API_TESTS does not say where the standard's suite is")
-@pytest.mark.parametrize("module", ["autodiff", "recorded"])
-def test_the_standards_suite(module: str) -> None:
-    """With everything constant, and with everything recorded."""
+@pytest.mark.parametrize(("module", "home"), [("autodiff", "numpy"), ("recorded", "numpy"), ("autodiff", "array_api_strict")])
+def test_the_standards_suite(module: str, home: str) -> None:
+    """With everything constant, with everything recorded, and over another library."""
     settings = {
         "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
+        "AUTODIFF_BACKEND": home,
         "ARRAY_API_TESTS_MODULE": module,
         "ARRAY_API_TESTS_VERSION": "2025.12",
         "ARRAY_API_TESTS_XFAIL_MARK": "skip",

@@ -188,10 +188,17 @@ def _pinv_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
 _pinv = general("pinv", impl=lambda xp, x, *, rtol: xp.linalg.pinv(x, rtol=rtol), vjp=_pinv_vjp)
 
 
-def pinv(x: Any, /, *, rtol: float | None = None) -> Any:
+def pinv(x: Any, /, *, rtol: Any = None) -> Any:
     """The Moore-Penrose inverses of matrices: shape (..., n, m) for (..., m, n). Singular values
     below `rtol` times the largest count as zero; the derivative is at constant rank."""
-    return _pinv(matrices("pinv", x), rtol=rtol)
+    return _pinv(matrices("pinv", x), rtol=bound(rtol))
+
+
+def bound(rtol: Any) -> Any:
+    """A tolerance that is a Tensor as the array beneath it: nothing is differentiated by it."""
+    while isinstance(rtol, Tensor):
+        rtol = rtol.interp.beneath(rtol)
+    return rtol
 
 
 def matrix_power(x: Any, n: int, /) -> Any:
@@ -253,9 +260,9 @@ _matrix_rank = nondiff(
 )
 
 
-def matrix_rank(x: Any, /, *, rtol: float | None = None) -> Any:
+def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
     """How many singular values are larger than `rtol` times the largest."""
-    return _matrix_rank(matrices("matrix_rank", x), rtol=rtol)
+    return _matrix_rank(matrices("matrix_rank", x), rtol=bound(rtol))
 
 
 # -- Cholesky and QR -----------------------------------------------------------------------------
