@@ -118,6 +118,8 @@ EINSUMS = [
     ("bij,bjk->bik", CUBE, RNG.standard_normal((2, 2, 3))), ("i,j->ij", REAL[0], REAL[1]),
     ("...ij,jk,k->...i", CUBE, REAL, REAL[1]), ("ij,kj->", REAL, POSITIVE), ("...i->...", CUBE),
     ("i...,i...->...", CUBE, CUBE), ("ij,jk->ik", COMPLEX, COMPLEX.T), ("iii->i", RNG.standard_normal((2, 2, 2))),
+    ("ij,jk,kl,lm->im", REAL, POSITIVE.T, REAL, POSITIVE.T), ("ij,jk,k", REAL, POSITIVE.T, REAL[:, 0]),
+    ("bi,bj,ijk->bk", REAL, REAL[:, :2], RNG.standard_normal((3, 2, 4))), ("i,j,k->kij", REAL[0], REAL[:, 0], REAL[1]),
 ]  # fmt: skip
 
 SPECS: dict[str, list[Sample]] = {

@@ -1,0 +1,137 @@
+"""Linear algebra where there is a choice: equal eigenvalues, the origin of a norm, triangles that
+are not read; what is refused; results by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff.testing import host
+from homes import HOMES
+
+RNG = np.random.default_rng(8)
+A = RNG.standard_normal((4, 4))
+TWICE = np.diag([2.0, 2.0, 5.0])  # an eigenvalue, and a singular value, that occurs twice
+
+
+@pytest.fixture(params=HOMES, scope="module")
+def home(request: pytest.FixtureRequest) -> backends.Backend:
+    return backends.get(request.param)
+
+
+def at(home: backends.Backend, x: np.ndarray) -> ad.Tensor:
+    return ad.Tensor(home.from_host(x))
+
+
+def rebuilt(w: object, v: object, f: Callable) -> object:
+    return ad.matmul(v * ad.expand_dims(f(w), axis=-2), ad.matrix_transpose(v))
+
+
+# Functions that do not depend on the choice among equal values, and their gradients at TWICE.
+GAUGE_FREE = {
+    "eigvalsh": (lambda x: ad.sum(ad.linalg.eigvalsh(x) ** 2), 2 * TWICE),
+    "eigh": (lambda x: ad.sum(ad.linalg.eigh(x).eigenvalues ** 2), 2 * TWICE),
+    "eigh rebuilt": (lambda x: ad.linalg.trace(rebuilt(*ad.linalg.eigh(x), ad.exp)), np.diag(np.exp([2.0, 2.0, 5.0]))),
+    "eigvals": (lambda x: ad.real(ad.sum(ad.linalg.eigvals(x) ** 2)), 2 * TWICE),
+    "eig": (lambda x: ad.real(ad.sum(ad.linalg.eig(x).eigenvalues ** 2)), 2 * TWICE),
+    "svdvals": (lambda x: ad.sum(ad.linalg.svdvals(x) ** 2), 2 * TWICE),
+    "svd": (lambda x: ad.sum(ad.linalg.svd(x).S ** 2), 2 * TWICE),
+    "svd rebuilt": (
+        lambda x: ad.linalg.trace(ad.matmul(*(lambda u, s, vh: (u * ad.expand_dims(s, axis=-2), vh))(*ad.linalg.svd(x)))), np.eye(3)),
+    "nuclear norm": (lambda x: ad.linalg.matrix_norm(x, ord="nuc"), np.eye(3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GAUGE_FREE)
+def test_equal_values(name: str, home: backends.Backend) -> None:
+    f, expected = GAUGE_FREE[name]
+    if home.name == "array_api_strict" and name in ("eig", "eigvals"):
+        pytest.skip("array_api_strict: eig is tested in the spec table")
+    x = at(home, TWICE)
+    assert np.allclose(host(ad.grad(f)(x))[0], expected, atol=1e-12)
+    t = at(home, RNG.standard_normal((3, 3)))
+    pushed = host(ad.jvp(f, (x,), (t,))[1])[0]
+    assert np.allclose(pushed, np.sum(expected * t.numpy()), atol=1e-12)
+
+
+NORMS = {
+    "vector": ad.linalg.vector_norm,
+    "3": lambda x: ad.linalg.vector_norm(x, ord=3),
+    "1": lambda x: ad.linalg.vector_norm(x, ord=1),
+    "inf": lambda x: ad.linalg.vector_norm(x, ord=np.inf),
+    "rows": lambda x: ad.sum(ad.linalg.vector_norm(x, axis=-1)),
+    "matrix": ad.linalg.matrix_norm,
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_the_derivative_of_a_norm_at_the_origin_is_0(name: str, dtype: str, home: backends.Backend) -> None:
+    x = at(home, np.zeros((2, 2), dtype))
+    assert (host(ad.grad(NORMS[name])(x))[0] == 0).all()
+    assert (host(ad.jvp(NORMS[name], (x,), (at(home, np.ones((2, 2), dtype)),))[1])[0] == 0).all()
+
+
+def test_second_derivatives_of_the_norm_at_the_origin_are_finite() -> None:
+    assert np.isfinite(ad.hessian(ad.linalg.vector_norm)(np.zeros(3))).all()
+
+
+def test_the_derivative_by_a_symmetric_matrix_is_symmetric() -> None:
+    s = A @ A.T + np.eye(4)
+    for f in (ad.linalg.cholesky, ad.linalg.eigvalsh, lambda x: ad.linalg.eigh(x).eigenvalues):
+        g = ad.grad(lambda x, f=f: ad.sum(ad.sin(f(x))))(s)
+        assert np.allclose(g, g.T)
+
+
+def test_a_determinant_near_singular_and_its_logarithm() -> None:
+    x = A.copy()
+    x[3] = x[2] + 1e-7 * x[0]
+    cofactors = np.linalg.det(x) * np.linalg.inv(x).T
+    assert np.allclose(ad.grad(ad.linalg.det)(x), cofactors, rtol=1e-6)
+    assert np.allclose(ad.grad(lambda x: ad.linalg.slogdet(x).logabsdet)(x), np.linalg.inv(x).T)
+
+
+def test_einsum_takes_the_cheap_order() -> None:
+    a, b, c = RNG.standard_normal((2, 300)), RNG.standard_normal((300, 300)), RNG.standard_normal((300, 2))
+    found = ad.jit(lambda a, b, c: ad.einsum("ij,jk,kl->il", a, b, c)).lower(a, b, c)
+    sizes = [int(np.prod(e.shape)) for e in found.after.equations() if e.op.name == "matmul"]
+    assert max(sizes) <= 600
+    chain = RNG.standard_normal((300, 2)), RNG.standard_normal((2, 300)), RNG.standard_normal((300, 2))
+    found = ad.jit(lambda a, b, c: ad.einsum("ij,jk,kl->il", a, b, c)).lower(*chain)
+    sizes = [int(np.prod(e.shape)) for e in found.after.equations() if e.op.name == "matmul"]
+    assert max(sizes) <= 600, "the last two first"
+
+
+def test_results_have_names() -> None:
+    assert ad.linalg.eigh(A)._fields == ("eigenvalues", "eigenvectors")
+    assert ad.linalg.svd(A)._fields == ("U", "S", "Vh")
+    assert ad.linalg.qr(A)._fields == ("Q", "R")
+    assert ad.linalg.slogdet(A)._fields == ("sign", "logabsdet")
+    assert ad.linalg.eig(A)._fields == ("eigenvalues", "eigenvectors")
+
+
+L = ad.linalg
+REFUSED = {
+    "inv": (lambda: L.inv(A[:2]), ValueError, r"inv: needs square matrices.*\(2, 4\)"),
+    "singular": (lambda: L.inv(np.zeros((2, 2))), np.linalg.LinAlgError, "Singular"),
+    "solve": (lambda: L.solve(A, A[:2]), ValueError, r"solve got incompatible shapes: \(4, 4\), \(2, 4\)"),
+    "cholesky": (lambda: L.cholesky(-np.eye(2)), np.linalg.LinAlgError, "positive definite"),
+    "mode": (lambda: L.qr(A, mode="raw"), ValueError, "'reduced' or 'complete'"),
+    "complete": (lambda: ad.grad(lambda x: ad.sum(L.qr(x, mode="complete").Q))(A[:, :2]), ValueError, "4 x 2.*reduced"),
+    "svd": (lambda: L.svd(A[0]), ValueError, "needs matrices"),
+    "norm": (lambda: L.matrix_norm(A, ord=3), ValueError, "'fro'"),
+    "cross": (lambda: L.cross(A, A), ValueError, "3 elements"),
+    "outer": (lambda: L.outer(A, A), ValueError, "two vectors"),
+    "power": (lambda: L.matrix_power(A, 0.5), TypeError, "integer"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case: str) -> None:
+    run, error, text = REFUSED[case]
+    with pytest.raises(error, match=text):
+        run()
