@@ -255,6 +255,12 @@ def test_a_devices_name_will_do_wherever_a_device_does() -> None:
             make("gpu")
     with backends.use("array_api_strict"):
         assert "device1" in repr(ad.zeros(3, device="device1").device)
+    with backends.use("fake_cupy"):
+        there = ad.zeros(3, device="cuda:0")
+        assert there.device == ad.zeros(3, device=0).device
+        assert there.to_device("cuda:0") is there
+        with pytest.raises(ValueError, match=r"cupy has devices 0, 'cuda:0' \.\.\.; got 'cpu'"):
+            ad.zeros(3, device="cpu")
 
 
 def test_the_derivative_travels_back_to_the_device_that_the_value_came_from() -> None:
