@@ -85,6 +85,23 @@ def _astype(
     return manipulation.astype(self, dtype, copy=copy)
 
 
+@attach("view")
+def _view(self: Tensor, dtype: Any = None) -> Tensor:
+    """The elements as they are; complex numbers as pairs of real ones along the last axis, and
+    such pairs as complex numbers. A value of its own, unlike NumPy's. What would read the bits
+    as numbers of another kind is a TypeError."""
+    own = np.dtype(self.dtype)
+    wanted = own if dtype is None else np.dtype(dtype)
+    if wanted == own:
+        return manipulation.reshape(self, self.shape)
+    if own.kind == "c" and wanted == np.empty(0, own).real.dtype and self.ndim:
+        pairs = manipulation.stack([elementwise.real(self), elementwise.imag(self)], axis=-1)
+        return manipulation.reshape(pairs, (*self.shape[:-1], 2 * self.shape[-1]))
+    if wanted.kind == "c" and own == np.empty(0, wanted).real.dtype and self.ndim:
+        return self[..., ::2] + 1j * self[..., 1::2]
+    raise TypeError(f"view: the bits of {own} read as {wanted} are no function of its values")
+
+
 @attach("sort")
 def _sort(self: Tensor, axis: int = -1, kind: Any = None, order: Any = None) -> None:
     """Sort in place: the Tensor becomes the sorted one."""
