@@ -13,8 +13,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_there_are_five_examples() -> None:
-    assert len(EXAMPLES) == 5
+def test_there_are_examples_and_each_promises_something() -> None:
+    assert len(EXAMPLES) == 10
+    assert all("print(" in source for source in EXAMPLES)
 
 
 def test_examples_print_what_they_promise(capsys: pytest.CaptureFixture) -> None:
