@@ -121,7 +121,8 @@ class NumpyBackend(Backend):
 
     def index_add(self, x: Any, key: tuple, values: Any, donate: bool = False) -> np.ndarray:
         out = x if donate and type(x) is np.ndarray else np.array(x)
-        if any(isinstance(part, np.ndarray) for part in key):
+        arrays = [part for part in key if isinstance(part, np.ndarray)]
+        if arrays and all(part.size for part in arrays):  # NumPy's add.at crashes on empty ones
             np.add.at(out, key, values)
         else:
             out[key] += values
