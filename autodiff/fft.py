@@ -1,8 +1,9 @@
-"""Fourier transforms under the names of the array API's `fft` extension, and NumPy's for two
-axes."""
+"""Fourier transforms under the names of the array API's `fft` extension, NumPy's for two axes,
+and SciPy's cosine and sine transforms."""
 
 from __future__ import annotations
 
+from autodiff.ops.cosines import dct, dctn, dst, dstn, idct, idctn, idst, idstn
 from autodiff.ops.fft import (
     fft,
     fft2,
@@ -25,12 +26,20 @@ from autodiff.ops.fft import (
 )
 
 __all__ = [
+    "dct",
+    "dctn",
+    "dst",
+    "dstn",
     "fft",
     "fft2",
     "fftfreq",
     "fftn",
     "fftshift",
     "hfft",
+    "idct",
+    "idctn",
+    "idst",
+    "idstn",
     "ifft",
     "ifft2",
     "ifftn",
