@@ -78,6 +78,7 @@ QUAT = RNG.normal(size=(4, 4))
 VEC = RNG.normal(size=(4, 3))
 MATRICES = np.eye(3) + 0.3 * RNG.normal(size=(2, 3, 3))
 IMAGE = RNG.normal(size=(5, 6))
+POINTS = RNG.normal(size=(20, 2))
 LABELS = np.asarray([0, 0, 0, 1, 1, 1, 1])
 
 
@@ -87,6 +88,13 @@ def labels(xp: Any) -> Any:
 
 def both(result: Any) -> tuple:
     return result.statistic, result.pvalue
+
+
+def mixture_of(x: Any, kind: str) -> Any:
+    start = mixture.GaussianMixture(
+        2, covariance_type=kind, init_params="random_from_data", max_iter=3, random_state=0, reg_covar=0.1
+    )
+    return start.fit(x)
 
 
 def fitted(estimator: Any, x: Any, *names: str) -> tuple:
@@ -99,7 +107,8 @@ R = transform.Rotation
 # Why Tensors do not go through a call: what it does with its arrays.
 NDARRAY = "begins with np.asarray, whose result records nothing"
 FLOAT = "its result, or what it minimizes, is a Python number: it calls float()"
-VIEW = "adds to a slice of an array in a variable of its own, which is a view in NumPy only"
+VIEW = "writes to a slice that it took out of an array before, as to a view; x[i] of a Tensor is a value of its own"
+NAN = "multiplies numbers that count nothing by NaN: 0 * NaN on the way back"
 
 CALLS: dict[str, Call] = {
     # -- scipy.stats ------------------------------------------------------------------------
@@ -117,7 +126,7 @@ CALLS: dict[str, Call] = {
     "stats.variation": Call(lambda xp, x: stats.variation(x), (P,)),
     "stats.sem": Call(lambda xp, x: stats.sem(x), (M,)),
     "stats.tmean": Call(lambda xp, x: stats.tmean(x, (-1, 1)), (X,)),
-    "stats.tvar": Call(lambda xp, x: stats.tvar(x, (-1, 1)), (X,)),
+    "stats.tvar": Call(lambda xp, x: stats.tvar(x, (-1, 1)), (X,), NAN),
     "stats.circmean": Call(lambda xp, x: stats.circmean(x), (X,)),
     "stats.circvar": Call(lambda xp, x: stats.circvar(x), (X,)),
     "stats.circstd": Call(lambda xp, x: stats.circstd(x), (X,)),
@@ -204,7 +213,7 @@ CALLS: dict[str, Call] = {
     "Rotation.from_quat": Call(lambda xp, q: R.from_quat(q).as_matrix(), (QUAT,)),
     "Rotation.from_rotvec": Call(lambda xp, v: R.from_rotvec(v).as_quat(), (VEC,)),
     "Rotation.from_euler": Call(lambda xp, v: R.from_euler("xyz", v).as_matrix(), (VEC,)),
-    "Rotation.from_matrix": Call(lambda xp, m: R.from_matrix(m).as_rotvec(), (MATRICES,)),
+    "Rotation.from_matrix": Call(lambda xp, m: R.from_matrix(1 * m).as_rotvec(), (MATRICES,)),
     "Rotation.as_euler": Call(lambda xp, q: R.from_quat(q).as_euler("zyx"), (QUAT,)),
     "Rotation.as_mrp": Call(lambda xp, q: R.from_quat(q).as_mrp(), (QUAT,)),
     "Rotation.apply": Call(lambda xp, q, v: R.from_quat(q).apply(v), (QUAT, VEC)),
@@ -277,7 +286,7 @@ CALLS: dict[str, Call] = {
     ),
     # -- sklearn's estimators ---------------------------------------------------------------
     "preprocessing.StandardScaler": Call(
-        lambda xp, x: preprocessing.StandardScaler().fit_transform(x), (M,)
+        lambda xp, x: preprocessing.StandardScaler().fit_transform(x), (M,), NAN
     ),
     "preprocessing.MinMaxScaler": Call(lambda xp, x: preprocessing.MinMaxScaler().fit_transform(x), (M,)),
     "preprocessing.MaxAbsScaler": Call(lambda xp, x: preprocessing.MaxAbsScaler().fit_transform(x), (M,)),
@@ -306,12 +315,8 @@ CALLS: dict[str, Call] = {
     "kernel_approximation.Nystroem": Call(
         lambda xp, x: kernel_approximation.Nystroem(n_components=3, random_state=0).fit_transform(x), (M,)
     ),
-    "mixture.GaussianMixture": Call(
-        lambda xp, x: mixture.GaussianMixture(
-            2, init_params="random_from_data", max_iter=3, random_state=0
-        ).fit(x).means_,
-        (RNG.normal(size=(20, 2)),),
-    ),
+    "mixture.GaussianMixture": Call(lambda xp, x: mixture_of(x, "diag").means_, (POINTS,)),
+    "mixture.GaussianMixture full": Call(lambda xp, x: mixture_of(x, "full").means_, (POINTS,), VIEW),
     "linear_model.LogisticRegression": Call(
         lambda xp, x: linear_model.LogisticRegression().fit(x, labels(xp)).coef_, (M,), FLOAT
     ),
@@ -347,6 +352,7 @@ def scalar(xp: Any, call: Call, values: list, arrays: tuple) -> Any:
 class Autodiff:
     def __init__(self) -> None:
         import autodiff
+        import autodiff.consumers  # scipy.fft's cosine transforms
 
         self.xp = autodiff
 
