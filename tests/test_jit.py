@@ -16,6 +16,7 @@ from autodiff import jit
 from autodiff.graph import groups, plan
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
+from autodiff.testing import host
 from homes import HOMES
 
 RNG = np.random.default_rng(11)
@@ -163,6 +164,23 @@ def test_static_arguments_and_kinds() -> None:
     assert fast(x, 3, "up", 0.25).tolist() == [0.5, 0.75]
     assert seen == [2, 3, 3], "a float is an input, an integer or a string is not"
     assert jit(f, static_argnums=3)(x, 3, "up", 0.5).tolist() == [1, 1.5]
+
+
+@pytest.mark.parametrize("name", HOMES)
+def test_numbers_of_a_call_stay_weak(name: str) -> None:
+    """Adam's bias correction: a float argument, and what is computed of it, decide no dtype."""
+    home = backends.get(name)
+
+    def f(m: object, t: float) -> object:
+        return m / (1 - 0.9**t) * (2.0 if name else 1.0)
+
+    m = ad.Tensor(home.from_host(np.ones(3, np.float32)))
+    fast = jit(f)
+    for t in (1.0, 2.0):
+        assert host(fast(m, t))[0].dtype == np.float32
+        assert (host(fast(m, t))[0] == host(f(m, t))[0]).all()
+    assert fast.cache_info().misses == 1
+    assert jit(lambda t: t * 2)(1.5) == 3.0
 
 
 def test_what_differentiates_it_sees_through() -> None:

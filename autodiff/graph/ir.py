@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 import backends
 from autodiff.core import PROJECT, Aval, Node, Op
 
@@ -63,7 +65,7 @@ class Constant(Value):
 class Equation(Value):
     """One application of an op to the values of other equations."""
 
-    __slots__ = ("line",)
+    __slots__ = ("line", "weak")
 
     def __init__(
         self, op: Op, inputs: Sequence[Node], params: dict[str, Any], aval: Any, line: str
@@ -73,16 +75,29 @@ class Equation(Value):
         dtype = tuple(a.dtype for a in aval) if several else aval.dtype
         super().__init__(op, tuple(inputs), params, None, shape, dtype)
         self.line = line
+        self.weak = shape == () and all(map(is_number, inputs))  # what Python's numbers make
         self.device = next((x.device for x in inputs if x.device is not None), None)
 
 
+def is_number(node: Node) -> bool:
+    """Whether a value is a Python number when the program runs: it does not decide a dtype."""
+    if isinstance(node, Constant):
+        return node.is_number
+    return isinstance(node, (Input, Equation)) and node.weak
+
+
 def operand(node: Node) -> Any:
-    """A node as an op's `aval` wants it: numbers as they are, and weak ones as a number."""
+    """A node as an op's `aval` wants it: numbers as they are, or one in place of a number that
+    only the run has."""
     if isinstance(node, Constant) and node.is_number:
         return node.value
-    if isinstance(node, Input) and node.weak:
-        return 1.0j if node.dtype == "complex128" else 1.0
-    return node
+    return np.dtype(node.dtype).type(1).item() if is_number(node) else node
+
+
+def number(equation: Equation, args: Sequence) -> Any:
+    """The Python number that an equation of numbers gives."""
+    kernel = equation.op.kernel(backends.get("numpy"))
+    return np.asarray(kernel(*args, **equation.params)).item()
 
 
 def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> Equation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.groups import Rows, Step, sliced
-from autodiff.graph.ir import Constant, Equation, Input, Program
+from autodiff.graph.ir import Constant, Equation, Input, Program, number
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan, chunk_rows
 from autodiff.graph.threads import POOL
 
@@ -248,6 +249,10 @@ class Writer:
         i = self.ids[equation]
         if equation.op is PROJECT:
             self.lines.append(f"t{i} = {args[0]}[{int(params['index'])}]")
+            return
+        if equation.weak:
+            work = self.give(f"k{i}", partial(number, equation))
+            self.lines.append(f"t{i} = {work}(({''.join(f'{a}, ' for a in args)}))")
             return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
         if params:

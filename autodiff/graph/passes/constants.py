@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from autodiff.core import PROJECT
-from autodiff.graph.ir import Constant, Equation, Node, Program, same
+from autodiff.graph.ir import Constant, Equation, Node, Program, number, same
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 16  # elements; more are not computed ahead: a program should stay small
@@ -21,6 +21,8 @@ def constants(program: Program) -> Program:
             return same(equation, inputs)
         if all(isinstance(x, Constant) for x in inputs) and math.prod(equation.shape) <= LARGE:
             args = [x.value for x in inputs]
+            if equation.weak:
+                return Constant(number(equation, args))
             return Constant(equation.op.kernel(backend)(*args, **equation.params))
         if isinstance(equation.op, Elementwise):
             inputs = tuple(narrowed(x, equation, inputs, backend) for x in inputs)
