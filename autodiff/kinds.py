@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import backends
+from autodiff import errors
 from autodiff.core import NUMBERS, Aval, Op, Tensor
 from backends import abstract
 from backends.base import is_inexact
@@ -53,16 +54,37 @@ class KindOp(Op):
         self.rules = rules if isinstance(rules, tuple) else (rules,)
         self.reads = [reads(rule) for rule in self.rules]
         self.unread: dict[int, list[int]] = {}
+        self.avals: dict[tuple, Any] = {}
         self.__name__ = name
         self.__doc__ = self.about.format(name)
 
-    def aval(self, *avals: Aval, **params: Any) -> Aval | tuple[Aval, ...]:
+    # The shape of the output from those of the arguments and the parameters, where it need not
+    # be found out by running the op on stand-ins of full size.
+    shape_rule: Callable | None = None
+
+    def aval(self, *avals: Any, **params: Any) -> Aval | tuple[Aval, ...]:
         """Shapes and dtypes of the outputs, given those of the arguments (numbers as they
         are). No array of the arguments' size is made."""
-        shapes = abstract.evaluate(self.impl or self.name, avals, params)
-        if isinstance(shapes, list):
-            return tuple(Aval(*each) for each in shapes)
-        return Aval(*shapes)
+        if self.shape_rule is None:
+            return self.evaluated(avals, params)
+        shapes = [getattr(a, "shape", ()) for a in avals]
+        small = [Aval((1,) * a.ndim, a.dtype) if hasattr(a, "dtype") else a for a in avals]
+        return Aval(self.shape_rule(*shapes, **params), self.evaluated(small, params).dtype)
+
+    def evaluated(self, avals: Sequence, params: dict[str, Any]) -> Aval | tuple[Aval, ...]:
+        """What running on stand-ins gives, remembered."""
+        try:
+            key = (*[known(a) for a in avals], *sorted(params.items()))
+            found = self.avals.get(key)
+        except TypeError:  # a parameter that cannot be hashed or ordered
+            key = found = None
+        if found is None:
+            shapes = abstract.evaluate(self.impl or self.name, avals, params)
+            several = isinstance(shapes, list)
+            found = tuple(Aval(*each) for each in shapes) if several else Aval(*shapes)
+            if key is not None and len(self.avals) < REMEMBERED:
+                self.avals[key] = found
+        return found
 
     def rule_of(self, position: int) -> int:
         """Which rule serves an argument: the last one serves all that follow."""
@@ -88,6 +110,23 @@ class KindOp(Op):
         """For [output, *arguments]: does a rule that will be called read it?"""
         called = {self.rule_of(i) for i, wanted in enumerate(traced) if wanted}
         return [any(self.reads[rule](slot) for rule in called) for slot in range(len(traced) + 1)]
+
+
+REMEMBERED = 4096  # abstract values of an op
+
+
+def known(a: Any) -> tuple:
+    """What of an argument the abstract value of a result depends on."""
+    return (a.shape, str(a.dtype)) if hasattr(a, "dtype") else (type(a), repr(a))
+
+
+def broadcast(*shapes: tuple[int, ...], **_: Any) -> tuple[int, ...]:
+    """The shape that arrays of these shapes broadcast to."""
+    if not errors.broadcastable(list(shapes)):
+        raise ValueError("shapes that do not broadcast together")
+    longest = max((len(s) for s in shapes), default=0)
+    padded = [(1,) * (longest - len(s)) + tuple(s) for s in shapes]
+    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True))
 
 
 ARGUMENTS = {1: ("x",), 2: ("x1", "x2"), 3: ("condition", "x1", "x2")}
@@ -131,6 +170,7 @@ class Elementwise(KindOp):
     holomorphic = True
     broadcasts = True
     about = "{}, element by element; differentiable."
+    shape_rule = staticmethod(broadcast)
 
     def __init__(self, name: str, impl: Callable | None, d: Rules, singular: bool) -> None:
         super().__init__(name, impl, d)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from autodiff.kinds import multilinear
+from autodiff.kinds import broadcast, multilinear
 from autodiff.ops.elementwise import conj
 from autodiff.ops.manipulation import (
     astype,
@@ -39,6 +39,7 @@ _matmul = multilinear(
         lambda g, a, _b: _matmul(matrix_transpose(a), g),
     ),
 )
+_matmul.shape_rule = lambda s1, s2: (*broadcast(s1[:-2], s2[:-2]), s1[-2], s2[-1])
 
 
 def matmul(x1: Any, x2: Any, /) -> Any:

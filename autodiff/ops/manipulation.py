@@ -12,7 +12,7 @@ from typing import Any
 import backends
 from autodiff import errors
 from autodiff.core import Tensor
-from autodiff.kinds import linear, nondiff
+from autodiff.kinds import broadcast, linear, nondiff
 from backends.base import is_inexact, same_dtype
 
 __all__ = [
@@ -156,9 +156,7 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to."""
     if not errors.broadcastable([tuple(s) for s in shapes]):
         raise ValueError(f"incompatible shapes for broadcasting: {shapes}")
-    longest = max((len(s) for s in shapes), default=0)
-    padded = [(1,) * (longest - len(s)) + tuple(s) for s in shapes]
-    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True))
+    return broadcast(*shapes)
 
 
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:

@@ -321,3 +321,17 @@ def softmax(x: Any, /, *, axis: int | tuple[int, ...] = -1) -> Any:
 def log_softmax(x: Any, /, *, axis: int | tuple[int, ...] = -1) -> Any:
     """x - logsumexp(x) over `axis`, without overflow."""
     return _log_softmax(x, axis=normalize_axis("log_softmax", x, axis))
+
+
+def _reduced(
+    shape: tuple[int, ...], *, axis: tuple[int, ...], keepdims: bool, **_: Any
+) -> tuple[int, ...]:
+    """The shape of what is left over."""
+    kept = [1 if i in axis else n for i, n in enumerate(shape)]
+    return tuple(n for i, n in enumerate(kept) if keepdims or i not in axis)
+
+
+for _op in (_sum, _mean, _prod, _var, _std, _max, _min, _all, _any, _logsumexp):
+    _op.shape_rule = _reduced
+for _op in (_softmax, _log_softmax):
+    _op.shape_rule = lambda shape, **_: tuple(shape)
