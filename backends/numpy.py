@@ -204,6 +204,8 @@ def add_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
     place = np.where(index < 0, index + len(out), index).ravel()
     order = np.argsort(place, kind="stable")
     place = place[order]
+    if place[0] < 0:
+        raise IndexError(f"index {index.min()} is out of bounds for an axis of length {len(out)}")
     starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
     rows = values.reshape(len(order), *out.shape[1:])[order]
     out[place[starts]] += np.add.reduceat(rows, starts, axis=0)

@@ -191,3 +191,10 @@ def test_one_backend_to_a_library() -> None:
         here.asarray(x, dtype="float32"),
     ):
         assert result.device == there.device
+
+
+@pytest.mark.parametrize("bad", [-4, 3])
+def test_rows_added_out_of_range_are_refused(bad: int) -> None:
+    home = backends.get("numpy")
+    with pytest.raises(IndexError, match="out of bounds"):
+        home.index_add(np.zeros((3, 2)), (np.array([0, bad]),), np.ones((2, 2)))
