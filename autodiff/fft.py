@@ -1,55 +1,7 @@
-"""Fourier transforms under the names of the array API's `fft` extension, NumPy's for two axes,
-and SciPy's cosine and sine transforms."""
+"""Fourier transforms under the names of the array API's `fft` extension, and NumPy's for two
+axes."""
 
 from __future__ import annotations
 
-from autodiff.ops.cosines import dct, dctn, dst, dstn, idct, idctn, idst, idstn
-from autodiff.ops.fft import (
-    fft,
-    fft2,
-    fftfreq,
-    fftn,
-    fftshift,
-    hfft,
-    ifft,
-    ifft2,
-    ifftn,
-    ifftshift,
-    ihfft,
-    irfft,
-    irfft2,
-    irfftn,
-    rfft,
-    rfft2,
-    rfftfreq,
-    rfftn,
-)
-
-__all__ = [
-    "dct",
-    "dctn",
-    "dst",
-    "dstn",
-    "fft",
-    "fft2",
-    "fftfreq",
-    "fftn",
-    "fftshift",
-    "hfft",
-    "idct",
-    "idctn",
-    "idst",
-    "idstn",
-    "ifft",
-    "ifft2",
-    "ifftn",
-    "ifftshift",
-    "ihfft",
-    "irfft",
-    "irfft2",
-    "irfftn",
-    "rfft",
-    "rfft2",
-    "rfftfreq",
-    "rfftn",
-]
+from autodiff.ops.cosines import *
+from autodiff.ops.fft import *

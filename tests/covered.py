@@ -43,11 +43,11 @@ has no derivative to check (comparisons, indices) or it is zero by definition (f
 
 def public() -> set[str]:
     """The names of all functions of arrays, as users write them after `ad.`"""
-    names = {f"fft.{name}" for name in ad.fft.__all__}
+    names = set()
     for module in pkgutil.iter_modules(ad.ops.__path__):
         chapter = importlib.import_module(f"autodiff.ops.{module.name}")
         for name in getattr(chapter, "__all__", ()):
-            faces = [face for face in ("linalg", "special") if hasattr(getattr(ad, face), name)]
+            faces = [face for face in ("linalg", "fft", "special") if hasattr(getattr(ad, face), name)]
             names.add(name if getattr(ad, name, None) is getattr(chapter, name) else f"{faces[0]}.{name}")
     return names - {"broadcast_shapes"}  # a function of shapes
 

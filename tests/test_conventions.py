@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-import backends
-from homes import HOMES
+from routes import by_grad, of_table
 
 INF, NAN = np.inf, np.nan
 # f, the points, the derivative of the sum of f's elements by each argument
@@ -70,45 +69,7 @@ TABLE = {
 }  # fmt: skip
 
 
-def by_backward(f, args: list) -> list:
-    leaves = [ad.Tensor(x, requires_grad=True) for x in args]
-    ad.sum(f(*leaves)).backward()
-    return [leaf.grad if leaf.grad is not None else 0 * leaf.data for leaf in leaves]
-
-
-def by_grad(f, args: list) -> list:
-    return list(ad.grad(lambda *a: ad.sum(f(*a)), tuple(range(len(args))))(*args))
-
-
-def by_jvp(f, args: list) -> list:
-    """One element of the argument at a time."""
-    columns = []
-    for i, x in enumerate(args):
-        home = backends.of(x)
-        host = home.to_host(x)
-        column = np.zeros_like(host)
-        for index in np.ndindex(host.shape):
-            tangents = [np.zeros_like(home.to_host(a)) for a in args]
-            tangents[i][index] = 1
-            placed = [home.from_host(t, device=home.device_of(x)) for t in tangents]
-            pushed = ad.jvp(lambda *a: ad.sum(f(*a)), tuple(args), tuple(placed))[1]
-            column[index] = home.to_host(pushed)
-        columns.append(column)
-    return columns
-
-
-@pytest.mark.parametrize("home", HOMES)
-@pytest.mark.parametrize("route", [by_backward, by_grad, by_jvp])
-@pytest.mark.parametrize("name", TABLE)
-def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> None:
-    f, points, expected = TABLE[name]
-    backend = backends.get(home)
-    args = [backend.from_host(np.array(p)) for p in points]
-    with np.errstate(all="ignore"):
-        found = route(f, args)
-    for a, b in zip(found, expected, strict=True):
-        a = backends.of(a).to_host(a) if backends.of(a) is not None else a.numpy()
-        assert np.allclose(a, b, rtol=1e-12, atol=0, equal_nan=True), (a, b)
+test_the_derivative_is_the_one_of_the_table = of_table(TABLE)
 
 
 def test_logsumexp_with_an_infinite_element_has_no_finite_wrong_gradient() -> None:

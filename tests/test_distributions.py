@@ -10,11 +10,9 @@ import pytest
 from scipy import special as scipy_special
 
 import autodiff as ad
-import backends
 from autodiff import special
-from autodiff.testing import host
 from homes import HOMES
-from test_conventions import by_backward, by_grad, by_jvp
+from routes import of_table
 
 # f, the points, the derivative of the sum of f's elements by each argument
 EDGES = {
@@ -35,17 +33,7 @@ EDGES = {
 }  # fmt: skip
 LIBRARIES = [home for home in HOMES if "strict" not in home]
 
-
-@pytest.mark.parametrize("home", LIBRARIES)
-@pytest.mark.parametrize("name", EDGES)
-@pytest.mark.parametrize("route", [by_backward, by_grad, by_jvp])
-def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> None:
-    f, points, expected = EDGES[name]
-    backend = backends.get(home)
-    args = [backend.from_host(np.array(p)) for p in points]
-    with np.errstate(all="ignore"):
-        for found, wanted in zip(route(f, args), expected, strict=True):
-            assert np.allclose(host(found)[0], np.array(wanted, dtype=float), rtol=1e-10, atol=1e-12)
+test_the_derivative_is_the_one_of_the_table = of_table(EDGES, 1e-10, 1e-12, LIBRARIES)
 
 
 @pytest.mark.parametrize("name,args", [

@@ -14,7 +14,7 @@ import autodiff as ad
 import backends
 from autodiff.testing import host
 from homes import EVERY, HOMES
-from test_conventions import by_backward, by_grad, by_jvp
+from routes import of_table
 
 INF, NAN = np.inf, np.nan
 # f, the points, the derivative of the sum of f's elements by each argument
@@ -52,18 +52,7 @@ def weights(x: ad.Tensor, number: int) -> ad.Tensor:
     return ad.cumulative_sum(ad.broadcast_to(ad.ones_like(x[:1]), (number,)))
 
 
-@pytest.mark.parametrize("home", HOMES)
-@pytest.mark.parametrize("route", [by_backward, by_grad, by_jvp])
-@pytest.mark.parametrize("name", TABLE)
-def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> None:
-    f, points, expected = TABLE[name]
-    backend = backends.get(home)
-    args = [backend.from_host(np.array(p)) for p in points]
-    with np.errstate(all="ignore"):
-        found = route(f, args)
-    for a, b in zip(found, expected, strict=True):
-        a = backends.of(a).to_host(a) if backends.of(a) is not None else a.numpy()
-        assert np.allclose(a, b, rtol=1e-12, atol=1e-300, equal_nan=True), (a, b)
+test_the_derivative_is_the_one_of_the_table = of_table(TABLE, atol=1e-300)
 
 
 def test_sinc_has_every_derivative_at_0_and_where_the_formula_changes() -> None:

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-import backends
-from autodiff.testing import host
-from homes import HOMES
-from test_conventions import by_backward, by_grad, by_jvp
+from routes import of_table
 
 INF, NAN = np.inf, np.nan
 # f, the points, the derivative of the sum of f's elements by each argument
@@ -49,16 +46,7 @@ TABLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("home", HOMES)
-@pytest.mark.parametrize("route", [by_backward, by_grad, by_jvp])
-@pytest.mark.parametrize("name", TABLE)
-def test_the_derivative_is_the_one_of_the_table(name: str, route, home: str) -> None:
-    f, points, expected = TABLE[name]
-    backend = backends.get(home)
-    args = [backend.from_host(np.array(p)) for p in points]
-    with np.errstate(all="ignore"):
-        for found, wanted in zip(route(f, args), expected, strict=True):
-            assert np.allclose(host(found)[0], np.array(wanted, dtype=float), rtol=1e-10, atol=1e-14, equal_nan=True)
+test_the_derivative_is_the_one_of_the_table = of_table(TABLE, rtol=1e-10, atol=1e-14)
 
 
 def test_an_infinite_neighbour_does_not_matter_where_a_quantile_is_an_element() -> None:

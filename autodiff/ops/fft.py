@@ -24,6 +24,27 @@ from autodiff.ops.manipulation import astype, normalize_axis, roll, slice_axis
 from autodiff.ops.signal import _pad
 from backends.base import dtype_name
 
+__all__ = [
+    "fft",
+    "fft2",
+    "fftfreq",
+    "fftn",
+    "fftshift",
+    "hfft",
+    "ifft",
+    "ifft2",
+    "ifftn",
+    "ifftshift",
+    "ihfft",
+    "irfft",
+    "irfft2",
+    "irfftn",
+    "rfft",
+    "rfft2",
+    "rfftfreq",
+    "rfftn",
+]
+
 Axes = Sequence[int] | None
 OTHER_SIDE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 REAL = {"complex64": "float32", "complex128": "float64"}
