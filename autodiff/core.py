@@ -190,6 +190,16 @@ def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Arr
     return target.asarray(data, dtype=dtype, copy=True)
 
 
+def home_of(x: Any) -> backends.Backend | None:
+    """The backend of a raw array or a Tensor; None for anything else."""
+    return x.backend if isinstance(x, Tensor) else backends.of(x)
+
+
+def device_of(x: Any) -> Any:
+    """The device of a raw array or a Tensor."""
+    return x.device if isinstance(x, Tensor) else backends.of(x).device_of(x)
+
+
 def is_complex(x: Any) -> bool:
     """Whether a raw array, a Tensor or a number is complex."""
     if isinstance(x, Tensor):
@@ -454,7 +464,7 @@ def check_operands(op: Op, args: tuple, backend: backends.Backend) -> None:
     for position, a in enumerate(args, 1):
         if type(a) in NUMBERS:
             continue
-        home = a.backend if isinstance(a, Tensor) else backends.of(a)
+        home = home_of(a)
         if home is None:
             raise errors.not_an_array(op, position, a)
         if home is not backend:

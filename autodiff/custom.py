@@ -13,10 +13,10 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import ROOT, Tensor, box
+from autodiff.core import ROOT, Tensor, box, home_of
 from autodiff.kinds import General
 from autodiff.reverse import constant_data, fit
-from autodiff.transforms import Recording, as_output, home_of, start, vmap
+from autodiff.transforms import Recording, as_output, start, vmap
 
 
 class Call:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import backends
 from autodiff.core import (
     Aval,
     Interpreter,
@@ -21,6 +20,7 @@ from autodiff.core import (
     box,
     check_operands,
     even,
+    home_of,
     is_complex,
 )
 from autodiff.ops.creation import zeros_like
@@ -96,8 +96,7 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
     """J t from a VJP alone: differentiate <vjp(g), t>, which is linear in g, by g."""
     tape = Tape()
     outputs = y if type(y) is tuple else (y,)
-    backend = next(t for t in tangents if t is not None)
-    backend = backend.backend if isinstance(backend, Tensor) else backends.of(backend)
+    backend = home_of(next(t for t in tangents if t is not None))
     zeros = [zeros_like(part) for part in outputs]
     gs = tuple(box(z, tape, backend, Leaf(z)) for z in zeros)
     wanted = tuple(

@@ -17,7 +17,7 @@ from typing import Any
 
 import backends
 from autodiff import errors
-from autodiff.core import NUMBERS, Aval, Op, Tensor
+from autodiff.core import NUMBERS, Aval, Op, Tensor, device_of, home_of
 from backends import abstract
 from backends.base import is_inexact
 
@@ -327,9 +327,7 @@ def zero_tangent(a: Any) -> Any:
         return 0
     if not is_operand(a):
         return a
-    home = a.backend if isinstance(a, Tensor) else backends.of(a)
-    device = a.device if isinstance(a, Tensor) else home.device_of(a)
-    return home.create("zeros", tuple(a.shape), dtype=a.dtype, device=device)
+    return home_of(a).create("zeros", tuple(a.shape), dtype=a.dtype, device=device_of(a))
 
 
 def elementwise(

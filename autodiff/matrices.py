@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autodiff import tree
-from autodiff.core import lifted
+from autodiff.core import device_of, home_of, lifted
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.manipulation import concat, moveaxis, reshape
 from autodiff.transforms import (
@@ -18,9 +18,7 @@ from autodiff.transforms import (
     all_raw,
     as_primals,
     chosen_arguments,
-    device_of,
     grad,
-    home_of,
     jvp,
     start,
     vmap,

@@ -17,13 +17,13 @@ import numpy as np
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, Tensor, lifted, no_grad
+from autodiff.core import NUMBERS, Tensor, device_of, home_of, lifted, no_grad
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.methods import concrete
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.linalg import vecdot
 from autodiff.ops.manipulation import astype, concat, reshape, split
-from autodiff.transforms import device_of, home_of, primal, value_and_grad
+from autodiff.transforms import primal, value_and_grad
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -300,7 +300,7 @@ def interval(x: Variables, where: str, pair: Any, shape: tuple) -> tuple[np.ndar
 
 
 def fitted(x: Variables, where: str, side: Any, shape: tuple) -> np.ndarray:
-    home = side.backend if isinstance(side, Tensor) else backends.of(side)
+    home = home_of(side)
     host = np.asarray(side if home is None else home.to_host(concrete(side)), dtype=np.float64)
     try:
         return np.broadcast_to(host, shape)

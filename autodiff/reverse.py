@@ -22,6 +22,7 @@ from autodiff.core import (
     Tensor,
     box,
     even,
+    home_of,
     is_complex,
     is_tensor,
     project,
@@ -320,7 +321,7 @@ def seed(output: Tensor, cotangent: Any, name: str) -> Any:
     given = constant_data(cotangent)
     if not hasattr(given, "shape"):
         given = output.backend.asarray(given, dtype=output.dtype, device=output.device)
-    home = given.backend if isinstance(given, Tensor) else backends.of(given)
+    home = home_of(given)
     if home is not output.backend:
         raise TypeError(
             f"{name}: the cotangent is on {home}, the output on {output.backend}; move one"

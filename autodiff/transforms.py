@@ -13,7 +13,18 @@ from typing import Any
 import backends
 from autodiff import tree
 from autodiff.batch import Batch
-from autodiff.core import NUMBERS, Interpreter, Leaf, Node, Tape, Tensor, box, lifted
+from autodiff.core import (
+    NUMBERS,
+    Interpreter,
+    Leaf,
+    Node,
+    Tape,
+    Tensor,
+    box,
+    device_of,
+    home_of,
+    lifted,
+)
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
@@ -48,10 +59,6 @@ def primal(name: str, path: str, x: Any, home: backends.Backend) -> Any:
             "by (convert it with astype, or choose others with argnums)"
         )
     return x
-
-
-def home_of(x: Any) -> backends.Backend:
-    return x.backend if isinstance(x, Tensor) else backends.of(x)
 
 
 def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
@@ -316,10 +323,6 @@ def tangent_for(path: str, x: Any, t: Any) -> Any:
             f"{tuple(x.shape)}; they must be the same"
         )
     return astype(t, x.dtype, copy=False)
-
-
-def device_of(x: Any) -> Any:
-    return x.device if isinstance(x, Tensor) else backends.of(x).device_of(x)
 
 
 def tangent_of(dual: Dual, x: Any, value: Any) -> Any:

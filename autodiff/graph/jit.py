@@ -10,11 +10,10 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Tensor, box
+from autodiff.core import ROOT, Tensor, box, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.ir import Input
 from autodiff.graph.stage import stage
-from autodiff.transforms import device_of, home_of
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]

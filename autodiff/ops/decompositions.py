@@ -13,9 +13,8 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
-import backends
 from autodiff import errors
-from autodiff.core import Tensor, is_complex
+from autodiff.core import Tensor, device_of, home_of, is_complex
 from autodiff.kinds import general, nondiff
 from autodiff.ops.creation import tril, triu
 from autodiff.ops.elementwise import conj, imag, multiply, real, where
@@ -91,9 +90,7 @@ def scaled(x: Any, factors: Any) -> Any:
 
 def identity(x: Any, n: int) -> Any:
     """The n x n identity with the dtype, and on the device, of x."""
-    home = x.backend if isinstance(x, Tensor) else backends.of(x)
-    device = x.device if isinstance(x, Tensor) else home.device_of(x)
-    return home.create("eye", n, dtype=x.dtype, device=device)
+    return home_of(x).create("eye", n, dtype=x.dtype, device=device_of(x))
 
 
 def as_diagonal(values: Any) -> Any:

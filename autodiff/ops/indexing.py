@@ -11,8 +11,7 @@ import math
 import operator
 from typing import Any
 
-import backends
-from autodiff.core import Tensor
+from autodiff.core import device_of, home_of
 from autodiff.kinds import linear
 from autodiff.ops.elementwise import equal, positive, where
 from autodiff.ops.manipulation import reshape
@@ -89,9 +88,7 @@ def _written_last(g: Any, shape: tuple, arrays: tuple, key: tuple) -> Any:
 
 def _integers(like: Any, name: str, size: Any) -> Any:
     """A new array of integers on the device of another."""
-    home = like.backend if isinstance(like, Tensor) else backends.of(like)
-    device = like.device if isinstance(like, Tensor) else home.device_of(like)
-    return home.create(name, size, dtype="int64", device=device)
+    return home_of(like).create(name, size, dtype="int64", device=device_of(like))
 
 
 _index_update = linear(
@@ -156,9 +153,8 @@ def _part(x: Any, part: Any) -> Any:
     if type(part) in _PLAIN:
         return part
     if isinstance(part, (list, bool)):
-        home = x.backend if isinstance(x, Tensor) else backends.of(x)
-        device = x.device if isinstance(x, Tensor) else home.device_of(x)
-        part = home.asarray(part, device=device)
+        home = home_of(x)
+        part = home.asarray(part, device=device_of(x))
         if part.shape == (0,):
             part = home.astype(part, "int64")
     elif not hasattr(part, "dtype"):
@@ -166,7 +162,7 @@ def _part(x: Any, part: Any) -> Any:
             return operator.index(part)
         except TypeError:
             raise IndexError(f"getitem: cannot index with {type(part).__name__} {part!r}") from None
-    home = part.backend if isinstance(part, Tensor) else backends.of(part)
+    home = home_of(part)
     if home is None or home.is_inexact(part.dtype):
         raise IndexError(
             f"getitem: an index must be integer or boolean; got {part.dtype} of shape "
