@@ -119,7 +119,7 @@ def pull(
             continue
         ct = given
         if op.singular:
-            ct = where(equal(g, 0), 0, ct)
+            ct = keep_zeros(g, ct)
         if conjugate:
             ct = conj(ct)
         different = ct.dtype is not parent.dtype and not same_dtype(ct.dtype, parent.dtype)
@@ -134,6 +134,14 @@ def pull(
             pending[parent] = ct
             if op.fresh and given is not g and given.ndim >= len(parent.shape):
                 owned.add(parent)
+
+
+def keep_zeros(g: Any, ct: Any) -> Any:
+    """ct, but 0 where g is exactly zero. It is that already unless there is a NaN in it, and
+    where a look costs less than the two passes, the backend looks first."""
+    if is_plain(ct) and backends.of(ct).has_no_nan(ct):
+        return ct
+    return where(equal(g, 0), 0, ct)
 
 
 def is_plain(g: Any) -> bool:

@@ -116,6 +116,10 @@ class NumpyBackend(Backend):
             return np.add(total, x, out=total)
         return total + x
 
+    def has_no_nan(self, x: Any) -> bool:
+        least = np.minimum.reduce(x, axis=None, initial=0)  # one pass; NaN if any element is
+        return bool(least == least)
+
     def getitem(self, x: Any, key: tuple) -> Any:
         return x[key]
 

@@ -286,7 +286,7 @@ CALLS: dict[str, Call] = {
     ),
     # -- sklearn's estimators ---------------------------------------------------------------
     "preprocessing.StandardScaler": Call(
-        lambda xp, x: preprocessing.StandardScaler().fit_transform(x), (M,), NAN
+        lambda xp, x: preprocessing.StandardScaler().fit_transform(x), (M,)
     ),
     "preprocessing.MinMaxScaler": Call(lambda xp, x: preprocessing.MinMaxScaler().fit_transform(x), (M,)),
     "preprocessing.MaxAbsScaler": Call(lambda xp, x: preprocessing.MaxAbsScaler().fit_transform(x), (M,)),

@@ -102,7 +102,7 @@ divide = elementwise(
 )
 negative = elementwise("negative", d=lambda g, _y, _x: -g)
 positive = elementwise("positive", d=lambda g, _y, _x: g)
-square = elementwise("square", d=lambda g, _y, x: g * (2 * x))
+square = elementwise("square", d=lambda g, _y, x: g * (2 * x), singular=True)
 reciprocal = elementwise("reciprocal", d=lambda g, y, _x: -g * (y * y), singular=True)
 remainder = elementwise(
     "remainder",

@@ -9,7 +9,9 @@ import numpy as np
 
 import autodiff as ad
 import backends
-from specs.samples import COMPLEX, CUBE, REAL, RNG, S, Sample, constants, functions
+from specs.samples import COMPLEX, CUBE, REAL, S, Sample, constants, functions
+
+RNG = np.random.default_rng(798)
 
 HALF = RNG.standard_normal((3, 4)) + 1j * RNG.standard_normal((3, 4))
 BLOCK = RNG.standard_normal((2, 3, 4)) + 1j * RNG.standard_normal((2, 3, 4))

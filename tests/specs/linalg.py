@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 import autodiff as ad
-from specs.samples import RNG, S, Sample, constants
+from specs.samples import S, Sample, constants
 
+RNG = np.random.default_rng(9)
 REAL = RNG.standard_normal((3, 3)) + 2 * np.eye(3)
 STACK = RNG.standard_normal((2, 3, 3)) + 2 * np.eye(3)
 COMPLEX = REAL + 0.5j * RNG.standard_normal((3, 3))

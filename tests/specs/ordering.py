@@ -12,7 +12,6 @@ from specs.samples import (
     COMPLEX,
     CUBE,
     REAL,
-    RNG,
     S,
     Sample,
     constants,
@@ -21,6 +20,8 @@ from specs.samples import (
     reduction,
     shapes,
 )
+
+RNG = np.random.default_rng(336)
 
 LINE = RNG.permutation(np.linspace(-2.0, 2.0, 7))
 GRID = RNG.permutation(np.linspace(-1.0, 1.0, 12)).reshape(2, 3, 2)

@@ -15,7 +15,6 @@ from specs.samples import (
     CUBE,
     POSITIVE,
     REAL,
-    RNG,
     UNIT,
     S,
     Sample,
@@ -26,6 +25,8 @@ from specs.samples import (
     reduction,
     unary,
 )
+
+RNG = np.random.default_rng(21)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from specs.samples import (
     CUBE,
     POSITIVE,
     REAL,
-    RNG,
     S,
     Sample,
     constants,
@@ -23,6 +22,8 @@ from specs.samples import (
     index_like,
     reduction,
 )
+
+RNG = np.random.default_rng(577)
 
 NAN = np.nan
 GAPS = np.where(RNG.uniform(size=(3, 4, 2)) < 0.3, NAN, RNG.standard_normal((3, 4, 2)))
