@@ -5,6 +5,7 @@ which a person writes down node by node and runs in a Session.
 (equations and programs), passes (rewrites), plan (memory), numpy_code (running on NumPy),
 compile (all of it). Graphs stand on the same parts: face (nodes), session (running them),
 differentiate and optimizers (gradients and updates as nodes), rules (a user's own gradients).
+To see what there is: draw and profile.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff.graph.differentiate import gradients
+from autodiff.graph.draw import Drawing, draw
 from autodiff.graph.face import (
     Graph,
     Symbol,
@@ -32,6 +34,7 @@ from autodiff.ops.linalg import matmul
 from autodiff.ops.reductions import mean, softmax, sum
 
 __all__ = [
+    "Drawing",
     "GradientDescentOptimizer",
     "Graph",
     "Jitted",
@@ -44,6 +47,7 @@ __all__ = [
     "add",
     "constant",
     "default_graph",
+    "draw",
     "gradients",
     "jit",
     "log",

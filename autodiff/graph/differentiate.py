@@ -62,6 +62,7 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Symbol | None]:
     for node in (*ys, *xs):
         if node.graph is not graph:
             raise ValueError(f"gradients: {node!r} is a node of another graph than {ys[0]!r}")
+    before = set(graph.symbols) if graph is not None else set()
     taps: dict[Node, Tap] = {x.data: Tap() for x in xs}
     recorded = record(graph, [y.data for y in ys], taps)
     seeds: dict[Node, Any] = {}
@@ -72,7 +73,10 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Symbol | None]:
             seeds[node] = add(seeds[node], g) if node in seeds else g
     walk(seeds)
     caught = [taps[x.data].caught for x in xs]
-    return [None if ct is None else graph.node(ct) for ct in caught]
+    found = [None if ct is None else graph.node(ct) for ct in caught]
+    if graph is not None:
+        graph.backward.update(graph.symbols.keys() - before)
+    return found
 
 
 def listed(x: Any) -> list:

@@ -164,6 +164,7 @@ class Graph(Stage):
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.variables: list[Variable] = []
+        self.backward: set[Node] = set()  # what `gradients` added
 
     @contextmanager
     def as_default(self) -> Iterator[Graph]:
@@ -181,6 +182,13 @@ class Graph(Stage):
     def initializer(self) -> Update:
         """A node that gives every variable there is now its initial value."""
         return Update([(v, v.initial) for v in self.variables], "initializer")
+
+    def draw(self, fetches: Any = None) -> Any:
+        """A drawing of the graph as it was written, or of what `fetches` need: see
+        autodiff.graph.draw."""
+        from autodiff.graph.draw import draw_graph
+
+        return draw_graph(self, fetches)
 
     def __str__(self) -> str:
         return "\n".join(self.line(symbol) for symbol in topological(self.symbols.values()))

@@ -1,0 +1,377 @@
+"""Draw: a program as a picture, as Graphviz text, and as text for a terminal.
+
+A `Drawing` holds the boxes, the edges between them and the groups that run slice by slice;
+autodiff.graph.picture makes the SVG of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from autodiff import tree
+from autodiff.core import PROJECT, Node
+from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.face import Graph, Symbol, Update
+from autodiff.graph.groups import Step
+from autodiff.graph.ir import Constant, Equation, Input, Program, described, names, ordered
+from autodiff.graph.jit import Argnums, Entry, Jitted, argument_names, static_places
+from autodiff.graph.picture import FILLS, FORWARD, GRADIENT, STROKES, Box, Group, picture
+from autodiff.ops.creation import ones_like
+from autodiff.transforms import vjp
+
+LONGEST = 34  # characters of an op's parameters that are shown
+# Of Graphviz, for each kind of box.
+SHAPES = {
+    "input": "shape=ellipse",
+    "variable": 'shape=ellipse, style="filled,bold"',
+    "constant": 'shape=ellipse, style="filled,dashed"',
+    "random": 'shape=ellipse, style="filled,dotted"',
+    "equation": 'shape=box, style="filled,rounded"',
+    "output": "shape=doubleoctagon",
+}
+
+
+class Drawing:
+    """A program to be looked at: `.svg`, `.dot` and `.text`, each a string, and `save`. A
+    notebook shows the SVG, print the text."""
+
+    def __init__(self, boxes: Sequence[Box], groups: Sequence[Group], backend: str) -> None:
+        self.boxes = tuple(boxes)
+        self.groups = tuple(groups)
+        self.backend = backend
+
+    @property
+    def dot(self) -> str:
+        """For Graphviz: `dot -Tpdf`."""
+        return dot(self)
+
+    @property
+    def svg(self) -> str:
+        return picture(self.boxes, self.groups)
+
+    @property
+    def text(self) -> str:
+        return text(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file that the suffix asks for: .svg, .dot (or .gv), .txt."""
+        path = Path(path)
+        forms = {".svg": "svg", ".dot": "dot", ".gv": "dot", ".txt": "text"}
+        if path.suffix not in forms:
+            raise ValueError(f"save: {path.name!r} must end with one of {', '.join(forms)}")
+        path.write_text(getattr(self, forms[path.suffix]), encoding="utf-8")
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        count = sum(box.kind == "equation" for box in self.boxes)
+        return f"<drawing of {count} equations, {len(self.groups)} groups>"
+
+
+def draw(
+    what: Any, *args: Any, gradient: bool = False, argnums: Argnums = 0, **kwargs: Any
+) -> Drawing:
+    """A drawing of what a function does with these arguments, which only lend their shapes and
+    dtypes: the program that jit would run, with what runs slice by slice in boxes.
+
+    Parameters
+    ----------
+    what : a function, jitted or not; a Program; what `lower` gives; a Graph or its nodes.
+    gradient : draw the gradient of f beside it, of the sum of its results; what only the
+        gradient needs has a colour of its own.
+    argnums : the positional arguments that the gradient is by, as for grad.
+
+    Raises
+    ------
+    TypeError
+        `gradient` of what is no function, or arguments for it; an argument to differentiate
+        by that is not floating.
+
+    Example
+    -------
+    >>> print(draw(lambda w, x: sum(tanh(x @ w)), w, x, gradient=True))
+    >>> draw(loss, params, x, gradient=True).save("loss.svg")
+    """
+    if isinstance(what, (Program, Compiled, Graph, Symbol, Update)):
+        if gradient or args or kwargs:
+            raise TypeError(
+                f"draw: a {type(what).__name__} is drawn as it is; arguments and gradient=True "
+                "go with a function"
+            )
+        return draw_built(what)
+    if not callable(what):
+        raise TypeError(f"draw: {what!r} is a {type(what).__name__}, not a function or program")
+    return draw_function(what, args, kwargs, argnums if gradient else None)
+
+
+def draw_built(what: Any) -> Drawing:
+    if isinstance(what, Graph):
+        return draw_graph(what)
+    if isinstance(what, (Symbol, Update)):
+        graph = what.graph if isinstance(what, Symbol) else what.pairs[0][0].graph
+        return draw_graph(graph, what)
+    compiled = what if isinstance(what, Compiled) else compile_program(what, passes=())
+    program = compiled.after
+    outputs = [f"output {i}" for i in range(len(program.outputs))]
+    return drawing(program, steps(compiled), names(program), outputs if outputs[1:] else ["output"])
+
+
+def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | None) -> Drawing:
+    """The drawing of f, with its gradient if `argnums` are given."""
+    owner = f if isinstance(f, Jitted) else Jitted(f, (), ())
+    labels = argument_names(owner.f, args, kwargs)
+    if argnums is not None:
+        chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        owner = Jitted(with_gradient(owner.f, chosen), owner.static, ())
+    leaves, structure = tree.flatten((args, kwargs))
+    entry = Entry(owner, args, kwargs, leaves, structure)
+    compiled = entry.compiled
+    for place, node in zip(entry.places, compiled.before.inputs, strict=True):
+        node.name = labels[place]
+    results = tree.unflatten(entry.structure, range(len(compiled.after.outputs)))
+    forward = results if argnums is None else results[0]
+    outputs = tree.paths(forward, "output")
+    if argnums is not None:
+        by = [labels[i] for i in sorted(static_places(chosen, args))]
+        outputs += [f"gradient of {name}" for name in by]
+    count = len(tree.flatten(forward)[0])
+    apart = set(compiled.after.nodes()) - set(ordered(compiled.after.outputs[:count]))
+    called = names(compiled.after)
+    return drawing(compiled.after, steps(compiled), called, outputs, apart)
+
+
+def with_gradient(f: Callable, argnums: tuple[int, ...]) -> Callable:
+    """A function that gives f's results and the gradient of their sum, in the order of the
+    arguments."""
+
+    def both(*args: Any, **kwargs: Any) -> tuple[Any, tuple]:
+        chosen = sorted({i % len(args) for i in argnums})
+
+        def of(*values: Any) -> Any:
+            full = list(args)
+            for i, value in zip(chosen, values, strict=True):
+                full[i] = value
+            return f(*full, **kwargs)
+
+        value, pull = vjp(of, *[args[i] for i in chosen])
+        return value, pull(tree.map(ones_like, value))
+
+    return both
+
+
+def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
+    """A graph as it was written: all of it, or what fetches need. Groups are those that its
+    equations would make as they stand."""
+    if fetches is None:
+        read = {source for node in graph.symbols for source in node.inputs}
+        outputs = [node for node in graph.symbols if node not in read]
+        labels = [""] * len(outputs)
+    else:
+        leaves = tree.flatten(fetches)[0]
+        labels = [label for leaf in leaves for label in output_labels(leaf)]
+        outputs = [x.data for leaf in leaves for x in fetched(leaf)]
+    inputs = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
+    program = Program(inputs, outputs, graph.backend)
+    called = {**names(program), **graph.names}
+    compiled = compile_program(program, passes=())
+    variables = {v.data for v in graph.variables}
+    return drawing(program, steps(compiled), called, labels, graph.backward, variables)
+
+
+def fetched(leaf: Any) -> Sequence[Symbol]:
+    if isinstance(leaf, Update):
+        return leaf.inputs
+    if not isinstance(leaf, Symbol):
+        raise TypeError(f"draw: {leaf!r}, a {type(leaf).__name__}, is no node of a graph")
+    return (leaf,)
+
+
+def output_labels(leaf: Any) -> list[str]:
+    if isinstance(leaf, Update):
+        return [f"new {variable.name}" for variable, _ in leaf.pairs]
+    return [x.name for x in fetched(leaf)]
+
+
+def steps(compiled: Compiled) -> list[Step]:
+    """What runs together, in order, if the backend's way of running has groups."""
+    plan = getattr(compiled.plan, "plan", None)
+    found = getattr(plan, "steps", None)
+    return [Step([e]) for e in compiled.after.equations()] if found is None else found
+
+
+# -- from a program to boxes -----------------------------------------------------------------------
+
+
+def drawing(
+    program: Program,
+    schedule: Sequence[Step],
+    called: dict[Node, str],
+    outputs: Sequence[str],
+    apart: Iterable[Node] = (),
+    variables: Iterable[Node] = (),
+) -> Drawing:
+    """The boxes of a program. `outputs` are labels, "" for no box; `apart` are the nodes that
+    only the gradient needs."""
+    apart, variables = set(apart), set(variables)
+    boxes: dict[Node, Box] = {}
+    for node in [*program.inputs, *program.nodes()]:
+        if node not in boxes and not isinstance(node, Equation) and not is_plain(node):
+            boxes[node] = source_box(node, called, node in variables)
+    groups = []
+    for step in schedule:
+        for equation in step.equations:
+            boxes[equation] = equation_box(equation, called, boxes)
+        if step.rows is not None:
+            members = [boxes[e] for e in step.equations]
+            groups.append(Group(f"fused: {step.rows:,} rows, slice by slice", members))
+    for node in apart & boxes.keys():
+        boxes[node].part = GRADIENT
+    results = []
+    for label, node in zip(outputs, program.outputs, strict=True):
+        if label:
+            source = boxes.get(node)
+            part = FORWARD if source is None else source.part
+            part = GRADIENT if label.startswith("gradient of ") else part
+            tail = [repr(node.value)] if source is None else [source]
+            shown, value = printable(label), described(node)
+            results.append(Box("output", shown, shown, "", "", value, part, tail))
+    return Drawing([*boxes.values(), *results], groups, program.backend.name)
+
+
+def is_plain(node: Node) -> bool:
+    return isinstance(node, Constant) and node.is_number
+
+
+def source_box(node: Node, called: dict[Node, str], variable: bool) -> Box:
+    name = printable(called.get(node, getattr(node, "name", "")))
+    if isinstance(node, Constant):
+        kind, label = "constant", constant_label(node)
+    elif node.draw is not None:
+        kind, label = "random", "random"
+    else:
+        kind, label = "variable" if variable else "input", name
+    return Box(kind, name, label, title=f"{kind} {name}", value=described(node))
+
+
+def constant_label(node: Constant) -> str:
+    """The value of one that has a single element, its name of the others is enough."""
+    if node.shape != ():
+        return "constant"
+    return printable(f"{(node.device and '') or ''}{node.value}")[:LONGEST]
+
+
+def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, Box]) -> Box:
+    """An equation with the numbers among its arguments written in its label."""
+    arguments = [repr(x.value) if is_plain(x) else boxes[x] for x in equation.inputs]
+    label = equation.op.name
+    if any(isinstance(x, str) for x in arguments):
+        shown = [x if isinstance(x, str) else "·" for x in arguments]
+        label = f"{label}({', '.join(shown)})"
+    if equation.op is PROJECT:
+        label, detail = f"part {equation.params['index']}", ""
+    else:
+        pairs = [f"{k}={v!r}" for k, v in equation.params.items() if v is not None]
+        detail = shortened(", ".join(pairs))
+    return Box(
+        "equation",
+        printable(called[equation]),
+        printable(label),
+        printable(detail),
+        printable(equation.line),
+        described(equation),
+        arguments=arguments,
+    )
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
+
+
+def printable(words: str) -> str:
+    """Text without line ends, control characters and the like, which no form can show."""
+    return "".join(c if c.isprintable() else "�" for c in str(words))
+
+
+# -- Graphviz --------------------------------------------------------------------------------------
+
+
+def dot(drawing: Drawing) -> str:
+    """The drawing in the DOT language; shapes are on the edges, places in the tooltips."""
+    ids = {box: f"n{i}" for i, box in enumerate(drawing.boxes)}
+    lines = ["digraph program {", '  node [fontname="monospace", style=filled];']
+    lines.append('  edge [fontname="monospace", fontsize=10];')
+    grouped = {box for group in drawing.groups for box in group.boxes}
+    for number, group in enumerate(drawing.groups):
+        lines.append(f"  subgraph cluster_{number} {{")
+        lines.append(f'    label={quoted(group.title)}; style="rounded,dashed"; color="#666666";')
+        lines += [f"    {dot_node(box, ids[box])}" for box in group.boxes]
+        lines.append("  }")
+    lines += [f"  {dot_node(box, ids[box])}" for box in drawing.boxes if box not in grouped]
+    for box in drawing.boxes:
+        for source in box.sources:
+            color = STROKES[box.part]
+            label = f'label={quoted(source.value)}, color="{color}"'
+            lines.append(f"  {ids[source]} -> {ids[box]} [{label}];")
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def dot_node(box: Box, name: str) -> str:
+    label = quoted(box.label if not box.detail else f"{box.label}\n{box.detail}")
+    title = quoted(box.title or box.label)
+    fill = f'fillcolor="{FILLS[box.part]}", color="{STROKES[box.part]}"'
+    return f"{name} [label={label}, tooltip={title}, {fill}, {SHAPES[box.kind]}];"
+
+
+def quoted(words: str) -> str:
+    """A string of the DOT language: its quotes and backslashes (which begin its escapes) are
+    doubled or escaped, a line end is written as one."""
+    plain = words.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + plain.replace("\n", "\\n") + '"'
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def text(drawing: Drawing) -> str:
+    """One line a box: groups between brackets, what only the gradient needs after a ∇."""
+    member = {box: group for group in drawing.groups for box in group.boxes}
+    rows: list[tuple[str, str, str, str]] = []
+    inside: Group | None = None
+    for box in drawing.boxes:
+        group = member.get(box)
+        if inside is not None and group is not inside:
+            rows.append(("└", "", "", ""))
+        if group is not None and group is not inside:
+            rows.append((f"┌ {group.title}", "", "", ""))
+        inside = group
+        mark = ("│ " if group else "  ") + ("∇ " if box.part == GRADIENT else "  ")
+        rows.append((mark, *line(box)))
+    if inside is not None:
+        rows.append(("└", "", "", ""))
+    left = min(max(len(row[1]) for row in rows), 60) if rows else 0
+    middle = max((len(row[2]) for row in rows), default=0)
+    lines = [f"program on {drawing.backend}"]
+    for mark, what, value, note in rows:
+        full = f"{mark}{what:<{left}}  {value:<{middle}}  {note}" if what else mark
+        lines.append(full.rstrip())
+    return "\n".join(lines)
+
+
+def line(box: Box) -> tuple[str, str, str]:
+    """(what it is, dtype and shape, kind or place)."""
+    if box.kind == "output":
+        return f"-> {box.label}" + "".join(f" = {x.name}" for x in box.sources), box.value, "output"
+    if box.kind != "equation":
+        shown = box.name if box.name == box.label else f"{box.name} = {box.label}"
+        return shown, box.value, box.kind
+    arguments = [x if isinstance(x, str) else x.name for x in box.arguments]
+    arguments += [box.detail] if box.detail else []
+    op = box.label.partition("(")[0]
+    return f"{box.name} = {op}({', '.join(arguments)})", box.value, Path(box.title).name

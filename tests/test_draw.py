@@ -1,0 +1,229 @@
+"""Drawings: every equation once, shapes on the edges, groups in boxes, nothing that overlaps, nothing that a
+name can break."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff import graph
+from autodiff.graph import groups
+from autodiff.graph.draw import Drawing
+from homes import HOMES
+
+SVG = "{http://www.w3.org/2000/svg}"
+RNG = np.random.default_rng(5)
+
+
+def arguments(backend: Any = None) -> tuple:
+    host = {"w1": RNG.normal(size=(7, 6)), "b1": np.zeros(6), "w2": RNG.normal(size=(6, 4)), "b2": np.zeros(4)}
+    x, y = RNG.normal(size=(5, 7)), np.eye(4)[RNG.integers(0, 4, 5)]
+    return (host, x, y) if backend is None else ad.tree.map(backend.from_host, (host, x, y))
+
+
+def loss(params: dict, x: Any, y: Any) -> Any:
+    h = ad.maximum(x @ params["w1"] + params["b1"], 0.0)
+    z = h @ params["w2"] + params["b2"]
+    return -ad.mean(ad.sum(y * ad.log_softmax(z, axis=1), axis=1))
+
+
+@pytest.fixture(params=["whole", "in groups"])
+def grouped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if request.param == "in groups":
+        monkeypatch.setattr(groups, "SMALL", 1)
+    return request.param == "in groups"
+
+
+def rectangles(svg: ET.Element, kind: str) -> list[tuple[float, ...]]:
+    found = []
+    for one in svg.iter():
+        if kind in (one.get("class") or "").split():
+            rect = one if one.tag == SVG + "rect" else one.find(SVG + "rect")
+            found.append(tuple(float(rect.get(k)) for k in ("x", "y", "width", "height")))
+    return found
+
+
+def overlap(a: tuple, b: tuple) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def within(a: tuple, b: tuple) -> bool:
+    return b[0] <= a[0] and a[0] + a[2] <= b[0] + b[2] and b[1] <= a[1] and a[1] + a[3] <= b[1] + b[3]
+
+
+def labels(svg: ET.Element) -> Counter:
+    """The first words of the boxes of equations."""
+    nodes = [g for g in svg.iter(SVG + "g") if "equation" in (g.get("class") or "").split()]
+    return Counter(g.find(SVG + "text").text.partition("(")[0] for g in nodes)
+
+
+def check(drawing: Drawing, program: Any) -> None:
+    """What holds of every drawing of a program."""
+    svg = ET.fromstring(drawing.svg)
+    ops = Counter(e.op.name for e in program.equations())
+    assert labels(svg) == ops
+    boxes = rectangles(svg, "node")
+    assert len(boxes) == len(drawing.boxes)
+    assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+    left, top, width, height = map(float, svg.get("viewBox").split())
+    assert all(within(b, (left, top, width, height)) for b in boxes)
+    frames = rectangles(svg, "group")
+    assert len(frames) == len(drawing.groups)
+    assert not any(overlap(a, b) for i, a in enumerate(frames) for b in frames[:i])
+    inside = [sum(within(b, f) for f in frames) for b in boxes]
+    assert sum(inside) == sum(len(g.boxes) for g in drawing.groups)
+    assert all(within(b, f) or not overlap(b, f) for b in boxes for f in frames)
+    titles = Counter(p.find(SVG + "title").text for p in svg.iter(SVG + "path") if p.get("class") == "edge")
+    for box in drawing.boxes:
+        for source in box.sources:
+            assert titles[f"{source.name}: {source.value}"] > 0
+    nodes = re.findall(r"^ +(n\d+) \[label=\"([a-z_0-9]+).*shape=box", drawing.dot, re.M)
+    assert len({n for n, _ in nodes}) == len(nodes)
+    assert Counter(name for _, name in nodes) == ops
+    edges = re.findall(r"^  n\d+ -> n\d+ \[label=\"(.*?)\"", drawing.dot, re.M)
+    assert sorted(edges) == sorted(s.value for b in drawing.boxes for s in b.sources)
+    assert drawing.dot.count("subgraph cluster_") == len(drawing.groups)
+    assert Counter(re.findall(r" = ([a-z_0-9]+)\(", drawing.text)) == ops
+
+
+def test_a_network_and_its_gradient(grouped: bool) -> None:
+    args = arguments()
+    alone = ad.draw(loss, *args)
+    check(alone, ad.jit(loss).lower(*args).after)
+    assert bool(alone.groups) == grouped
+    both = ad.draw(loss, *args, gradient=True)
+    program = ad.jit(ad.value_and_grad(loss)).lower(*args).after
+    check(both, program)
+    outputs = [b for b in both.boxes if b.kind == "output"]
+    assert [b.label for b in outputs] == ["output", *(f"gradient of params_{n}" for n in ("w1", "b1", "w2", "b2"))]
+    assert [b.value for b in outputs] == ["float64[]", "float64[7,6]", "float64[6]", "float64[6,4]", "float64[4]"]
+    assert [b.part for b in outputs] == ["forward"] + 4 * ["gradient"]
+    forward = [b for b in both.boxes if b.kind == "equation" and b.part == "forward"]
+    assert len(forward) == len([b for b in alone.boxes if b.kind == "equation"])
+    assert all(s.part == "forward" for b in forward for s in b.sources)
+    assert "∇" in both.text and "∇" not in alone.text
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_every_backend(home: str) -> None:
+    backend = backends.get(home)
+    args = arguments(backend)
+    drawn = ad.draw(loss, *args, gradient=True)
+    check(drawn, ad.jit(ad.value_and_grad(loss)).lower(*args).after)
+    assert "test_draw.py:" in drawn.text and "test_draw.py" in drawn.svg and "tooltip=" in drawn.dot
+
+
+def tangle(x: Any) -> Any:
+    """Sources used early and late, several outputs, several results."""
+    parts = ad.split(x, 2, axis=0) if hasattr(ad, "split") else (x[:2], x[2:])
+    a = ad.exp(x) + 1.0
+    for _ in range(3):
+        a = ad.tanh(a * x + ad.sum(a, axis=1, keepdims=True))
+    q, r = ad.linalg.qr(a)
+    return {"a": a, "b": [q @ r, parts[0] * 2], "c": x}
+
+
+CASES: list[tuple[Callable, tuple]] = [
+    (tangle, (RNG.normal(size=(4, 4)),)),
+    (lambda x: x, (np.ones(3),)),
+    (lambda _x: 2.0, (np.ones(3),)),
+    (lambda x: x + np.ones((2, 3)), (np.ones(3),)),
+    (lambda x, y: (x * y, ad.outer(x, y) if hasattr(ad, "outer") else x), (np.ones(0), np.ones(0))),
+    (lambda x, k: x * k, (np.ones(2), 3.0)),
+]
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("f, args", CASES)
+def test_programs(f: Callable, args: tuple, gradient: bool, grouped: bool) -> None:
+    drawn = ad.draw(f, *args, gradient=gradient)
+    ops = Counter(b.label.partition("(")[0] for b in drawn.boxes if b.kind == "equation")
+    assert labels(ET.fromstring(drawn.svg)) == ops
+    boxes = rectangles(ET.fromstring(drawn.svg), "node")
+    assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert str(drawn) == drawn.text and repr(drawn).startswith("<drawing of")
+
+
+def test_jitted_compiled_and_programs() -> None:
+    args = arguments()
+    compiled = ad.jit(loss).lower(*args)
+    for what in (compiled, compiled.after):
+        check(ad.draw(what), compiled.after)
+    check(ad.draw(ad.jit(loss), *args), compiled.after)
+    with pytest.raises(TypeError, match="drawn as it is"):
+        ad.draw(compiled, gradient=True)
+    with pytest.raises(TypeError, match="not a function"):
+        ad.draw(3.0)
+    with pytest.raises(TypeError, match="floating"):
+        ad.draw(lambda x: x * 2, np.arange(3), gradient=True)
+
+
+def test_graphs() -> None:
+    with graph.Graph().as_default() as g:
+        x = graph.placeholder((5, 7), name="x")
+        w = graph.Variable(RNG.normal(size=(7, 6)), name="w")
+        y = graph.reduce_mean(graph.tanh(x @ w) ** 2)
+        (dw,) = graph.gradients(y, w)
+        step = w.assign(w - 0.1 * dw)
+    kinds = {b.name: b.kind for b in g.draw().boxes}
+    assert kinds["x"] == "input" and kinds["w"] == "variable" and kinds["matmul"] == "equation"
+    drawn = g.draw([y, dw])
+    parts = {b.name: b.part for b in drawn.boxes if b.kind == "equation"}
+    assert {n for n, p in parts.items() if p == "forward"} == {"matmul", "tanh", "square", "mean"}
+    assert [b.label for b in drawn.boxes if b.kind == "output"] == [y.name, dw.name]
+    assert [b.label for b in ad.draw(step).boxes if b.kind == "output"] == ["new w"]
+    assert ad.draw(y).text == g.draw(y).text
+    assert ad.draw(g).dot == g.draw().dot
+    with pytest.raises(TypeError, match="no node"):
+        g.draw(3)
+
+
+HOSTILE = 'a"]; n0 -> n1 [label="\\"<script>&\n\x1b[31m\x00</title>]]>\\'
+
+
+def test_names_cannot_break_a_form() -> None:
+    with graph.Graph().as_default() as g:
+        x = graph.placeholder((2,), name=HOSTILE)
+        y = graph.tanh(x)
+    drawn = g.draw([x, y])
+    svg = ET.fromstring(drawn.svg)
+    shown = HOSTILE.replace("\n", "�").replace("\x1b", "�").replace("\x00", "�")
+    assert sum(one.text == shown for one in svg.iter(SVG + "text")) == 2
+    assert not list(svg.iter(SVG + "script"))
+    assert "\x1b" not in drawn.text and len(drawn.text.splitlines()) == 5
+    # every line of the DOT text is one statement, in which quotes and escapes match
+    string = r'"(?:[^"\\]|\\["\\n])*"'
+    attributes = rf"\[(?:\w+=(?:{string}|\w+)(?:, )?)+\]"
+    statement = re.compile(rf" *(?:n\d+(?: -> n\d+)?|node|edge) {attributes};")
+    body = drawn.dot.splitlines()[1:-1]
+    assert all(statement.fullmatch(line) for line in body), body
+
+
+def test_saving(tmp_path: Path) -> None:
+    drawn = ad.draw(loss, *arguments())
+    for suffix, form in ((".svg", drawn.svg), (".dot", drawn.dot), (".gv", drawn.dot), (".txt", drawn.text)):
+        drawn.save(tmp_path / f"d{suffix}")
+        assert (tmp_path / f"d{suffix}").read_text(encoding="utf-8") == form
+    with pytest.raises(ValueError, match=r"\.svg"):
+        drawn.save(tmp_path / "d.png")
+    assert drawn._repr_svg_() == drawn.svg
+
+
+def test_large_programs_are_drawn_soon() -> None:
+    def deep(x: Any) -> Any:
+        for _ in range(100):
+            x = ad.tanh(x * 1.01) + x
+        return x
+
+    drawn = ad.draw(deep, np.ones(3), gradient=True)
+    boxes = rectangles(ET.fromstring(drawn.svg), "node")
+    assert len(boxes) > 500
