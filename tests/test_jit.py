@@ -163,7 +163,9 @@ def test_static_arguments_and_kinds() -> None:
     assert fast(x, 3, "up", 0.5).tolist() == [1, 1.5]
     assert fast(x, 3, "up", 0.25).tolist() == [0.5, 0.75]
     assert seen == [2, 3, 3], "a float is an input, an integer or a string is not"
-    assert jit(f, static_argnums=3)(x, 3, "up", 0.5).tolist() == [1, 1.5]
+    still = jit(f, static_argnums=3)
+    assert still(x, 3, "up", 0.5).tolist() == [1, 1.5]
+    assert still(x, 3, "up", 0.25).tolist() == [0.5, 0.75], "another static value is another program"
 
 
 @pytest.mark.parametrize("name", HOMES)
@@ -188,6 +190,10 @@ def test_what_differentiates_it_sees_through() -> None:
     assert ad.grad(fast)(np.array([1.0, 2.0])).tolist() == [3, 12]
     assert ad.hessian(fast)(np.array([1.0, 2.0])).tolist() == [[6, 0], [0, 12]]
     assert jit(ad.grad(fast))(np.array([1.0, 2.0])).tolist() == [3, 12]
+    assert fast(ad.Tensor([1.0, 2.0])).item() == 9
+    leaf = ad.Tensor([1.0, 2.0], requires_grad=True)
+    fast(leaf).backward()  # not the program for a constant of its shape
+    assert leaf.grad.tolist() == [3, 12]
 
 
 def test_threads_do_not_share_an_arena() -> None:

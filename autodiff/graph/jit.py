@@ -32,25 +32,26 @@ class Jitted:
         self.hits = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = tree.flatten((args, kwargs))
-        values = [x.data if type(x) is Tensor else x for x in leaves]
-        key = (structure, *[kind_of(x, v) for x, v in zip(leaves, values, strict=True)])
-        entry = self.cache.get(key)
+        leaves: list = []
+        key: list = [args[i] for i in self.static]
+        for arg in args:
+            fingerprint(arg, leaves, key)
+        if kwargs:
+            key.append(tuple(kwargs))
+            for arg in kwargs.values():
+                fingerprint(arg, leaves, key)
+        entry = self.cache.get(tuple(key))
         if entry is None:
-            if any(isinstance(x, Tensor) and is_traced(x) for x in leaves):
+            if TRACED in key:
                 return self.f(*args, **kwargs)  # what differentiates it sees its ops
-            entry = self.cache[key] = self.compile(args, kwargs, leaves, structure)
+            entry = self.cache[tuple(key)] = Entry(self, args, kwargs)
         else:
             self.hits += 1
-        return entry.run(values)
-
-    def compile(self, args: tuple, kwargs: dict, leaves: list, structure: tree.Structure) -> Entry:
-        return Entry(self, args, kwargs, leaves, structure)
+        return entry.run(leaves)
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
         """The program for these arguments: print its `.before`, `.after` and `.plan`."""
-        leaves, structure = tree.flatten((args, kwargs))
-        return Entry(self, args, kwargs, leaves, structure).compiled
+        return Entry(self, args, kwargs).compiled
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
         """What a run would take at its peak, in bytes, before running; and who holds it."""
@@ -61,36 +62,57 @@ class Jitted:
         return CacheInfo(self.hits, len(self.cache), len(self.cache))
 
 
-def kind_of(x: Any, value: Any) -> Any:
-    """What of an argument's leaf the program depends on: the shape and dtype of an array, only
-    the type of a float, the value of anything else."""
-    kind = type(value)
-    if kind is float or kind is complex:
-        return kind
-    if hasattr(value, "dtype"):
-        return kind, type(x) is Tensor, value.shape, value.dtype
+TRACED = object()  # in the key of arguments that something outside differentiates
+
+
+def fingerprint(x: Any, leaves: list, key: list) -> None:
+    """Collect the leaves of an argument, in the order of tree.flatten, and what the program
+    depends on: structure, shapes and dtypes of arrays, only the type of a float, the value of
+    anything else."""
+    kind = type(x)
+    if kind is Tensor:
+        key.append(Tensor if x.node is None and x.interp is ROOT else TRACED)
+        key += (x.backend, x.data.shape, x.data.dtype)
+        leaves.append(x.data)
+    elif kind is float or kind is complex:
+        key.append(kind)
+        leaves.append(x)
+    elif kind is list or kind is tuple:
+        key += (kind, len(x))
+        for child in x:
+            fingerprint(child, leaves, key)
+    elif hasattr(x, "dtype") and hasattr(x, "shape"):
+        key += (kind, x.shape, x.dtype)
+        leaves.append(x)
+    else:
+        opened = tree.open_container(x)
+        if opened is None:
+            key += (kind, static_value(x))
+            leaves.append(x)
+        else:
+            key += (kind, opened[1])
+            for child in opened[0]:
+                fingerprint(child, leaves, key)
+
+
+def static_value(x: Any) -> Any:
     try:
-        hash(value)
+        hash(x)
     except TypeError:
         raise TypeError(
-            f"jit: an argument is a {kind.__name__}, neither an array nor a hashable value that "
-            "could be static; register its type with autodiff.tree.register"
+            f"jit: an argument is a {type(x).__name__}, neither an array nor a hashable value "
+            "that could be static; register its type with autodiff.tree.register"
         ) from None
-    return kind, value
-
-
-def is_traced(x: Tensor) -> bool:
-    return x.interp is not ROOT or x.node is not None
+    return x
 
 
 class Entry:
     """One compiled program, and how arguments and results go in and out of it."""
 
-    def __init__(
-        self, owner: Jitted, args: tuple, kwargs: dict, leaves: list, structure: tree.Structure
-    ) -> None:
+    def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
+        leaves, structure = tree.flatten((args, kwargs))
         static = static_places(owner.static, args)
-        donated = donated_places(owner.donate, args)
+        donated = static_places(owner.donate, args)
         self.places = [i for i, x in enumerate(leaves) if is_dynamic(x) and i not in static]
         homes = [home_of(leaves[i]) for i in self.places if hasattr(leaves[i], "dtype")]
         backend = homes[0] if homes else backends.current()
@@ -142,9 +164,6 @@ def static_places(argnums: Sequence[int], args: tuple) -> set[int]:
             places.update(range(start, start + count))
         start += count
     return places
-
-
-donated_places = static_places
 
 
 def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
