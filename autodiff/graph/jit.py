@@ -70,7 +70,7 @@ def fingerprint(x: Any, leaves: list, key: list) -> None:
     depends on: structure, shapes and dtypes of arrays, only the type of a float, the value of
     anything else."""
     kind = type(x)
-    if kind is Tensor:
+    if kind is Tensor or isinstance(x, Tensor):
         key.append(Tensor if x.node is None and x.interp is ROOT else TRACED)
         key += (x.backend, x.data.shape, x.data.dtype)
         leaves.append(x.data)
