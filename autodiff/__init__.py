@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from autodiff import fft, linalg, special, tree
+from autodiff import fft, linalg, random, special, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import ndarray as _ndarray
@@ -19,7 +19,7 @@ from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.dtypes import *
 from autodiff.exchange import *
-from autodiff.graph import draw, jit
+from autodiff.graph import cond, draw, jit, scan, while_loop
 from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.matrices import hessian, hvp, jacobian

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autodiff.graph.control import cond, scan, while_loop
 from autodiff.graph.differentiate import gradients
 from autodiff.graph.draw import Drawing, draw
 from autodiff.graph.face import (
@@ -45,6 +46,7 @@ __all__ = [
     "Update",
     "Variable",
     "add",
+    "cond",
     "constant",
     "default_graph",
     "draw",
@@ -59,11 +61,13 @@ __all__ = [
     "reduce_mean",
     "reduce_sum",
     "register_gradient",
+    "scan",
     "sigmoid",
     "softmax",
     "tanh",
     "topological",
     "variables_initializer",
+    "while_loop",
 ]
 
 

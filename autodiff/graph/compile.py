@@ -7,7 +7,7 @@ from typing import Any
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_code
-from autodiff.graph.ir import Constant, Equation, Input, Program, number
+from autodiff.graph.ir import Constant, Equation, Program, number
 from autodiff.graph.passes import PASSES
 
 
@@ -56,6 +56,7 @@ class Interpreted:
             for source in node.inputs:
                 last[source] = i
         kept = set(program.outputs)
+        self.draws = program.draws()
         self.steps = []
         for i, node in enumerate(nodes):
             if isinstance(node, Equation):
@@ -74,8 +75,8 @@ class Interpreted:
         for node, slot in self.slots.items():
             if isinstance(node, Constant):
                 slots[slot] = node.value
-            elif isinstance(node, Input) and node.draw is not None:
-                slots[slot] = node.draw()
+        for node in self.draws:
+            slots[self.slots[node]] = node.draw()
         for node, value in zip(self.program.inputs, values, strict=True):
             if node in self.slots:
                 slots[self.slots[node]] = value

@@ -126,8 +126,10 @@ class Program:
         return [node for node in self.nodes() if isinstance(node, Equation)]
 
     def draws(self) -> list[Input]:
-        """The random numbers that a run begins by drawing."""
-        return [n for n in self.nodes() if isinstance(n, Input) and n.draw is not None]
+        """The random numbers that a run begins by drawing, in the order in which they were
+        asked for."""
+        found = [n for n in self.nodes() if isinstance(n, Input) and n.draw is not None]
+        return sorted(found, key=lambda node: node.serial)
 
     def constants(self) -> list[Constant]:
         return [n for n in self.nodes() if isinstance(n, Constant) and not n.is_number]

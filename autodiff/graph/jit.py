@@ -4,19 +4,22 @@ planned, and run from then on as a compiled program."""
 from __future__ import annotations
 
 import functools
+import math
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Tensor, box, device_of, home_of
+from autodiff.core import ROOT, Tensor, box, device_of, home_of, user_line
 from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.ir import Input
+from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.stage import stage
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
+LARGE = 1 << 20  # bytes; a larger constant is worth a word
 
 
 class Jitted:
@@ -30,6 +33,7 @@ class Jitted:
         self.donate = tuple(donate)
         self.cache: dict[Any, Entry] = {}
         self.hits = 0
+        self.warned: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves: list = []
@@ -130,6 +134,7 @@ class Entry:
             return tree.flatten(owner.f(*positional, **named))
 
         program, self.structure = stage(run, inputs, backend)
+        warn_of_constants(owner, program)
         gone = [i for i, place in enumerate(self.places) if place in donated]
         self.compiled = compile_program(program, gone)
         self.backend = backend
@@ -139,6 +144,40 @@ class Entry:
         if not self.raw:
             results = [box(self.backend.hold(y), ROOT, self.backend, None) for y in results]
         return tree.unflatten(self.structure, results)
+
+
+def warn_of_constants(owner: Jitted, program: Program) -> None:
+    """A word, once for each function, shape and dtype, on large arrays that a program keeps."""
+    for node in large_constants(program):
+        what = described(node)
+        if what not in owner.warned:
+            owner.warned.add(what)
+            megabytes = size_of(node) / 2**20
+            warnings.warn(
+                f"{owner.name}: at {user_line()}: an array {what} of {megabytes:.1f} MB "
+                "is not among the arguments and becomes a constant that the program keeps; pass it "
+                "as an argument",
+                stacklevel=4,
+            )
+
+
+def large_constants(program: Program) -> list:
+    """The arrays in memory that a program and the routines in it hold."""
+    found = [x for x in program.constants() if size_of(x) > LARGE]
+    for equation in program.equations():
+        for param in equation.params.values():
+            for part in param if isinstance(param, tuple) else (param,):
+                inner = getattr(part, "program", None)
+                found += large_constants(inner) if isinstance(inner, Program) else []
+    return found
+
+
+def size_of(node: Any) -> int:
+    """Bytes; an array that repeats one number takes none to speak of."""
+    strides = getattr(node.value, "strides", None)
+    repeats = isinstance(strides, tuple) and not any(strides)
+    width = backends.get("numpy").canonical(node.dtype).itemsize
+    return 0 if repeats else math.prod(node.shape) * width
 
 
 def is_dynamic(x: Any) -> bool:

@@ -8,6 +8,7 @@ other value, so a gradient taken inside becomes part of the program.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import backends
@@ -18,6 +19,14 @@ from autodiff.ops.indexing import HOLE
 
 # Where the index arrays begin among the arguments of an op on places of an array.
 FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
+
+
+_innermost: ContextVar[Stage | None] = ContextVar("autodiff_innermost_stage", default=None)
+
+
+def innermost() -> Stage | None:
+    """The stage that is writing down here and now; None where things are done at once."""
+    return _innermost.get()
 
 
 class Stage(Interpreter):
@@ -91,6 +100,9 @@ class Stage(Interpreter):
             if a.interp is self:
                 return a.data
             if a.interp is not ROOT or a.node is not None:
+                captured = self.capture(a)
+                if captured is not None:
+                    return captured
                 raise ValueError(
                     f"{op.name}: argument {position} is being differentiated outside of the "
                     "jitted function, which would lose its derivative: make it an argument"
@@ -108,6 +120,16 @@ class Stage(Interpreter):
             known = self.constants[id(a)] = Constant(a)
         return known
 
+    def capture(self, _tensor: Tensor) -> Node | None:
+        """The input that stands for a value of an older interpreter; a program that is called
+        from outside has none. (Those of branches and loops do.)"""
+        return None
+
+    def draw(self, make: Callable, shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+        """Random numbers that every run draws anew by calling `make`."""
+        node = Input("random", shape, self.backend.canonical(dtype), draw=make, device=device)
+        return box(node, self, self.backend, None)
+
     def wrap(self, equation: Equation) -> Any:
         if not isinstance(equation.dtype, tuple):
             return box(equation, self, self.backend, None)
@@ -116,14 +138,18 @@ class Stage(Interpreter):
         return tuple(box(part, self, self.backend, None) for part in parts)
 
 
-def stage(f: Callable, inputs: Sequence[Input], backend: backends.Backend) -> tuple[Program, Any]:
+def stage(
+    f: Callable, inputs: Sequence[Input], backend: backends.Backend, interp: Stage | None = None
+) -> tuple[Program, Any]:
     """Run `f` on staged values. Returns its program and whatever f returned beside it: f maps
     a list of Tensors to (a list of outputs, anything)."""
-    interp = Stage(backend)
+    interp = Stage(backend) if interp is None else interp
+    token = _innermost.set(interp)
     try:
         outputs, extra = f([box(node, interp, backend, None) for node in inputs])
         nodes = [output_node(interp, x) for x in outputs]
     finally:
+        _innermost.reset(token)
         interp.open = False
     return Program(inputs, nodes, backend), extra
 
@@ -132,6 +158,9 @@ def output_node(interp: Stage, x: Any) -> Node:
     if isinstance(x, Tensor) and x.interp is interp:
         return x.data
     if isinstance(x, Tensor) and (x.interp is not ROOT or x.node is not None):
+        captured = interp.capture(x)
+        if captured is not None:
+            return captured
         raise ValueError("jit: a result comes from a value that is being differentiated outside")
     raw = x.data if isinstance(x, Tensor) else x
     if type(raw) in NUMBERS:

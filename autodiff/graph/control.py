@@ -1,0 +1,325 @@
+"""Control flow: cond, while_loop and scan, as a program has them and as Python does.
+
+Where values have numbers these are a Python branch and Python loops, and a tape records what
+ran. In a function that is being staged (jit) each of them is one equation, whatever the number
+of steps, and derivatives and stacks of it are such equations again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autodiff import tree
+from autodiff.batch import Batch
+from autodiff.core import NUMBERS, Tensor, device_of, home_of
+from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home
+from autodiff.graph.ir import Program, described
+from autodiff.graph.routine import as_array, input_like, is_staged, layers, lowest
+from autodiff.graph.stage import innermost, stage
+from autodiff.ops.creation import zeros
+from autodiff.ops.elementwise import where
+from autodiff.ops.manipulation import astype, concat, reshape, stack
+from autodiff.reverse import constant_data
+
+
+class Leaves:
+    """A tree of arguments as Tensors in a row, and whether results are to be raw."""
+
+    def __init__(self, *trees: Any) -> None:
+        found, self.structure = tree.flatten(trees)
+        own = [x for x in found if type(x) not in NUMBERS]
+        self.raw = bool(own) and not any(isinstance(x, Tensor) for x in own)
+        self.home = home(own)
+        self.tensors = [as_array(x, self.home) for x in found]
+
+    def build(self, tensors: Sequence) -> tuple:
+        return tree.unflatten(self.structure, tensors)
+
+    def result(self, structure: tree.Structure, leaves: Sequence) -> Any:
+        """A tree of results, raw if the arguments were."""
+        return tree.unflatten(structure, map(constant_data, leaves) if self.raw else leaves)
+
+
+def in_program(values: Sequence) -> bool:
+    """Whether this is to be written down, not done."""
+    return innermost() is not None or any(map(is_staged, values))
+
+
+def is_batched(x: Any) -> bool:
+    return any(isinstance(t.interp, Batch) for t in layers(x))
+
+
+def check_scalar(name: str, what: str, x: Any) -> None:
+    shape = tuple(getattr(x, "shape", ()))
+    if shape != ():
+        raise TypeError(f"{name}: {what} must be one boolean; it has shape {shape}")
+
+
+# -- cond ----------------------------------------------------------------------------------------
+
+
+def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> Any:
+    """`true_fn(*operands)` if `pred`, else `false_fn(*operands)`.
+
+    Inside jit both are staged and one of them runs; elsewhere only one of them is called.
+    Under vmap, if `pred` differs between the elements, both are computed and chosen from. The
+    operands and results are trees of arrays; values that a function uses from outside may be
+    differentiated as well.
+
+    Raises
+    ------
+    TypeError
+        `pred` is not a scalar; inside jit, the results of the functions differ in structure,
+        shape or dtype.
+    """
+    check_scalar("cond", "pred", pred)
+    if not hasattr(pred, "shape"):
+        return (true_fn if pred else false_fn)(*operands)
+    given = Leaves(*operands)
+    everything = [pred, *given.tensors]
+    if is_staged(pred):
+
+        def run(f: Callable) -> Callable:
+            return lambda xs: flat(f(*given.build(xs)), given)
+
+        functions = [run(true_fn), run(false_fn)]
+        outputs, (structure, _) = bind_cond(boolean(pred), functions, given.tensors, check_branches)
+        return given.result(structure, outputs)
+    if not is_batched(pred):
+        return (true_fn if concrete(pred) else false_fn)(*operands)
+    given = Leaves(everything[1:])
+    results = [tree.flatten(f(*operands)) for f in (true_fn, false_fn)]
+    (yes, structure), (no, other) = results
+    same_structure("cond", "true_fn", structure, "false_fn", other)
+    return tree.unflatten(structure, [where(pred, a, b) for a, b in zip(yes, no, strict=True)])
+
+
+def boolean(pred: Any) -> Any:
+    return pred if pred.dtype == "bool" else astype(pred, "bool")
+
+
+def flat(result: Any, given: Leaves) -> tuple[list, tree.Structure]:
+    """The leaves of a result as Tensors, and its structure."""
+    leaves, structure = tree.flatten(result)
+    return [as_array(x, given.home) for x in leaves], structure
+
+
+def same_structure(name: str, one: str, a: tree.Structure, two: str, b: tree.Structure) -> None:
+    if a != b:
+        raise TypeError(f"{name}: {one} has the structure {a}, {two} has {b}; make them the same")
+
+
+def check_branches(yes: Program, no: Program, structures: Sequence) -> None:
+    same_structure(
+        "cond", "the result of true_fn", structures[0], "that of false_fn", structures[1]
+    )
+    paths = tree.paths(tree.unflatten(structures[0], yes.outputs))
+    for path, a, b in zip(paths, yes.outputs, no.outputs, strict=True):
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise TypeError(
+                f"cond: result{path} of true_fn is {described(a)}, that of false_fn "
+                f"{described(b)}; make them the same (astype, broadcast_to)"
+            )
+
+
+def check_carry(name: str, structure: tree.Structure, found: Any, old: Sequence, new: Sequence):
+    """A carry must go on as it is: structure, shapes and dtypes."""
+    same_structure(name, "the carry", structure, "what follows it", found)
+    paths = tree.paths(tree.unflatten(structure, list(old)))
+    for path, a, b in zip(paths, old, new, strict=True):
+        if (tuple(a.shape), a.dtype) != (tuple(b.shape), b.dtype):
+            raise TypeError(
+                f"{name}: carry{path} is {described(a)} before a step and {described(b)} after "
+                "it; make them the same (astype, broadcast_to)"
+            )
+
+
+# -- while_loop ----------------------------------------------------------------------------------
+
+
+def while_loop(
+    cond_fn: Callable, body_fn: Callable, init: Any, *, max_steps: int | None = None
+) -> Any:
+    """`body_fn` applied to `init`, and to what it returns, as long as `cond_fn` of it is true.
+
+    Under vmap it runs until all elements are done; those that are stay as they are. Inside jit
+    there is forward mode only, unless `max_steps` is given: then it is a scan of that many
+    steps, of which those that are not needed do nothing. It stops there in any case.
+
+    Raises
+    ------
+    TypeError
+        `cond_fn` does not return a scalar; a carry that changes structure, shape or dtype.
+    """
+    given = Leaves(init)
+    (structure,) = given.structure.children
+
+    def test(xs: Sequence) -> Any:
+        go_on = cond_fn(*given.build(xs))
+        check_scalar("while_loop", "the result of cond_fn", go_on)
+        return go_on
+
+    def body(xs: Sequence) -> list:
+        new, found = flat(body_fn(*given.build(xs)), given)
+        check_carry("while_loop", structure, found, xs, new)
+        return new
+
+    if not in_program(given.tensors):
+        return given.result(structure, looped(test, body, given.tensors, max_steps))
+    if max_steps is not None:
+
+        def step(xs: tuple, _row: None) -> tuple:
+            return cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs), None
+
+        outputs, _ = scan(step, tuple(given.tensors), None, length=max_steps)
+        return given.result(structure, outputs)
+
+    def staged_test(xs: list) -> tuple[list, None]:
+        return [boolean(as_array(test(xs), given.home))], None
+
+    functions = [staged_test, lambda xs: (body(xs), None)]
+    return given.result(structure, bind_while(functions, given.tensors)[0])
+
+
+def looped(test: Callable, body: Callable, state: list, limit: int | None) -> list:
+    """The loop in Python."""
+    steps = 0
+    while limit is None or steps < limit:
+        go_on = test(state)
+        if not is_batched(go_on):
+            if not concrete(go_on):
+                break
+            state = body(state)
+        else:
+            bottom = lowest(go_on)
+            if not bool(home_of(bottom).any(getattr(bottom, "data", bottom))):
+                break
+            state = [where(go_on, a, b) for a, b in zip(body(state), state, strict=True)]
+        steps += 1
+    return state
+
+
+# -- scan ----------------------------------------------------------------------------------------
+
+
+def scan(
+    f: Callable,
+    init: Any,
+    xs: Any,
+    length: int | None = None,
+    reverse: bool = False,
+    *,
+    checkpoint: str = "save",
+) -> tuple[Any, Any]:
+    """A loop that carries something along: `carry, y = f(carry, x)` for each row x of `xs`.
+
+    Returns (the last carry, the ys stacked along a new first axis). `xs` is a tree of arrays
+    with one first axis, or None with `length` given; `reverse` goes from the last row to the
+    first. `checkpoint` says what the backward pass of a compiled scan has: "save", the carry
+    before each step; "recompute", only about sqrt(length) of them, and the rest anew.
+
+    Raises
+    ------
+    TypeError
+        A carry that changes structure, shape or dtype.
+    ValueError
+        Rows of different numbers, or no way to know how many.
+    """
+    if checkpoint not in ("save", "recompute"):
+        raise ValueError(f"scan: checkpoint is 'save' or 'recompute'; got {checkpoint!r}")
+    given, rows = Leaves(init), Leaves(xs)
+    count = row_count(rows, length)
+    (structure,) = given.structure.children
+    given.raw = given.raw or (
+        rows.raw and not any(isinstance(x, Tensor) for x in tree.flatten(init)[0])
+    )
+    given.raw = given.raw and (rows.raw or not rows.tensors)
+    n = len(given.tensors)
+
+    def step(values: Sequence) -> tuple[list, tree.Structure]:
+        result = f(*given.build(values[:n]), *rows.build(values[n:]))
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError("scan: f must return (carry, y); return (carry, None) for no y")
+        new, found = flat(result[0], given)
+        check_carry("scan", structure, found, values[:n], new)
+        y, y_structure = flat(result[1], given)
+        return [*new, *y], y_structure
+
+    if in_program([*given.tensors, *rows.tensors]):
+        run = segmented if checkpoint == "recompute" else saved
+        outputs, y_structure = run(step, given.tensors, rows.tensors, count, reverse)
+    else:
+        outputs, y_structure = stepped(step, given.tensors, rows.tensors, count, reverse)
+    last = given.result(structure, outputs[:n])
+    return last, given.result(y_structure, outputs[n:])
+
+
+def row_count(rows: Leaves, length: int | None) -> int:
+    for x in rows.tensors:
+        if x.ndim == 0:
+            raise ValueError("scan: xs has a number in it, which has no rows")
+        if length is not None and x.shape[0] != length:
+            raise ValueError(f"scan: length is {length}, xs has {x.shape[0]} rows")
+        length = x.shape[0]
+    if length is None:
+        raise ValueError("scan: xs is empty; give length=")
+    return length
+
+
+def stepped(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:
+    """The loop in Python."""
+    if count == 0:
+        return stepless(step, init, xs)
+    state, results, structure = init, [], None
+    for i in range(count - 1, -1, -1) if reverse else range(count):
+        y, structure = step([*state, *[x[i] for x in xs]])
+        state = y[: len(init)]
+        results.append(y[len(init) :])
+    if reverse:
+        results.reverse()
+    return [*state, *[stack(column) for column in zip(*results, strict=True)]], structure
+
+
+def stepless(step: Callable, init: list, xs: list) -> tuple:
+    """No rows: the carry as it is, and results whose shapes are found by staging."""
+    place = home(init, xs)
+    inputs = [input_like("carry", x) for x in init]
+    for x in xs:
+        row = input_like("x", x)
+        row.shape = row.shape[1:]
+        inputs.append(row)
+    program, structure = stage(step, inputs, place)
+    device = device_of((init + xs)[0]) if init or xs else None
+    rows = program.outputs[len(init) :]
+    empty = [zeros((0, *y.shape), dtype=y.dtype, device=device) for y in rows]
+    return [*init, *empty], structure
+
+
+def saved(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:
+    return bind_scan(step, init, xs, count, reverse, save=True)
+
+
+def segmented(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:
+    """A scan of scans: the outer one keeps its carries, the inner ones run again when they are
+    differentiated. What the segments leave over comes last."""
+    size = math.isqrt(count)
+    if size < 2:
+        return saved(step, init, xs, count, reverse)
+    n, whole = len(init), count // size * size
+    first = slice(count - whole, count) if reverse else slice(0, whole)
+    left = slice(0, count - whole) if reverse else slice(whole, count)
+
+    def segment(values: list) -> tuple:
+        return saved(step, values[:n], values[n:], size, reverse)
+
+    cut = [reshape(x[first], (count // size, size, *x.shape[1:])) for x in xs]
+    outputs, structure = saved(segment, init, cut, count // size, reverse)
+    results = [reshape(y, (whole, *y.shape[2:])) for y in outputs[n:]]
+    if whole == count:
+        return [*outputs[:n], *results], structure
+    tail, _ = saved(step, list(outputs[:n]), [x[left] for x in xs], count - whole, reverse)
+    pairs = zip(results, tail[n:], strict=True)
+    joined = [concat([b, a] if reverse else [a, b]) for a, b in pairs]
+    return [*tail[:n], *joined], structure

@@ -1,0 +1,391 @@
+"""The ops of control flow in programs: one equation for a branch or a loop, whose parameters
+are routines. Rules and stacks are made by staging again: the gradient of a cond is a cond, that
+of a scan a scan in the other direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import backends
+from autodiff.batch import Stacks
+from autodiff.core import Aval
+from autodiff.graph.routine import (
+    Routine,
+    input_like,
+    is_differentiated,
+    lifted_to_stage,
+    lowest,
+    trace,
+)
+from autodiff.kinds import KindOp
+from autodiff.ops.creation import zeros_like
+from autodiff.ops.elementwise import where
+from autodiff.ops.manipulation import moveaxis, reshape
+from autodiff.ops.reductions import any as any_of
+from backends.base import is_inexact
+
+
+class Control(KindOp):
+    """What the three ops share. All of them have a tuple of outputs."""
+
+    about = "The op {} of programs."
+    launch: Callable  # launch(backend, *arrays, **params)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, None)
+
+    def kernel(self, backend: backends.Backend) -> Callable:
+        self.kernels[backend] = kernel = partial(self.launch, backend)
+        return kernel
+
+    def save(self, y: Any, values: list, _traced: int) -> list:
+        return [y, *values]
+
+
+def avals(nodes: Sequence) -> tuple[Aval, ...]:
+    return tuple(Aval(tuple(x.shape), x.dtype) for x in nodes)
+
+
+def floating(xs: Sequence) -> list[int]:
+    """Which of some arrays, numbers or nodes have derivatives."""
+    return [i for i, x in enumerate(xs) if hasattr(x, "dtype") and is_inexact(x.dtype)]
+
+
+def chosen(xs: Sequence, places: Sequence[int]) -> list:
+    return [xs[i] for i in places]
+
+
+def spread(values: Sequence, places: Sequence[int], count: int) -> list:
+    """Values at their places among `count`, None at the others."""
+    full: list = [None] * count
+    for place, value in zip(places, values, strict=True):
+        full[place] = value
+    return full
+
+
+def arguments(saved: list, inputs: Sequence) -> list:
+    return [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+
+
+# -- cond ----------------------------------------------------------------------------------------
+
+
+class Cond(Control):
+    """cond(pred, *operands, branches=(for true, for false))."""
+
+    def aval(self, *_args: Any, branches: tuple[Routine, Routine]) -> tuple[Aval, ...]:
+        return avals(branches[0].program.outputs)
+
+    def launch(self, _backend: Any, pred: Any, *args: Any, branches: tuple) -> tuple:
+        return tuple(branches[0 if bool(pred) else 1].run(args))
+
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
+        pred, *args = arguments(saved, inputs)
+        branches = params["branches"]
+        wanted = [i for i, n in enumerate(inputs[1:]) if n is not None and is_inexact(n.dtype)]
+        gs = chosen(g, branches[0].floats())
+        pulls = [partial(pulled, b, args, wanted, gs) for b in branches]
+        return [None, *spread(cond_of(pred, pulls, []), wanted, len(args))]
+
+    def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list | None:
+        pred, *args = args
+        branches = params["branches"]
+        given = [i for i in floating(args) if tangents[1 + i] is not None]
+        if not given:
+            return None
+        ts = chosen(tangents[1:], given)
+        pushes = [lambda b=b: b.push(args, given, ts)[1] for b in branches]
+        places = branches[0].floats()
+        return spread(cond_of(pred, pushes, []), places, len(branches[0].program.outputs))
+
+    def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
+        pred, *args = stacks.values
+        mine, size = stacks.mine[1:], stacks.size
+        branches = params["branches"]
+        if not stacks.mine[0]:
+            both = [lambda *xs, b=b: b.mapped(xs, mine, size) for b in branches]
+            return tuple(cond_of(pred, both, args))
+        yes, no = (b.mapped(args, mine, size) for b in branches)
+        return tuple(select(pred, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def pulled(branch: Routine, args: list, wanted: list[int], gs: list) -> list:
+    return branch.pull(args, wanted, gs)
+
+
+def select(mask: Any, a: Any, b: Any) -> Any:
+    """a for the elements of a stack where the mask says so, else b."""
+    return where(reshape(mask, (*mask.shape, *(1,) * (len(a.shape) - 1))), a, b)
+
+
+COND = Cond("cond")
+
+
+def cond_of(pred: Any, functions: Sequence[Callable], operands: list) -> tuple:
+    """A cond of functions from arrays to lists of arrays, in a program."""
+    return bind_cond(pred, [lambda xs, f=f: (f(*xs), None) for f in functions], operands)[0]
+
+
+def bind_cond(pred: Any, functions: Sequence, operands: list, check: Callable | None = None):
+    """The outputs of a cond, and what each function returned beside its outputs. `check` is
+    given the two programs and those things before anything runs."""
+    backend = home(pred, operands)
+    inputs = [input_like(f"x{i}", x) for i, x in enumerate(operands)]
+    branches, extras, outer = trace(functions, inputs, backend)
+    if check is not None:
+        check(*[b.program for b in branches], extras)
+    if not branches[0].program.outputs:
+        return (), extras
+    args = lifted_to_stage(COND, [pred, *operands, *outer])
+    return COND(*args, branches=tuple(branches)), extras
+
+
+def home(*values: Any) -> backends.Backend:
+    """The backend of the first array among values and lists of values."""
+    flat = [x for v in values for x in (v if isinstance(v, list) else [v])]
+    found = (x.backend if hasattr(x, "backend") else backends.of(x) for x in flat)
+    return next((b for b in found if b is not None), None) or backends.current()
+
+
+# -- scan ----------------------------------------------------------------------------------------
+
+
+class Scan(Control):
+    """scan(*carries, *columns, *rest, step=, carries=, columns=, length=, reverse=, save=,
+    keep=). The step maps carries, rows of the columns and the rest to new carries and rows of
+    results. With `keep` the last results are the carries before each step."""
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """If it is going to be differentiated, the carries are kept."""
+        if params["keep"] or not params["save"] or not any(map(is_differentiated, args)):
+            return super().__call__(*args, **params)
+        return self.keeping(args, params)[: len(params["step"].program.outputs)]
+
+    def keeping(self, args: Sequence, params: dict[str, Any]) -> tuple:
+        step = params["step"].keeping(params["carries"])
+        return super().__call__(*args, **{**params, "step": step, "keep": True})
+
+    def aval(self, *_args: Any, step: Routine, carries: int, length: int, **_: Any) -> tuple:
+        outputs = step.program.outputs
+        rows = [Aval((length, *x.shape), x.dtype) for x in outputs[carries:]]
+        return (*avals(outputs[:carries]), *rows)
+
+    def launch(
+        self,
+        backend: backends.Backend,
+        *args: Any,
+        step: Routine,
+        carries: int,
+        columns: int,
+        length: int,
+        reverse: bool,
+        **_: Any,
+    ) -> tuple:
+        state, xs, rest = (
+            args[:carries],
+            args[carries : carries + columns],
+            args[carries + columns :],
+        )
+        results: list[list] = []
+        for i in range(length - 1, -1, -1) if reverse else range(length):
+            y = step.run([*state, *[x[i, ...] for x in xs], *rest])
+            state = y[:carries]
+            results.append(y[carries:])
+        if reverse:
+            results.reverse()
+        if length:
+            stacks = [backend.stack(column) for column in zip(*results, strict=True)]
+        else:
+            rows = step.program.outputs[carries:]
+            stacks = [
+                backend.create("zeros", (0, *y.shape), dtype=y.dtype, device=y.device) for y in rows
+            ]
+        return (*map(backend.asarray, state), *stacks)
+
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
+        args, y = arguments(saved, inputs), saved[0]
+        step, n = params["step"], params["carries"]
+        end = n + params["columns"]
+        kept = list(y if params["keep"] else self.keeping(args, params))[-n:] if n else []
+        carries = [i for i in floating(args) if i < n]
+        wanted = [i for i, x in enumerate(inputs) if x is not None and is_inexact(x.dtype)]
+        columns = [i for i in wanted if n <= i < end]
+        rest = [i for i in wanted if i >= end]
+        outputs = step.floats()
+        results = [g[i] for i in outputs if i >= n]
+        m = len(carries)
+
+        def back(state: list, row: list) -> tuple[list, list]:
+            here = [*row[:end], *args[end:]]
+            cts = step.pull(here, [*carries, *columns, *rest], [*state[:m], *row[end:]])
+            sums = [a + b for a, b in zip(state[m:], cts[m + len(columns) :], strict=True)]
+            return [*cts[:m], *sums], cts[m : m + len(columns)]
+
+        init = [*chosen(g, carries), *[zeros_like(args[i]) for i in rest]]
+        rows = [*kept, *args[n:end], *results]
+        found = scan_of(back, init, rows, params["length"], not params["reverse"], params["save"])
+        by_place = [*carries, *rest, *columns]
+        return spread(found, by_place, len(inputs))
+
+    def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list:
+        step, n = params["step"], params["carries"]
+        end = n + params["columns"]
+        carries = [i for i in floating(args) if i < n]
+        given = [i for i, t in enumerate(tangents) if t is not None and i >= n]
+        columns, rest = [i for i in given if i < end], [i for i in given if i >= end]
+        own = [zeros_like(args[i]) if tangents[i] is None else tangents[i] for i in carries]
+        outputs = step.floats()
+        m = len(carries)
+
+        def forward(state: list, row: list) -> tuple[list, list]:
+            here = [*state[:n], *row[: end - n], *args[end:]]
+            ts = [*state[n:], *row[end - n :], *chosen(tangents, rest)]
+            y, pushed = step.push(here, [*carries, *columns, *rest], ts)
+            return [*y[:n], *pushed[:m]], pushed[m:]
+
+        rows = [*args[n:end], *chosen(tangents, columns)]
+        init = [*args[:n], *own]
+        found = scan_of(forward, init, rows, params["length"], params["reverse"], params["save"])
+        return spread(found[n:], outputs, len(step.program.outputs))
+
+    def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
+        step, n = params["step"], params["carries"]
+        end = n + params["columns"]
+        init = [stacks.stacked(i) for i in range(n)]
+        columns = [
+            moveaxis(stacks.values[i], 1, 0) if stacks.mine[i] else stacks.values[i]
+            for i in range(n, end)
+        ]
+        mine = [*[True] * n, *stacks.mine[n:]]
+
+        def rows(state: list, row: list) -> tuple[list, list]:
+            y = step.mapped([*state, *row, *stacks.values[end:]], mine, stacks.size)
+            return y[:n], y[n:]
+
+        length, reverse = params["length"], params["reverse"]
+        found = scan_of(rows, init, columns, length, reverse, params["save"])
+        return (*found[:n], *[moveaxis(y, 1, 0) for y in found[n:]])
+
+
+SCAN = Scan("scan")
+
+
+def scan_of(
+    f: Callable, init: list, columns: list, length: int, reverse: bool, save: bool
+) -> tuple:
+    """A scan of `f(carries, row) -> (carries, row of results)` in a program."""
+
+    def step(xs: list) -> tuple[list, None]:
+        state, results = f(xs[: len(init)], xs[len(init) :])
+        return [*state, *results], None
+
+    return bind_scan(step, init, columns, length, reverse, save)[0]
+
+
+def bind_scan(
+    f: Callable,
+    init: list,
+    columns: list,
+    length: int,
+    reverse: bool,
+    save: bool,
+    check: Callable | None = None,
+) -> tuple:
+    """The outputs of a scan, and what its function returned beside them."""
+    backend = home(init, columns)
+    inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
+    for i, x in enumerate(columns):
+        row = input_like(f"x{i}", x)
+        row.shape = row.shape[1:]
+        inputs.append(row)
+    (step,), (extra,), outer = trace([f], inputs, backend)
+    if check is not None:
+        check(step.program, extra)
+    if not step.program.outputs:
+        return (), extra
+    sizes = {"carries": len(init), "columns": len(columns), "length": length}
+    args = lifted_to_stage(SCAN, [*init, *columns, *outer])
+    return SCAN(*args, step=step, reverse=reverse, save=save, keep=False, **sizes), extra
+
+
+# -- while ---------------------------------------------------------------------------------------
+
+
+class While(Control):
+    """while_loop(*carries, *rest, test=, body=, carries=)."""
+
+    def aval(self, *_args: Any, body: Routine, **_: Any) -> tuple[Aval, ...]:
+        return avals(body.program.outputs)
+
+    def launch(
+        self, backend: backends.Backend, *args: Any, test: Routine, body: Routine, carries: int
+    ) -> tuple:
+        state, rest = args[:carries], args[carries:]
+        while bool(test.run([*state, *rest])[0]):
+            state = body.run([*state, *rest])
+        return tuple(backend.asarray(x, copy=True) for x in state)
+
+    def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
+        raise ValueError(
+            "while_loop: in a compiled program it has no gradient, since how many steps there are "
+            "to keep is not known; give max_steps=, use scan, or differentiate forward with jvp"
+        )
+
+    def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list:
+        test, body, n = params["test"], params["body"], params["carries"]
+        carries = [i for i in floating(args) if i < n]
+        rest = [i for i, t in enumerate(tangents) if t is not None and i >= n]
+        own = [zeros_like(args[i]) if tangents[i] is None else tangents[i] for i in carries]
+
+        def forward(state: list) -> list:
+            ts = [*state[n:], *chosen(tangents, rest)]
+            y, pushed = body.push([*state[:n], *args[n:]], [*carries, *rest], ts)
+            return [*y, *pushed]
+
+        def go_on(state: list) -> list:
+            return test.evaluate([*state[:n], *args[n:]])
+
+        found = while_of(go_on, forward, [*args[:n], *own])
+        return spread(found[n:], carries, n)
+
+    def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
+        """Until all are done; those that are stay as they are."""
+        test, body, n = params["test"], params["body"], params["carries"]
+        mine = [*[True] * n, *stacks.mine[n:]]
+        rest = stacks.values[n:]
+
+        def alive(state: list) -> Any:
+            return test.mapped([*state, *rest], mine, stacks.size)[0]
+
+        def step(state: list) -> list:
+            mask, new = alive(state), body.mapped([*state, *rest], mine, stacks.size)
+            return [select(mask, a, b) for a, b in zip(new, state, strict=True)]
+
+        init = [stacks.stacked(i) for i in range(n)]
+        return tuple(while_of(lambda state: [any_of(alive(state))], step, init))
+
+
+WHILE = While("while_loop")
+
+
+def while_of(test: Callable, body: Callable, init: list) -> tuple:
+    """A loop of functions from lists of arrays to lists of arrays, in a program."""
+    functions = [lambda xs: (test(xs), None), lambda xs: (body(xs), None)]
+    return bind_while(functions, init)[0]
+
+
+def bind_while(functions: Sequence, init: list, check: Callable | None = None) -> tuple:
+    backend = home(init)
+    inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
+    (test, body), extras, outer = trace(functions, inputs, backend)
+    if check is not None:
+        check(test.program, body.program, extras)
+    args = lifted_to_stage(WHILE, [*init, *outer])
+    return WHILE(*args, test=test, body=body, carries=len(init)), extras
+
+
+def concrete(x: Any) -> bool:
+    """The truth of a value that has a number."""
+    return bool(lowest(x))

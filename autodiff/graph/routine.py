@@ -1,0 +1,222 @@
+"""Routines: programs inside of programs, the branches and the bodies that control flow runs.
+
+A routine is a program without surroundings: what its function used of values outside becomes
+further inputs (`Captures`), so that the op which runs it has them all as arguments and every
+interpreter sees them. It is compiled the first time that it runs, and it can be gone through
+again on any values (`evaluate`), which is how its derivatives and its stacks are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff.core import NUMBERS, PROJECT, ROOT, Tape, Tensor, box, device_of, home_of
+from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number
+from autodiff.graph.stage import Stage, innermost, stage
+from autodiff.ops.manipulation import broadcast_to
+from autodiff.transforms import jvp, vjp, vmap
+
+
+class Captures:
+    """Values from outside that staged functions use, and the inputs that stand for them."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Tensor, Input]] = {}
+
+    def input(self, tensor: Tensor) -> Input:
+        if id(tensor) not in self.known:
+            new = input_like(f"outer{len(self.known)}", tensor)
+            new.weak = is_weak(tensor)
+            self.known[id(tensor)] = (tensor, new)
+        return self.known[id(tensor)][1]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [tensor for tensor, _ in self.known.values()]
+
+    @property
+    def inputs(self) -> list[Input]:
+        return [node for _, node in self.known.values()]
+
+
+class Inner(Stage):
+    """The stage of a routine."""
+
+    def __init__(self, backend: backends.Backend, captures: Captures) -> None:
+        super().__init__(backend)
+        self.captures = captures
+
+    def capture(self, tensor: Tensor) -> Node:
+        return self.captures.input(tensor)
+
+
+class Routine:
+    """A program, and its compiled form once it has run."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.compiled: Compiled | None = None
+        self.extended: dict[int, Routine] = {}
+
+    def __repr__(self) -> str:
+        return f"<{len(self.program.equations())} equations>"
+
+    def run(self, values: Sequence) -> list:
+        """Outputs of raw arrays."""
+        if self.compiled is None:
+            self.compiled = compile_program(self.program)
+        given = zip(self.program.inputs, values, strict=True)
+        return self.compiled([self.array(node, x) for node, x in given])
+
+    def array(self, node: Input, x: Any) -> Any:
+        if node.weak:
+            return x
+        if type(x) in NUMBERS:
+            return self.program.backend.asarray(x, dtype=node.dtype)
+        return x
+
+    def keeping(self, count: int) -> Routine:
+        """The routine that returns its first `count` inputs, too."""
+        if count not in self.extended:
+            p = self.program
+            outputs = [*p.outputs, *p.inputs[:count]]
+            self.extended[count] = Routine(Program(p.inputs, outputs, p.backend))
+        return self.extended[count]
+
+    def evaluate(self, values: Sequence) -> list:
+        """Outputs of any values: each equation's op applied to them."""
+        found: dict[Node, Any] = dict(zip(self.program.inputs, values, strict=True))
+        for node in self.program.nodes():
+            if isinstance(node, Constant):
+                found[node] = node.value
+            elif isinstance(node, Equation):
+                args = [found[source] for source in node.inputs]
+                if node.op is PROJECT:
+                    found[node] = args[0][node.params["index"]]
+                else:
+                    found[node] = node.op(*args, **node.params)
+            elif node not in found:
+                raise ValueError(
+                    "random numbers drawn inside cond, while_loop or scan cannot be "
+                    "differentiated or mapped: draw them outside and pass them in"
+                )
+        return [found[node] for node in self.program.outputs]
+
+    def floats(self) -> list[int]:
+        """The numbers of the outputs that have derivatives."""
+        outputs = enumerate(self.program.outputs)
+        return [i for i, x in outputs if self.program.backend.is_inexact(x.dtype)]
+
+    def pull(self, args: Sequence, chosen: Sequence[int], cotangents: Sequence) -> list:
+        """Cotangents of the chosen arguments from those of the outputs in `floats()`."""
+        if not chosen:
+            return []
+        floats = self.floats()
+
+        def f(*selected: Any) -> tuple:
+            outputs = self.evaluate(replaced(args, chosen, selected))
+            return tuple(outputs[i] for i in floats)
+
+        _, pullback = vjp(f, *[args[i] for i in chosen])
+        return list(pullback(tuple(cotangents)))
+
+    def push(self, args: Sequence, chosen: Sequence[int], tangents: Sequence) -> tuple[list, list]:
+        """All outputs, and the tangents of those in `floats()`."""
+        floats = self.floats()
+
+        def f(*selected: Any) -> tuple:
+            outputs = self.evaluate(replaced(args, chosen, selected))
+            return tuple(outputs[i] for i in floats), outputs
+
+        primals = tuple(args[i] for i in chosen)
+        _, pushed, outputs = jvp(f, primals, tuple(tangents), has_aux=True)
+        return list(outputs), list(pushed)
+
+    def mapped(self, values: Sequence, mine: Sequence[bool], size: int) -> list:
+        """Stacks of outputs from stacks of those arguments that `mine` says."""
+        if not any(mine):
+            outputs = self.evaluate(values)
+            return [broadcast_to(x, (size, *x.shape)) for x in outputs]
+        stacks = [x for x, own in zip(values, mine, strict=True) if own]
+        places = [i for i, own in enumerate(mine) if own]
+        return list(vmap(lambda *xs: tuple(self.evaluate(replaced(values, places, xs))))(*stacks))
+
+
+def replaced(args: Sequence, places: Sequence[int], values: Sequence) -> list:
+    full = list(args)
+    for place, value in zip(places, values, strict=True):
+        full[place] = value
+    return full
+
+
+def trace(functions: Sequence[Callable], inputs: Sequence[Input], backend: backends.Backend):
+    """Routines of functions that all take `inputs`, what each function returned beside its
+    outputs, and the outside values that are their further arguments."""
+    captures = Captures()
+    traced = [stage(f, inputs, backend, Inner(backend, captures)) for f in functions]
+    every = [*inputs, *captures.inputs]
+    routines = [Routine(Program(every, p.outputs, backend)) for p, _ in traced]
+    return routines, [extra for _, extra in traced], captures.tensors
+
+
+def input_like(name: str, x: Any) -> Input:
+    """The input that an array is the value of."""
+    home = home_of(x)
+    return Input(name, tuple(x.shape), home.canonical(x.dtype), device=device_of(x))
+
+
+def is_weak(x: Any) -> bool:
+    bottom = lowest(x)
+    return (
+        isinstance(bottom, Tensor) and isinstance(bottom.interp, Stage) and is_number(bottom.data)
+    )
+
+
+def layers(x: Any) -> list[Tensor]:
+    """A value, the value beneath it, and so on while they are Tensors."""
+    found = []
+    while isinstance(x, Tensor):
+        found.append(x)
+        x = x.data
+    return found
+
+
+def lowest(x: Any) -> Any:
+    found = layers(x)
+    return found[-1] if found else x
+
+
+def is_staged(x: Any) -> bool:
+    return isinstance(x, Tensor) and isinstance(lowest(x).interp, Stage)
+
+
+def is_differentiated(x: Any) -> bool:
+    """Whether a tape records what is done with a value."""
+    return any(isinstance(t.interp, Tape) and t.node is not None for t in layers(x))
+
+
+def as_array(x: Any, home: backends.Backend) -> Any:
+    """A leaf as a Tensor; a number as an array."""
+    if isinstance(x, Tensor):
+        return x
+    if type(x) in NUMBERS:
+        x = home.asarray(x)
+    elif backends.of(x) is None:
+        raise TypeError(f"a {type(x).__name__} among the arguments is neither array nor number")
+    return box(home.hold(x), ROOT, home, None)
+
+
+def lifted_to_stage(op: Any, args: Sequence) -> list:
+    """Arguments of an op that is to be written down even if all of them are constants."""
+    here = innermost()
+    if here is None or any(map(is_staged, args)):
+        return list(args)
+    result = list(args)
+    for i, x in enumerate(args):
+        if not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None):
+            result[i] = box(here.node_of(op, i + 1, x), here, here.backend, None)
+            break
+    return result

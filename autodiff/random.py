@@ -1,0 +1,160 @@
+"""Seeded random numbers as Tensors, the same on every backend.
+
+Inside jit a draw is an input that each run draws anew, from the generator that was asked, so a
+compiled function gives the numbers that it would give uncompiled: all that its outputs follow
+from, in the order in which they were asked for, before anything else (a draw that nothing reads
+is left out; those in the body of a compiled cond, scan or while_loop are made when it runs).
+Under vmap a draw is one for all elements: draw the whole stack outside for one each.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import backends
+from autodiff.core import ROOT, Tensor, box
+from autodiff.graph.stage import innermost
+from backends import random as streams
+
+__all__ = ["Generator", "bernoulli", "integers", "normal", "permutation", "seed", "uniform"]
+
+Shape = int | Sequence[int]
+Home = str | backends.Backend | None
+
+
+class Generator:
+    """A stream of random numbers; `seed` is an integer from 0 to 2**64 - 1.
+
+    `state` is (seed, counter); set it to go back to that point. `backend` says where to draw,
+    by default on the current backend (inside jit, on that of the program).
+
+    Example
+    -------
+    >>> noise = Generator(0).normal((2, 3), dtype="float32")
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.stream = streams.Generator(operator.index(seed))
+
+    @property
+    def state(self) -> tuple[int, int]:
+        return self.stream.state
+
+    @state.setter
+    def state(self, value: tuple[int, int]) -> None:
+        seed, counter = value
+        self.stream.state = (seed, counter)
+
+    def uniform(
+        self,
+        shape: Shape = (),
+        low: float = 0.0,
+        high: float = 1.0,
+        dtype: Any = "float64",
+        backend: Home = None,
+    ) -> Tensor:
+        """Numbers in [low, high)."""
+        size = as_shape("uniform", shape)
+        name = checked("uniform", dtype)
+        draw = lambda home: self.stream.uniform(size, low, high, home.native(name), home)  # noqa: E731
+        return drawn(draw, size, name, backend)
+
+    def normal(self, shape: Shape = (), dtype: Any = "float64", backend: Home = None) -> Tensor:
+        """Standard normal numbers."""
+        size = as_shape("normal", shape)
+        name = checked("normal", dtype)
+        draw = lambda home: self.stream.normal(size, home.native(name), home)  # noqa: E731
+        return drawn(draw, size, name, backend)
+
+    def bernoulli(self, p: float, shape: Shape = (), backend: Home = None) -> Tensor:
+        """True with probability p, a number from 0 to 1."""
+        size = as_shape("bernoulli", shape)
+        if isinstance(p, Tensor) or not 0 <= p <= 1:
+            raise ValueError(
+                f"bernoulli: p must be a Python number from 0 to 1; got {p!r} (for probabilities "
+                "in an array: uniform(shape) < p)"
+            )
+        return drawn(lambda home: self.stream.bernoulli(p, size, home), size, "bool", backend)
+
+    def integers(
+        self,
+        low: int,
+        high: int,
+        shape: Shape = (),
+        dtype: Any = "int64",
+        backend: Home = None,
+    ) -> Tensor:
+        """Whole numbers from low to high - 1; at most 2**53 different ones."""
+        size = as_shape("integers", shape)
+        if not 0 < high - low <= 2**53:
+            raise ValueError(
+                f"integers: there must be from 1 to 2**53 numbers from low to high - 1; got "
+                f"low={low}, high={high}"
+            )
+        name = backends.get("numpy").canonical(dtype).name
+
+        def draw(home: backends.Backend) -> Any:
+            unit = self.stream.unit(math.prod(size), home)
+            steps = home.astype(home.floor(unit * (high - low)), home.native("int64"))
+            return home.astype(home.reshape(steps + low, size), home.native(name))
+
+        return drawn(draw, size, name, backend)
+
+    def permutation(self, count: int, backend: Home = None) -> Tensor:
+        """The numbers from 0 to count - 1 in random order, int64."""
+        draw = lambda home: self.stream.permutation(count, home)  # noqa: E731
+        return drawn(draw, (operator.index(count),), "int64", backend)
+
+
+def as_shape(name: str, shape: Shape) -> tuple[int, ...]:
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    try:
+        found = tuple(map(operator.index, sizes))
+    except TypeError:
+        raise TypeError(f"{name}: shape must be integers; got {shape!r}") from None
+    if any(n < 0 for n in found):
+        raise ValueError(f"{name}: shape must not be negative; got {found}")
+    return found
+
+
+def checked(name: str, dtype: Any) -> str:
+    found = backends.get("numpy").canonical(dtype)
+    if found.kind != "f":
+        raise TypeError(f"{name}: dtype must be real and floating; got {found}")
+    return found.name
+
+
+def drawn(
+    draw: Callable[[backends.Backend], Any], shape: tuple[int, ...], dtype: str, backend: Home
+) -> Tensor:
+    """Random numbers at once, or as an input of the program that is being written down."""
+    home = backends.current() if backend is None else backends.get(backend)
+    stage = innermost()
+    if stage is None:
+        raw = home.asarray(draw(home))
+        return box(home.hold(raw), ROOT, backends.of(raw), None)
+    if home.xp is not stage.backend.xp:
+        if backend is not None:
+            raise ValueError(
+                f"random: the program is on {stage.backend}, the numbers on {backend}; draw there"
+            )
+        home = stage.backend
+    return stage.draw(lambda: home.asarray(draw(home)), shape, dtype, home.device)
+
+
+default = Generator(0)
+
+
+def seed(number: int) -> None:
+    """Start the default generator anew."""
+    default.state = Generator(number).state
+
+
+uniform = default.uniform
+normal = default.normal
+bernoulli = default.bernoulli
+integers = default.integers
+permutation = default.permutation

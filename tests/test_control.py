@@ -1,0 +1,289 @@
+"""cond, while_loop and scan: Python's loops and branches are the reference, for values and every
+derivative, on every home, at once and compiled; programs do not grow with the number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff import jit
+from autodiff.testing import check_grads, host
+from homes import HOMES
+
+X = np.linspace(0.2, 1.1, 5)
+
+
+def scanned(x):
+    def body(c, r):
+        c = {"a": ad.sin(c["a"]) * r + x[0], "n": c["n"] + 1}
+        return c, (c["a"] * r, c["n"])
+
+    last, (ys, ns) = ad.scan(body, {"a": x * x, "n": x[1] * 0}, x)
+    return ad.sum(last["a"]) + ad.sum(ys) * 2 + ad.sum(ns)
+
+
+def scanned_python(x):
+    a, n, total = x * x, x[1] * 0, 0.0
+    for i in range(5):
+        a, n = ad.sin(a) * x[i] + x[0], n + 1
+        total = total + 2 * ad.sum(a * x[i]) + n
+    return ad.sum(a) + total
+
+
+def backwards(x):
+    last, ys = ad.scan(lambda c, r: (c * r[0] + r[1], c), x[0], (x, x * x), reverse=True)
+    return last + ad.sum(ys * x)
+
+
+def backwards_python(x):
+    c, total = x[0], 0.0
+    for i in range(4, -1, -1):
+        total = total + c * x[i]
+        c = c * x[i] + x[i] * x[i]
+    return c + total
+
+
+def recomputed(reverse: bool) -> Callable:
+    def f(x):
+        xs = ad.concat([x, x * x, ad.cos(x)])[:11]
+        last, ys = ad.scan(lambda c, r: (ad.tanh(c * r + x[2]), c * r), x[0], xs, reverse=reverse, checkpoint="recompute")
+        return last + ad.sum(ys * xs)
+
+    return f
+
+
+def recomputed_python(reverse: bool) -> Callable:
+    def f(x):
+        xs, c, total = ad.concat([x, x * x, ad.cos(x)])[:11], x[0], 0.0
+        for i in range(10, -1, -1) if reverse else range(11):
+            total = total + c * xs[i] * xs[i]
+            c = ad.tanh(c * xs[i] + x[2])
+        return c + total
+
+    return f
+
+
+def nested(x):
+    def outer(c, r):
+        return ad.scan(lambda d, s: (ad.sin(d * s) + r, d + x[1]), c, x)[0], c
+
+    last, ys = ad.scan(outer, x[0], x[:3])
+    return last + ad.sum(ys)
+
+
+def nested_python(x):
+    c, total = x[0], 0.0
+    for i in range(3):
+        total = total + c
+        for j in range(5):
+            c = ad.sin(c * x[j]) + x[i]
+    return c + total
+
+
+def branched(x):
+    def true(y):
+        return {"u": ad.sin(y) * x, "v": x[0]}
+
+    r = ad.cond(ad.sum(x) > 0, true, lambda y: {"u": y * y, "v": y[1]}, x * 2)
+    return ad.sum(r["u"]) * r["v"]
+
+
+def branched_python(x):
+    return ad.where(ad.sum(x) > 0, ad.sum(ad.sin(x * 2) * x) * x[0], ad.sum(4 * x * x) * 2 * x[1])
+
+
+def chosen_in_scan(x):
+    return ad.scan(lambda c, r: (ad.cond(c > 1, lambda: c * r, lambda: c + r), None), x[0], x)[0]
+
+
+def chosen_in_scan_python(x):
+    c = x[0]
+    for i in range(5):
+        c = ad.where(c > 1, c * x[i], c + x[i])
+    return c
+
+
+def looped(max_steps: int | None) -> Callable:
+    def f(x):
+        return ad.while_loop(lambda c: ad.sum(c[1]) < 9, lambda c: (c[0] + 1, c[1] * 1.3 + x * x), (0.0, x), max_steps=max_steps)[1]
+
+    return lambda x: ad.sum(f(x))
+
+
+def looped_python(x):
+    c = x
+    for _ in range(12):
+        c = ad.where(ad.sum(c) < 9, c * 1.3 + x * x, c)
+    return ad.sum(c)
+
+
+CASES = {
+    "scan": (scanned, scanned_python),
+    "reverse": (backwards, backwards_python),
+    "recompute": (recomputed(False), recomputed_python(False)),
+    "recompute_reverse": (recomputed(True), recomputed_python(True)),
+    "nested": (nested, nested_python),
+    "cond": (branched, branched_python),
+    "cond_in_scan": (chosen_in_scan, chosen_in_scan_python),
+    "while": (looped(None), looped_python),
+    "while_max": (looped(14), looped_python),
+}
+MODES = {
+    "value": lambda f: f,
+    "grad": ad.grad,
+    "jvp": lambda f: lambda x: ad.jvp(f, (x,), (x * x,))[1],
+    "second": lambda f: ad.grad(lambda x: ad.sum(ad.grad(f)(x) * x)),
+    "jvp_grad": lambda f: lambda x: ad.jvp(ad.grad(f), (x,), (x,))[1],
+    "vmap": lambda f: lambda x: ad.vmap(f)(ad.stack([x, -x, 2 * x])),
+    "vmap_grad": lambda f: lambda x: ad.vmap(ad.grad(f))(ad.stack([x, -x, 2 * x])),
+    "grad_vmap": lambda f: ad.grad(lambda x: ad.sum(ad.vmap(f)(ad.stack([x, -x, 2 * x])))),
+}
+FORWARD = ("value", "jvp", "vmap")  # what a loop of unknown length has in a program
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("home", HOMES)
+def test_as_in_python(home: str, name: str, mode: str) -> None:
+    f, reference = (MODES[mode](g) for g in CASES[name])
+    x = ad.Tensor(X, backend=home)
+    want, got = host(reference(x)), host(f(x))
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    compiled = jit(f)
+    if name == "while" and mode not in FORWARD:
+        with pytest.raises(ValueError, match="max_steps"):
+            compiled(x)
+        return
+    first, again = host(compiled(x)), host(compiled(x))
+    exact = mode == "value"
+    np.testing.assert_allclose(first, got, rtol=0 if exact else 1e-12, atol=0 if exact else 1e-12)
+    assert np.array_equal(first, again) and compiled.cache_info()[:2] == (1, 1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_against_differences(name: str) -> None:
+    check_grads(CASES[name][0], (X,))
+    if name != "while":
+        check_grads(jit(CASES[name][0]), (X,))
+        want = ad.grad(CASES[name][1])(X)
+        np.testing.assert_allclose(jit(ad.grad(CASES[name][0]))(X), want, rtol=1e-12)
+
+
+def long(x, n: int):
+    return ad.scan(lambda c, _: (ad.sin(c) * x, None), x, None, length=n)[0]
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, ad.grad])
+def test_a_program_does_not_grow_with_the_steps(transform: Callable) -> None:
+    sizes = [len(jit(transform(lambda x, n=n: long(x, n))).lower(0.5).after.equations()) for n in (3, 300)]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_long_scan_has_the_bits_of_a_loop() -> None:
+    f, gradient = lambda x: long(x, 200), ad.grad(lambda x: long(x, 200))
+    x = np.asarray(0.9)
+    assert jit(f)(x) == f(x)
+    np.testing.assert_allclose(jit(gradient)(x), gradient(x), rtol=1e-12)
+
+
+def test_only_one_branch_runs() -> None:
+    def body(c):
+        return ad.while_loop(lambda s: s < 1e9, lambda s: s + 1, c)
+
+    f = jit(lambda x: ad.cond(x > 0, lambda: x * 2, lambda: body(x)))  # the other would take minutes
+    assert f(np.asarray(3.0)) == 6.0
+
+
+@pytest.mark.parametrize("pred", [True, False])
+def test_a_python_bool_chooses_at_once(pred: bool) -> None:
+    f = jit(lambda x: ad.cond(pred, lambda y: y + 1, lambda y: y[:2], x))
+    assert f(X).shape == ((5,) if pred else (2,))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_few_rows(n: int) -> None:
+    f = lambda x: ad.scan(lambda c, r: (c + r, (c * r, 2.0)), ad.sum(x) * 0, x)  # noqa: E731
+    for g in (f, jit(f)):
+        last, (ys, twos) = g(X[:n])
+        assert last == X[:n].sum() and ys.shape == twos.shape == (n,)
+    np.testing.assert_allclose(jit(ad.grad(lambda x: f(x)[0]))(X[:n]), np.ones(n))
+
+
+def test_integers_are_carried_without_derivatives() -> None:
+    def f(x):
+        last, ys = ad.scan(lambda c, r: ((c[0] + 1, c[1] * r), c[0]), (ad.asarray(0), x[0]), x)
+        return last[1], ys
+
+    value, ys = jit(f)(X)
+    assert ys.dtype == "int64" and list(ys) == [0, 1, 2, 3, 4] and value == f(X)[0]
+    g = lambda x: f(x)[0]  # noqa: E731
+    np.testing.assert_allclose(jit(ad.grad(g))(X), ad.grad(g)(X), rtol=1e-14)
+
+
+def test_complex_carries() -> None:
+    def f(x):
+        last, _ = ad.scan(lambda c, r: (c * (1j * r + 0.5), None), x[0] + 1j * x[1], x)
+        return ad.abs(last) ** 2
+
+    np.testing.assert_allclose(jit(ad.grad(f))(X), ad.grad(f)(X), rtol=1e-12)
+    check_grads(f, (X,))
+
+
+def test_numbers_of_python_are_arguments_of_programs() -> None:
+    def f(s, x):
+        return ad.scan(lambda c, r: (c * s + r, None), s, x)[0] + ad.cond(x[0] > 0, lambda: s * 2, lambda: s)
+
+    assert jit(f)(1.5, X) == f(1.5, X)
+    assert np.isclose(jit(ad.grad(f))(1.5, X), ad.grad(f)(1.5, X))
+
+
+WRONG = {
+    "structure": (lambda x: ad.cond(x[0] > 0, lambda: (x, x), lambda: [x, x]), "tuple.*list"),
+    "shape": (lambda x: ad.cond(x[0] > 0, lambda: {"w": x}, lambda: {"w": x[:2]}), r"\['w'\].*float64\[5\].*float64\[2\]"),
+    "dtype": (lambda x: ad.cond(x[0] > 0, lambda: x, lambda: ad.astype(x, "float32")), r"float64\[5\].*float32\[5\]"),
+    "pred": (lambda x: ad.cond(x > 0, lambda: x, lambda: x), r"pred.*\(5,\)"),
+    "carry": (lambda x: ad.scan(lambda c, _: ({"h": c["h"][:1]}, None), {"h": x}, x), r"carry\['h'\].*float64\[5\].*float64\[1\]"),
+    "carry_dtype": (lambda x: ad.scan(lambda c, _: (ad.astype(c, "float32"), None), x, x), r"float64\[5\].*float32\[5\]"),
+    "pair": (lambda x: ad.scan(lambda c, _: c, x, x), "must return"),
+    "while": (lambda x: ad.while_loop(lambda c: c[0] < 9, lambda c: c[:2], x), r"float64\[5\].*float64\[2\]"),
+    "test": (lambda x: ad.while_loop(lambda c: c < 9, lambda c: c + 1, x), r"cond_fn.*\(5,\)"),
+    "length": (lambda x: ad.scan(lambda c, _: (c, None), x, x, length=3), "length is 3.*5 rows"),
+    "unknown": (lambda x: ad.scan(lambda c, _: (c, None), x, None), "length="),
+    "checkpoint": (lambda x: ad.scan(lambda c, _: (c, None), x, x, checkpoint="all"), "recompute"),
+}
+AT_ONCE = ("structure", "shape", "dtype")  # one branch runs, the other is not known
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_refused(name: str) -> None:
+    f, message = WRONG[name]
+    for g in (jit(f), *([] if name in AT_ONCE else [f])):
+        with pytest.raises((TypeError, ValueError), match=message):
+            g(X)
+
+
+def test_backward_through_a_scan() -> None:
+    w = ad.Tensor(X, requires_grad=True)
+    scanned(w).backward()
+    np.testing.assert_allclose(w.grad, ad.grad(scanned)(X), rtol=1e-13)
+
+
+def test_a_value_from_outside_that_is_differentiated() -> None:
+    def f(w):
+        return jit(lambda x: ad.scan(lambda c, r: (c * w + r, None), x[0], x)[0])(X)
+
+    with pytest.raises(ValueError, match="differentiated outside"):
+        ad.grad(f)(0.5)
+
+
+def test_raw_arrays_in_raw_arrays_out() -> None:
+    f = lambda x: (ad.scan(lambda c, r: (c + r, c), x[0], x), ad.cond(x[0] > 0, lambda y: y, lambda y: y, x))  # noqa: E731
+    for g in (f, jit(f)):
+        (last, ys), chosen = g(X)
+        assert all(backends.of(v) is not None for v in (last, ys, chosen))
+        (last, ys), chosen = g(ad.Tensor(X))
+        assert all(isinstance(v, ad.Tensor) for v in (last, ys, chosen))
