@@ -2,6 +2,10 @@
 
 Without arguments: everything, in less than two minutes on two cores; one table, and
 report.json, report.md and report.png in bench/out.
+
+`python -m bench jit`: compiled steps next to eager ones, to steps written by hand, to their
+matrix products alone and to other libraries, each contender in a process of its own; in less
+than three minutes.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +21,27 @@ from tqdm import tqdm
 
 import backends
 from backends import Backend, BackendUnavailable
-from bench import digits, machine, overhead, peers, report, steps
-from bench.workloads import WORKLOADS
+from bench import digits, machine, overhead, report, steps
+from bench.peers import COMPILING, PEERS
+from bench.workloads import TRANSFORMER, WORKLOADS
 
 DEVICES = ("numpy", "cupy")
 ALL = ("digits", *WORKLOADS, "chain")
+USUAL = tuple(name for name in ALL if name != TRANSFORMER.name)
+JIT = (*WORKLOADS, "call")
 DTYPES = ("float32", "float64")
-STEPS, QUICK_STEPS = 25, 3
+STEPS, JIT_STEPS, QUICK_STEPS = 25, 11, 3
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=("jit",),
+        help=f"jit: time compiled steps, {', '.join(JIT)}, {', '.join(COMPILING)} among the "
+        "contenders where installed",
+    )
     parser.add_argument(
         "--device",
         nargs="+",
@@ -38,28 +53,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--workload",
         nargs="+",
-        choices=ALL,
-        default=ALL,
+        choices=(*ALL, "call"),
         metavar="NAME",
-        help=f"what to run: {', '.join(ALL)} (default: all)",
+        help=f"what to run: {', '.join(ALL)} (default: all but {TRANSFORMER.name}); "
+        f"with jit: {', '.join(JIT)} (default: all)",
     )
     parser.add_argument(
         "--steps",
         type=positive,
         metavar="N",
-        help=f"measurements of every contender (default {STEPS}); a step shorter "
+        help=f"measurements of every contender (default {STEPS}, {JIT_STEPS} with jit); a "
+        "step shorter "
         "than 20 ms is measured in bursts",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_STEPS} measurements: to see that it runs, not how fast",
+        help=f"{QUICK_STEPS} measurements, with jit no peers: to see that it runs, not how fast",
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help=f"also time {', '.join(peers.PEERS)}, those that are installed",
+        help=f"also time {', '.join(PEERS)}, those that are installed",
     )
     parser.add_argument(
         "--out",
@@ -69,8 +85,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="where the report goes (default: bench/out)",
     )
     options = parser.parse_args(arguments)
+    known = JIT if options.command else ALL
+    if unknown := [name for name in options.workload or () if name not in known]:
+        parser.error(f"argument --workload: not here: {unknown[0]!r} (choose from {known})")
+    usual = JIT if options.command else USUAL
+    options.workload = [name for name in known if name in (options.workload or usual)]
     if options.steps is None:
-        options.steps = QUICK_STEPS if options.quick else STEPS
+        usual_steps = JIT_STEPS if options.command else STEPS
+        options.steps = QUICK_STEPS if options.quick else usual_steps
     return options
 
 
@@ -93,30 +115,34 @@ def find_devices(names: tuple[str, ...]) -> tuple[list[Backend], dict[str, str]]
 
 def measure(options: argparse.Namespace, devices: list[Backend]) -> dict[str, Any]:
     """Run what was asked for, behind a progress bar."""
-    lengths = {name: digits.EPOCHS if name == "digits" else options.steps for name in ALL}
-    chosen = [name for name in ALL if name in options.workload]
-    results: dict[str, Any] = {"digits": [], "steps": [], "overhead": []}
-    total = len(devices) * sum(lengths[name] for name in chosen)
+    results: dict[str, Any] = {"digits": [], "steps": [], "overhead": [], "calls": []}
+    total = len(devices) * sum(
+        digits.EPOCHS if name == "digits" else options.steps for name in options.workload
+    )
     with tqdm(total=total, leave=False, file=sys.stderr) as bar:
-        for name in chosen:
+        for name in options.workload:
             for device in devices:
                 bar.set_description(f"{name} on {device.name}")
-                if name == "digits":
-                    results["digits"].append(digits.train(device, options.dtype, bar.update))
-                elif name == "chain":
-                    results["overhead"] += overhead.measure(
-                        device, options.dtype, options.steps, bar.update
-                    )
-                else:
-                    results["steps"] += steps.measure(
-                        WORKLOADS[name],
-                        device,
-                        options.dtype,
-                        options.steps,
-                        bar.update,
-                        options.peers,
-                    )
+                kind, found = run(name, device, options, bar.update)
+                results[kind] += found
     return results | {"disagreement": digits.disagreement(results["digits"])}
+
+
+def run(
+    name: str, device: Backend, options: argparse.Namespace, tick: Callable[[], Any]
+) -> tuple[str, list[dict[str, Any]]]:
+    """The part of the report that a workload belongs to, and its rows there."""
+    timing = device, options.dtype, options.steps, tick
+    if name == "digits":
+        return "digits", [digits.train(device, options.dtype, tick)]
+    if name == "chain":
+        return "overhead", overhead.measure(*timing)
+    if name == "call":
+        return "calls", overhead.measure_call(*timing)
+    if options.command == "jit":
+        with_peers = options.peers or not options.quick
+        return "steps", steps.measure_apart(WORKLOADS[name], *timing, with_peers)
+    return "steps", steps.measure(WORKLOADS[name], *timing, options.peers)
 
 
 def main(arguments: list[str] | None = None) -> int:

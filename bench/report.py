@@ -16,6 +16,12 @@ from bench import digits, overhead
 HEADER = ("workload", "device", "mode", "time", "GFLOP/s", "/ by hand", "/ GEMMs", "peak MB", "")
 Row = tuple[str, ...]
 
+APART = (
+    "Every contender ran in a process of its own. Its peak MB are the process's resident memory "
+    "at its peak during later steps beyond what it was before the contender was built, its "
+    "library loaded and the problem there; those of the first step include tracing and compiling."
+)
+
 
 def rows(report: dict[str, Any]) -> list[Row]:
     """The table: one row a workload x device x mode."""
@@ -23,6 +29,7 @@ def rows(report: dict[str, Any]) -> list[Row]:
         *(digits_row(run) for run in report["digits"]),
         *(step_row(step) for step in report["steps"]),
         *(overhead_row(chain) for chain in report["overhead"]),
+        *(call_row(call) for call in report["calls"]),
     ]
 
 
@@ -40,11 +47,19 @@ def step_row(step: dict[str, Any]) -> Row:
         step["mode"],
         duration(step["seconds"]),
         f"{step['gflops']:.0f}",
-        f"{step['to_by_hand']:.2f}",
-        f"{step['to_gemms']:.2f}",
+        *("" if r is None else f"{r:.2f}" for r in (step["to_by_hand"], step["to_gemms"])),
         "" if peak is None else f"{peak / 1e6:.1f}",
-        step["title"],
+        f"{step['title']}{first_step(step)}",
     )
+
+
+def first_step(step: dict[str, Any]) -> str:
+    """What the first step took, where that was measured."""
+    if "first_seconds" not in step:
+        return ""
+    peak = step["first_peak_bytes"]
+    memory = "" if peak is None else f", {peak / 1e6:.0f} MB"
+    return f"; first step {duration(step['first_seconds'])}{memory}"
 
 
 def overhead_row(chain: dict[str, Any]) -> Row:
@@ -52,6 +67,14 @@ def overhead_row(chain: dict[str, Any]) -> Row:
     note = f"an op = {chain['ratio']:.1f} bare calls, target {overhead.TARGET:.0f}: {met}"
     time = duration(chain["seconds"])
     return ("chain", chain["device"], chain["chain"], time, "", "", "", "", note)
+
+
+def call_row(call: dict[str, Any]) -> Row:
+    beyond, target = call["beyond_seconds"], overhead.CALL_TARGET
+    met = verdict(beyond <= target)
+    note = f"{duration(beyond)} beyond its work, target {duration(target)}: {met}"
+    time = duration(call["seconds"])
+    return ("call", call["device"], call["call"], time, "", "", "", "", note)
 
 
 def verdict(met: bool) -> str:
@@ -85,6 +108,8 @@ def summary(report: dict[str, Any]) -> str:
     ]
     if report["digits"]:
         parts.append(agreement(report))
+    if any("first_seconds" in step for step in report["steps"]):
+        parts.append(APART)
     return "\n\n".join(parts)
 
 
@@ -112,8 +137,10 @@ def plot(report: dict[str, Any]) -> Any:
     """A panel for the digits and one for the steps, of those that were run."""
     panels = [(plot_losses, report["digits"]), (plot_ratios, report["steps"])]
     panels = [(draw, data) for draw, data in panels if data]
-    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    bars = len(report["steps"]) / 4  # inches
+    widths = [max(5.5, bars) if draw is plot_ratios else 5.5 for draw, _ in panels]
+    figure = Figure(figsize=(sum(widths), 4.5), layout="constrained")
+    row = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     for axes, (draw, data) in zip(row, panels, strict=True):
         draw(axes, data)
     return figure
@@ -130,6 +157,7 @@ def plot_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
 
 def plot_ratios(axes: Any, steps: list[dict[str, Any]]) -> None:
     """A bar for each workload x device x mode: its time in multiples of its GEMMs' time."""
+    steps = [step for step in steps if step["to_gemms"] is not None]
     modes = list(dict.fromkeys(step["mode"] for step in steps if step["to_gemms"] != 1))
     groups = list(dict.fromkeys((step["workload"], step["device"]) for step in steps))
     width = 0.8 / max(1, len(modes))

@@ -9,10 +9,16 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import backends
 from backends import Backend
-from bench import peers
+from bench import processes
+from bench.problem import Problem
+from bench.processes import Entrant, Step, Wait
 from bench.timing import Contender, interleave, local, peak_memory, ratio
-from bench.workloads import BY_HAND, FLOOR, Workload
+from bench.workloads import BY_HAND, FLOOR, Mode, Workload
+
+MODULES = {"numpy": "numpy", "cupy": "cupy"}  # what a device's own contenders run on
+Tick = Callable[[], Any]
 
 
 def measure(
@@ -20,10 +26,10 @@ def measure(
     backend: Backend,
     dtype: str,
     rounds: int,
-    tick: Callable[[], Any],
+    tick: Tick,
     with_peers: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row a contender."""
+    """One row a contender; the library's own share this process."""
     problem = workload.problem(dtype)
     builders = {name: partial(mode, backend, problem) for name, mode in workload.modes.items()}
     memory = {name: peak_memory(backend, build) for name, build in builders.items()}
@@ -31,20 +37,58 @@ def measure(
         name: local(build().step, backend.synchronize) for name, build in builders.items()
     }
     with ExitStack() as stack:
-        rivals = peers.start(stack, problem, backend.name) if with_peers else {}
-        pause = peers.PAUSE if rivals else 0.0
+        peers = workload.peers if with_peers else {}
+        rivals, _ = processes.start(stack, peers, problem, backend.name)
+        pause = processes.PAUSE if rivals else 0.0
         seconds = interleave(contenders | rivals, rounds, tick, pause)
+    return [row(workload, backend, name, seconds, memory.get(name)) for name in seconds]
+
+
+def measure_apart(
+    workload: Workload, backend: Backend, dtype: str, rounds: int, tick: Tick, with_peers: bool
+) -> list[dict[str, Any]]:
+    """One row a contender, the library's own in processes of their own like the peers; with
+    the seconds of the first step and the process's memory."""
+    own = {
+        name: Entrant(MODULES[backend.name], (backend.name,), partial(build_own, mode))
+        for name, mode in workload.modes.items()
+    }
+    entrants = own | (workload.compiling if with_peers else {})
+    with ExitStack() as stack:
+        contenders, starts = processes.start(stack, entrants, workload.problem(dtype), backend.name)
+        seconds = interleave(contenders, rounds, tick, processes.PAUSE)
     return [
-        {
-            "workload": workload.name,
-            "title": workload.title,
-            "device": backend.name,
-            "mode": name,
-            "seconds": statistics.median(taken),
-            "gflops": workload.flops / statistics.median(taken) / 1e9,
-            "to_by_hand": ratio(taken, seconds[BY_HAND]),
-            "to_gemms": ratio(taken, seconds[FLOOR]),
-            "peak_bytes": None if name == FLOOR else memory.get(name),
+        row(workload, backend, name, seconds, starts[name].peak)
+        | {
+            "first_seconds": starts[name].first_seconds,
+            "first_peak_bytes": starts[name].first_peak,
         }
-        for name, taken in seconds.items()
+        for name in seconds
     ]
+
+
+def build_own(mode: Mode, problem: Problem, device: str) -> tuple[Step, Wait]:
+    backend = backends.get(device)
+    program = mode(backend, problem)
+    return program.step, lambda _: backend.synchronize()
+
+
+def row(
+    workload: Workload,
+    backend: Backend,
+    name: str,
+    seconds: dict[str, list[float]],
+    peak: int | None,
+) -> dict[str, Any]:
+    taken = seconds[name]
+    return {
+        "workload": workload.name,
+        "title": workload.title,
+        "device": backend.name,
+        "mode": name,
+        "seconds": statistics.median(taken),
+        "gflops": workload.flops / statistics.median(taken) / 1e9,
+        "to_by_hand": ratio(taken, seconds[BY_HAND]) if BY_HAND in seconds else None,
+        "to_gemms": ratio(taken, seconds[FLOOR]) if FLOOR in seconds else None,
+        "peak_bytes": None if name == FLOOR else peak,
+    }

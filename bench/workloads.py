@@ -5,15 +5,16 @@ entry of WORKLOADS."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import autodiff as ad
 from backends import Backend
-from bench import byhand
+from bench import byhand, peer_transformer, peers, transformer
 from bench.problem import Problem, mlp_problem
+from bench.processes import Entrant
 from bench.timing import Program
 
 Mode = Callable[[Backend, Problem], Program]
@@ -30,6 +31,8 @@ class Workload:
     flops : of the matrix products of one step.
     problem : the host arrays for a dtype.
     modes : the ways to run it here, by name.
+    peers : other libraries at it, by name.
+    compiling : the peers that a compiled step is compared with.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Workload:
     flops: int
     problem: Callable[[str], Problem]
     modes: dict[str, Mode]
+    peers: dict[str, Entrant] = field(default_factory=dict)
+    compiling: dict[str, Entrant] = field(default_factory=dict)
 
 
 def mlp_logits(parameters: list[ad.Tensor], x: Any) -> ad.Tensor:
@@ -113,7 +118,26 @@ def mlp(name: str, batch: int, *widths: int) -> Workload:
         flops=2 * batch * (3 * sum(products) - products[0]),
         problem=partial(mlp_problem, widths, batch),
         modes=MLP_MODES,
+        peers=peers.PEERS,
+        compiling=peers.COMPILING,
     )
+
+
+TRANSFORMER_SIZES = transformer.Sizes(batch=8, length=128, width=256, layers=2, vocabulary=96)
+
+TRANSFORMER = Workload(
+    name="transformer",
+    title="2 layers, width 256, length 128 @ 8, Adam",
+    flops=transformer.flops(TRANSFORMER_SIZES),
+    problem=partial(transformer.problem, TRANSFORMER_SIZES),
+    modes={
+        "eager": transformer.eager,
+        "jit": transformer.compiled,
+        FLOOR: transformer.gemms,
+    },
+    peers=peer_transformer.PEERS,
+    compiling=peer_transformer.PEERS,
+)
 
 
 WORKLOADS = {
@@ -122,5 +146,6 @@ WORKLOADS = {
         mlp("mlp-small", 32, 784, 128, 10),
         mlp("mlp-medium", 512, 784, 1024, 1024, 10),
         mlp("mlp-large", 1024, 1024, 2048, 2048, 1024),
+        TRANSFORMER,
     )
 }

@@ -3,18 +3,27 @@ digits, and the command line answers well."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import autodiff as ad
 import backends
-from bench import byhand, digits
+from bench import byhand, digits, peer_transformer, peers, processes, transformer
 from bench.__main__ import main
 from bench.problem import mlp_problem
+from bench.processes import Entrant
 from bench.report import Figure
 from bench.timing import interleave, ratio
-from bench.workloads import BY_HAND, MLP_MODES, WORKLOADS
+from bench.workloads import BY_HAND, FLOOR, MLP_MODES, TRANSFORMER, WORKLOADS
+
+TINY = transformer.Sizes(batch=2, length=5, width=16, layers=2, vocabulary=7)
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-4), ("float64", 1e-10)])
@@ -53,6 +62,92 @@ def test_by_hand_s_derivative_agrees_with_differences() -> None:
 def test_flops_count_all_products_but_the_input_s_gradient() -> None:
     small = WORKLOADS["mlp-small"]
     assert small.flops == 2 * 32 * (2 * 784 * 128 + 3 * 128 * 10)
+
+
+def test_flops_of_the_transformer_are_its_products_and_so_is_its_floor() -> None:
+    backend = backends.get("numpy")
+    problem = transformer.problem(TINY, "float32")
+    found = transformer.products(backend, problem)
+    assert sum(2 * math.prod(e.shape) * e.inputs[0].shape[-1] for e in found) == (
+        transformer.flops(TINY)
+    )
+    transformer.gemms(backend, problem).step()
+
+
+@pytest.mark.parametrize("mode", ["eager", "jit"])
+def test_the_transformer_s_derivative_agrees_with_differences(mode) -> None:
+    problem = transformer.problem(TINY, "float64")._replace(rate=0.0)
+    backend = backends.get("numpy")
+    _, gradients = ad.value_and_grad(transformer.loss)(problem.parameters, *problem.data)
+    loss = TRANSFORMER.modes[mode]
+    for i, at in ((0, (3, 4)), (4, (2, 20)), (10, (1, 9)), (-1, (3, 3))):
+        values = []
+        for step in (1e-5, -1e-5):
+            moved = [p.copy() for p in problem.parameters]
+            moved[i][at] += step
+            values.append(float(loss(backend, problem._replace(parameters=moved)).step()))
+        assert gradients[i][at] == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+
+
+def test_the_transformer_looks_at_no_later_token() -> None:
+    problem = transformer.problem(TINY, "float64")
+    tokens, labels, rows, mask = problem.data
+    first = rows[: TINY.length - 1]  # all positions of the first text but its last
+    losses = []
+    for token in (0, 1):
+        changed = tokens.copy()
+        changed[0, -1] = token
+        losses.append(
+            float(transformer.loss(problem.parameters, changed, labels[first], first, mask))
+        )
+    assert losses[0] == losses[1]
+
+
+def stepped(program, steps: int) -> tuple[float, list[np.ndarray]]:
+    for _ in range(steps):
+        value = program.step()
+    return float(value), program.parameters()
+
+
+def assert_same_steps(workload_modes, entrant, problem) -> None:
+    """A peer's third loss, and what three steps changed, next to the library's."""
+    if not importlib.util.find_spec(entrant.module):
+        pytest.skip(f"{entrant.module} is not installed")
+    expected, ours = stepped(workload_modes["jit"](backends.get("numpy"), problem), 3)
+    step, wait = entrant.build(problem, "numpy")
+    for _ in range(3):
+        value, parameters = step()
+    wait((value, parameters))
+    assert float(value) == pytest.approx(expected, rel=1e-4)
+    theirs = [np.asarray(getattr(p, "detach", lambda p=p: p)()) for p in parameters]
+    for start, p, q in zip(problem.parameters, ours, theirs, strict=True):
+        assert p.dtype == q.dtype == start.dtype
+        np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-4)
+        assert np.abs(p - start).max() > 0.001
+
+
+TRAINED = [name for name in peer_transformer.PEERS if name != "torch.compile"]  # slow to start
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_peers_take_the_transformer_s_steps(name) -> None:
+    problem = transformer.problem(TINY, "float32")
+    assert_same_steps(TRANSFORMER.modes, peer_transformer.PEERS[name], problem)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_peers_take_the_mlp_s_steps(name) -> None:
+    problem = mlp_problem((20, 16, 12, 5), 8, "float32")._replace(rate=0.1)
+    assert_same_steps(MLP_MODES, peers.COMPILING[name], problem)
+
+
+def test_eager_and_compiled_transformers_take_the_same_steps() -> None:
+    problem = transformer.problem(TINY, "float64")
+    backend = backends.get("numpy")
+    runs = [stepped(TRANSFORMER.modes[mode](backend, problem), 3) for mode in ("eager", "jit")]
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-12)
+    for p, q in zip(runs[0][1], runs[1][1], strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-12)
 
 
 def test_digits_are_what_they_say() -> None:
@@ -94,6 +189,9 @@ def test_contenders_take_turns_and_are_compared_round_by_round() -> None:
     ("arguments", "listed"),
     [
         (["--device", "abacus"], ["numpy", "cupy"]),
+        (["jot"], ["jit"]),
+        (["jit", "--workload", "chain"], [*WORKLOADS, "call"]),
+        (["--workload", "call"], [*WORKLOADS, "chain"]),
         (["--workload", "nap"], ["digits", "mlp-small", "mlp-medium", "mlp-large", "chain"]),
         (["--dtype", "int7"], ["float32", "float64"]),
         (["--steps", "0"], ["1 or more"]),
@@ -118,6 +216,43 @@ def test_quick_run_writes_its_report(tmp_path, capsys) -> None:
     assert len(report["overhead"]) == 2
     assert "| mlp-small" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "report.png").exists() == (Figure is not None)
+
+
+def test_compiled_steps_are_timed_each_in_its_process(tmp_path, capsys) -> None:
+    arguments = ["jit", "--quick", "--device", "numpy", "--workload", "transformer", "call"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "process of its own" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    steps = {step["mode"]: step for step in report["steps"]}
+    assert set(steps) == {"eager", "jit", FLOOR}
+    assert all(step["first_seconds"] > 0 for step in steps.values())
+    assert all(step["to_by_hand"] is None for step in steps.values())
+    assert steps[FLOOR]["to_gemms"] == 1
+    if Path("/proc/self/status").exists():
+        held = 3 * sum(p.nbytes for p in TRANSFORMER.problem("float32").parameters)
+        assert held < steps["jit"]["peak_bytes"] < 100 * held
+    assert [call["call"] for call in report["calls"]] == ["jit(x + 1)"]
+    assert "| transformer" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "report.png").exists() == (Figure is not None)
+
+
+def test_a_contender_that_cannot_start_says_why(capsys) -> None:
+    problem = mlp_problem((3, 2), 4, "float32")
+    entrants = {
+        name: Entrant("numpy", ("numpy",), partial(refuse, reason))
+        for name, reason in (("lazy", "no wish"), ("late", ""))
+    }
+    with ExitStack() as stack:
+        found, starts = processes.start(stack, entrants, problem, "numpy")
+        assert (set(found), set(starts)) == ({"late"}, {"late"})
+        assert found["late"](2) > 0
+    assert "lazy: ValueError: no wish" in capsys.readouterr().err
+
+
+def refuse(reason: str, problem, device: str):
+    if reason:
+        raise ValueError(reason)
+    return (lambda: None), (lambda _: None)
 
 
 def test_a_device_that_cannot_work_is_named_with_its_reason(tmp_path, capsys, monkeypatch) -> None:

@@ -1,0 +1,143 @@
+"""The transformer's step of bench/transformer.py in other libraries, each as it is written
+there for speed. A step gives the loss and the parameters after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.problem import Problem
+from bench.processes import Entrant, Step, Wait
+from bench.transformer import (
+    DECAY,
+    DECAY_SQUARE,
+    EPSILON,
+    HEADS,
+    VARIANCE_FLOOR,
+    blocks,
+)
+
+
+def torch_loss(parameters: list, tokens: Any, labels: Any) -> Any:
+    import torch
+    from torch.nn import functional as f
+
+    embedding, positions, *_, gain, bias, head = parameters
+    batch, length = tokens.shape
+    width = embedding.shape[1]
+
+    def norm(x: Any, gain: Any, bias: Any) -> Any:
+        return f.layer_norm(x, (width,), gain, bias, VARIANCE_FLOOR)
+
+    def attention(x: Any, qkv: Any, qkv_bias: Any, out: Any, out_bias: Any) -> Any:
+        split = torch.addmm(qkv_bias, x, qkv).view(batch, length, 3, HEADS, width // HEADS)
+        q, k, v = split.permute(2, 0, 3, 1, 4)
+        mixed = f.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return torch.addmm(out_bias, mixed.transpose(1, 2).reshape(x.shape), out)
+
+    h = (embedding[tokens] + positions).view(-1, width)
+    for gain_1, bias_1, *own, gain_2, bias_2, up, up_bias, down, down_bias in blocks(parameters):
+        h = h + attention(norm(h, gain_1, bias_1), *own)
+        inner = f.gelu(torch.addmm(up_bias, norm(h, gain_2, bias_2), up), approximate="tanh")
+        h = h + torch.addmm(down_bias, inner, down)
+    return f.cross_entropy(norm(h, gain, bias) @ head, labels)
+
+
+def torch_step(loss: Any, problem: Problem, device: str) -> tuple[Step, Wait]:
+    import torch
+
+    place = "cuda" if device == "cupy" else "cpu"
+    parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
+    tokens, labels = (torch.tensor(d, device=place) for d in problem.data[:2])
+    adam = torch.optim.Adam(
+        parameters, problem.rate, (DECAY, DECAY_SQUARE), eps=EPSILON, fused=True
+    )
+
+    def step() -> Any:
+        value = loss(parameters, tokens, labels)
+        value.backward()
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        return value, parameters
+
+    return step, lambda _: torch.cuda.synchronize() if place == "cuda" else None
+
+
+def torch_eager(problem: Problem, device: str) -> tuple[Step, Wait]:
+    return torch_step(torch_loss, problem, device)
+
+
+def torch_compile(problem: Problem, device: str) -> tuple[Step, Wait]:
+    import torch
+
+    return torch_step(torch.compile(torch_loss), problem, device)
+
+
+def jax_loss(parameters: list, tokens: Any, labels: Any, rows: Any, mask: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    embedding, positions, *_, gain, bias, head = parameters
+    length, width = mask.shape[0], embedding.shape[1]
+
+    def norm(x: Any, gain: Any, bias: Any) -> Any:
+        centered = x - x.mean(-1, keepdims=True)
+        variance = (centered * centered).mean(-1, keepdims=True)
+        return centered * jax.lax.rsqrt(variance + VARIANCE_FLOOR) * gain + bias
+
+    def attention(x: Any, qkv: Any, qkv_bias: Any, out: Any, out_bias: Any) -> Any:
+        split = (x @ qkv + qkv_bias).reshape(-1, length, 3, HEADS, width // HEADS)
+        q, k, v = split.transpose(2, 0, 3, 1, 4)
+        scores = q @ k.swapaxes(-1, -2) * (width // HEADS) ** -0.5 + mask
+        mixed = jax.nn.softmax(scores) @ v
+        return mixed.swapaxes(1, 2).reshape(x.shape) @ out + out_bias
+
+    h = (embedding[tokens] + positions).reshape(-1, width)
+    for gain_1, bias_1, *own, gain_2, bias_2, up, up_bias, down, down_bias in blocks(parameters):
+        h = h + attention(norm(h, gain_1, bias_1), *own)
+        h = h + jax.nn.gelu(norm(h, gain_2, bias_2) @ up + up_bias) @ down + down_bias
+    logits = norm(h, gain, bias) @ head
+    return -jnp.mean(jax.nn.log_softmax(logits)[rows, labels])
+
+
+def jax_jit(problem: Problem, device: str) -> tuple[Step, Wait]:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_default_matmul_precision", "float32")
+    jax.config.update("jax_enable_x64", problem.parameters[0].dtype == "float64")
+    place = jax.devices("gpu" if device == "cupy" else "cpu")[0]
+    parameters, data = jax.device_put((problem.parameters, problem.data), place)
+    state = (parameters, *([jnp.zeros_like(p) for p in parameters] for _ in range(2)))
+    count = 0.0
+
+    def adam_step(parameters: list, means: list, squares: list, count: float) -> tuple:
+        value, grads = jax.value_and_grad(jax_loss)(parameters, *data)
+        means = [DECAY * m + (1 - DECAY) * g for m, g in zip(means, grads, strict=True)]
+        squares = [
+            DECAY_SQUARE * s + (1 - DECAY_SQUARE) * g * g
+            for s, g in zip(squares, grads, strict=True)
+        ]
+        mean_scale = problem.rate / (1 - DECAY**count)
+        square_scale = 1 / (1 - DECAY_SQUARE**count)
+        parameters = [
+            p - mean_scale * m / (jnp.sqrt(square_scale * s) + EPSILON)
+            for p, m, s in zip(parameters, means, squares, strict=True)
+        ]
+        return value, parameters, means, squares
+
+    train = jax.jit(adam_step, donate_argnums=(0, 1, 2))
+
+    def step() -> Any:
+        nonlocal state, count
+        count += 1.0
+        value, *state = train(*state, count)
+        return value, state[0]
+
+    return step, jax.block_until_ready
+
+
+PEERS = {
+    "torch eager": Entrant("torch", ("numpy", "cupy"), torch_eager),
+    "torch.compile": Entrant("torch", ("numpy", "cupy"), torch_compile),
+    "jax.jit": Entrant("jax", ("numpy", "cupy"), jax_jit),
+}
