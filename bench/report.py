@@ -19,7 +19,8 @@ Row = tuple[str, ...]
 APART = (
     "Every contender ran in a process of its own. Its peak MB are the process's resident memory "
     "at its peak during later steps beyond what it was before the contender was built, its "
-    "library loaded and the problem there; those of the first step include tracing and compiling."
+    "library loaded and the problem there (so what a compiler left behind counts); those of the "
+    "first step include tracing and compiling."
 )
 
 

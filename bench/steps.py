@@ -18,6 +18,7 @@ from bench.timing import Contender, interleave, local, peak_memory, ratio
 from bench.workloads import BY_HAND, FLOOR, Mode, Workload
 
 MODULES = {"numpy": "numpy", "cupy": "cupy"}  # what a device's own contenders run on
+BUDGET = 22.0  # seconds of rounds for a workload measured apart: slow machines get fewer
 Tick = Callable[[], Any]
 
 
@@ -56,10 +57,11 @@ def measure_apart(
     entrants = own | (workload.compiling if with_peers else {})
     with ExitStack() as stack:
         contenders, starts = processes.start(stack, entrants, workload.problem(dtype), backend.name)
-        seconds = interleave(contenders, rounds, tick, processes.PAUSE)
+        seconds = interleave(contenders, rounds, tick, processes.PAUSE, BUDGET)
     return [
         row(workload, backend, name, seconds, starts[name].peak)
         | {
+            "rounds": len(seconds[name]),
             "first_seconds": starts[name].first_seconds,
             "first_peak_bytes": starts[name].first_peak,
         }

@@ -46,14 +46,16 @@ def interleave(
     rounds: int,
     tick: Callable[[], Any] = lambda: None,
     pause: float = 0.0,
+    budget: float = math.inf,
 ) -> dict[str, list[float]]:
     """Seconds a step for each contender, one entry a round.
 
     Each round starts one contender further on, so that nobody always follows the same one.
     With a `pause`, it is slept before each turn, so that threads of another process that spin
     while they wait for work have gone to sleep; then a burst that does not count wakes this
-    contender's own.
+    contender's own. When `budget` seconds are over, the round that is on is the last.
     """
+    end = time.monotonic() + budget
     bursts = {name: burst_length(run) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
@@ -65,6 +67,8 @@ def interleave(
                 contenders[name](bursts[name])
             seconds[name].append(contenders[name](bursts[name]) / bursts[name])
         tick()
+        if time.monotonic() > end:
+            break
     return seconds
 
 

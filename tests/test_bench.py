@@ -118,8 +118,9 @@ def assert_same_steps(workload_modes, entrant, problem) -> None:
     for _ in range(3):
         value, parameters = step()
     wait((value, parameters))
+    detached = (x.detach() if hasattr(x, "detach") else x for x in (value, *parameters))
+    value, *theirs = map(np.asarray, detached)
     assert float(value) == pytest.approx(expected, rel=1e-4)
-    theirs = [np.asarray(getattr(p, "detach", lambda p=p: p)()) for p in parameters]
     for start, p, q in zip(problem.parameters, ours, theirs, strict=True):
         assert p.dtype == q.dtype == start.dtype
         np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-4)
@@ -183,6 +184,8 @@ def test_contenders_take_turns_and_are_compared_round_by_round() -> None:
     assert turns == ["a", "a", "b", "b", "a", "b", "b", "a"]
     assert taken == {"a": [0.25] * 2, "b": [0.5] * 2}
     assert ratio([1, 10, 3], [1, 5, 1]) == 2
+    taken = interleave({"a": contender("a", 0.25), "b": contender("b", 0.5)}, 3, budget=0.0)
+    assert taken == {"a": [0.25], "b": [0.5]}
 
 
 @pytest.mark.parametrize(
