@@ -32,7 +32,8 @@ class Leaves:
         own = [x for x in found if type(x) not in NUMBERS]
         self.raw = bool(own) and not any(isinstance(x, Tensor) for x in own)
         self.home = home(own)
-        self.tensors = [as_array(x, self.home) for x in found]
+        self.device = device_of(own[0]) if own else self.home.device
+        self.tensors = [as_array(x, self.home, self.device) for x in found]
 
     def build(self, tensors: Sequence) -> tuple:
         return tree.unflatten(self.structure, tensors)
@@ -103,7 +104,7 @@ def boolean(pred: Any) -> Any:
 def flat(result: Any, given: Leaves) -> tuple[list, tree.Structure]:
     """The leaves of a result as Tensors, and its structure."""
     leaves, structure = tree.flatten(result)
-    return [as_array(x, given.home) for x in leaves], structure
+    return [as_array(x, given.home, given.device) for x in leaves], structure
 
 
 def same_structure(name: str, one: str, a: tree.Structure, two: str, b: tree.Structure) -> None:
@@ -177,7 +178,7 @@ def while_loop(
         return given.result(structure, outputs)
 
     def staged_test(xs: list) -> tuple[list, None]:
-        return [boolean(as_array(test(xs), given.home))], None
+        return [boolean(as_array(test(xs), given.home, given.device))], None
 
     functions = [staged_test, lambda xs: (body(xs), None)]
     return given.result(structure, bind_while(functions, given.tensors)[0])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import backends
-from autodiff.core import NUMBERS, PROJECT, ROOT, Tape, Tensor, box, device_of, home_of
+from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number
 from autodiff.graph.stage import Stage, innermost, stage
@@ -198,25 +198,27 @@ def is_differentiated(x: Any) -> bool:
     return any(isinstance(t.interp, Tape) and t.node is not None for t in layers(x))
 
 
-def as_array(x: Any, home: backends.Backend) -> Any:
+def as_array(x: Any, home: backends.Backend, device: Any) -> Any:
     """A leaf as a Tensor; a number as an array."""
     if isinstance(x, Tensor):
         return x
     if type(x) in NUMBERS:
-        x = home.asarray(x)
+        x = home.asarray(x, device=device)
     elif backends.of(x) is None:
         raise TypeError(f"a {type(x).__name__} among the arguments is neither array nor number")
     return box(home.hold(x), ROOT, home, None)
 
 
-def lifted_to_stage(op: Any, args: Sequence) -> list:
-    """Arguments of an op that is to be written down even if all of them are constants."""
-    here = innermost()
-    if here is None or any(map(is_staged, args)):
-        return list(args)
-    result = list(args)
+def lifted_to_stage(op: Op, args: Sequence) -> list:
+    """Arguments of an op that is to be written down here, and not further out or at once,
+    though none of them was made here: a branch that is not taken must not run."""
+    here, result = innermost(), list(args)
+    if here is None or any(t.interp is here for x in args for t in layers(x)):
+        return result
     for i, x in enumerate(args):
-        if not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None):
+        constant = not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None)
+        outer = isinstance(here, Inner) and isinstance(x, Tensor) and x.interp.level < here.level
+        if constant or outer:
             result[i] = box(here.node_of(op, i + 1, x), here, here.backend, None)
             break
     return result
