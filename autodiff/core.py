@@ -365,6 +365,8 @@ class Tape(Interpreter):
             y = kernel(*values, **params) if params else kernel(*values)
         except Exception as error:
             raise errors.explain(op, values, params, error) from error
+        if type(y) is complex:  # Python's, of one and of NumPy's float64
+            y = backend.hold(backend.asarray(y))
         plain = type(y) is not tuple and op.differentiable and not _debugging.get()
         if not traced or not plain or self.level < _recorded_from.get():
             return self.record(op, params, y, values, nodes, traced, backend)
@@ -388,6 +390,8 @@ class Tape(Interpreter):
                     traced |= (a.node is not None) << i
         check_operands(op, args, backend)
         y = op(*values, **params)
+        if type(y) is complex:
+            y = backend.hold(backend.asarray(y))
         return self.record(op, params, y, values, nodes, traced, backend, args)
 
     def record(

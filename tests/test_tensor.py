@@ -303,3 +303,13 @@ def test_mixing_backends_names_both_operands() -> None:
     ):
         with pytest.raises(TypeError, match=r"numpy float64 \(2, 3\).*array_api_strict.*\(3,\)"):
             act()
+
+
+def test_a_python_complex_beside_a_single_number() -> None:
+    x = ad.Tensor([3.0, 4.0], requires_grad=True)
+    for z in (x[0] + 1j * x[1], 1j * x[1] + x[0], ad.multiply(1j, x[1]) + x[0], (1j + x[0]) - 1j + 1j * x[1]):
+        assert z.dtype == np.complex128
+        assert z.numpy() == 3 + 4j
+    ad.abs(1j * x[1] + x[0]).backward()
+    assert np.allclose(x.grad, [0.6, 0.8])
+    assert (1j * ad.Tensor(np.float32(2.0))).dtype == np.complex64
