@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from tqdm import tqdm
 
 from bench.problem import Problem
 from bench.timing import Contender
+
+# OpenBLAS's threads go on spinning after a product, for some 20 ms, and take the processor from
+# the threads of elementwise work. 2**4 cycles, for every contender alike. Read when NumPy loads.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 PAUSE = 0.05  # seconds until threads that spin for work have gone to sleep
 NAMESPACES = {"jax": "jax.numpy", "autograd": "autograd.numpy"}  # where `ones` is not the module's
