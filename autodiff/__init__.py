@@ -19,7 +19,7 @@ from autodiff.core import Tensor, debug, no_grad
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.dtypes import *
 from autodiff.exchange import *
-from autodiff.graph import cond, draw, jit, scan, while_loop
+from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.matrices import hessian, hvp, jacobian

@@ -28,6 +28,7 @@ from autodiff.graph.face import (
 )
 from autodiff.graph.jit import Jitted, jit
 from autodiff.graph.optimizers import GradientDescentOptimizer, MomentumOptimizer, Optimizer
+from autodiff.graph.profile import Profile, profile
 from autodiff.graph.rules import override_gradient, register_gradient
 from autodiff.graph.session import Session
 from autodiff.ops.elementwise import add, log, multiply, negative, sigmoid, tanh
@@ -41,6 +42,7 @@ __all__ = [
     "Jitted",
     "MomentumOptimizer",
     "Optimizer",
+    "Profile",
     "Session",
     "Symbol",
     "Update",
@@ -58,6 +60,7 @@ __all__ = [
     "negative",
     "override_gradient",
     "placeholder",
+    "profile",
     "reduce_mean",
     "reduce_sum",
     "register_gradient",

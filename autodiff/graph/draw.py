@@ -129,8 +129,7 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     if argnums is not None:
         chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         owner = Jitted(with_gradient(owner.f, chosen), owner.static, ())
-    leaves, structure = tree.flatten((args, kwargs))
-    entry = Entry(owner, args, kwargs, leaves, structure)
+    entry = Entry(owner, args, kwargs)
     compiled = entry.compiled
     for place, node in zip(entry.places, compiled.before.inputs, strict=True):
         node.name = labels[place]

@@ -359,7 +359,7 @@ class NumpyProgram:
 
     def __init__(self, program: Program, donated: Sequence[int]) -> None:
         self.plan = Plan(program, donated, ROWS.schedule, Actions(), in_place)
-        self.writer = Writer(self.plan)
+        self.writer = self.new_writer()
         self.code = self.writer.source()
         names = dict(self.writer.given)
         exec(compile(self.code, "<autodiff program>", "exec"), names)
@@ -368,6 +368,9 @@ class NumpyProgram:
         self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
         self.free: list[Any] = []
         self.lock = threading.Lock()
+
+    def new_writer(self) -> Writer:
+        return Writer(self.plan)
 
     def run(self, values: list) -> list:
         for i in self.scalars:

@@ -1,0 +1,113 @@
+"""Profiles: bytes and operations of programs that are known, shares, every backend, the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+from autodiff.graph import groups
+from autodiff.graph import profile as profile_function
+from autodiff.graph.profile import Profile, limits_for, measured_copy
+from homes import HOMES
+
+RNG = np.random.default_rng(3)
+
+
+def found(f: Any, *args: Any, home: str = "numpy") -> Profile:
+    backend = backends.get(home)
+    return ad.profile(f, *[backend.from_host(x) if isinstance(x, np.ndarray) else x for x in args], repeat=3)
+
+
+M, K, N = 6, 5, 4
+A, B, ROW = RNG.normal(size=(M, K)), RNG.normal(size=(K, N)), RNG.normal(size=N)
+
+KNOWN = [  # (f, arguments, for each step (op, bytes, flops))
+    (lambda a, b: a @ b, (A, B), [("matmul", 8 * (M * K + K * N + M * N), 2 * M * N * K)]),
+    (lambda a: a * a, (A,), [("multiply", 8 * 2 * M * K, M * K)]),
+    (lambda a: ad.exp(a), (A,), [("exp", 8 * 2 * M * K, M * K)]),
+    (lambda a: ad.sum(a, axis=0), (A,), [("sum", 8 * (M * K + K), M * K)]),
+    (lambda a: a + 2.0, (A,), [("add", 8 * 2 * M * K, M * K)]),
+    (lambda a: ad.permute_dims(a, (1, 0)), (A,), [("permute_dims", 0, 0)]),
+    (lambda a: ad.concat([a, a]), (A,), [("concat", 8 * 3 * M * K, 0)]),
+    (
+        lambda a, b, r: ad.tanh(a @ b + r),
+        (A, B, ROW),
+        [
+            ("matmul", 8 * (M * K + K * N + M * N), 2 * M * N * K),
+            ("add", 8 * (2 * M * N + N), M * N),
+            ("tanh", 8 * 2 * M * N, M * N),
+        ],
+    ),
+    (lambda a: ad.linalg.inv(a), (np.eye(3),), [("inv", 8 * 18, None)]),
+]
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("f, args, steps", [*KNOWN])
+def test_bytes_and_operations(home: str, f: Any, args: tuple, steps: list) -> None:
+    seen = found(f, *args, home=home)
+    assert [(row.op, row.bytes, row.flops) for row in seen.rows] == steps
+    assert seen.bytes == sum(b for _, b, _ in steps)
+    assert seen.flops == sum(n or 0 for _, _, n in steps)
+    assert sum(row.share for row in seen.rows) == pytest.approx(1)
+    assert all(row.line.partition(":")[0].endswith("test_profile.py") for row in seen.rows)
+    for row in seen.rows:
+        assert row.of_limit >= 0 and row.bandwidth * row.seconds == pytest.approx(row.bytes)
+
+
+def test_complex_products_count_four_times() -> None:
+    z = A + 1j * A
+    (row,) = found(lambda z, w: z @ w, z, B + 0j).rows
+    assert row.flops == 8 * M * N * K and row.bytes == 16 * (M * K + K * N + M * N)
+
+
+def test_groups_are_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "SMALL", 1)
+    seen = found(lambda a: ad.sum(ad.exp(a) * a, axis=1), A)
+    (row,) = seen.rows
+    assert row.op == "fused: exp, multiply, sum"
+    assert row.bytes == 8 * (M * K + M)  # what lies between stays in the cache
+    assert row.flops == 3 * M * K
+    assert row.share == 1
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_gradient_is_printed(home: str) -> None:
+    seen = found(ad.grad(lambda a, b: ad.sum(ad.log_softmax(ad.tanh(a @ b), axis=1) ** 2)), A, B, home=home)
+    text = str(seen)
+    assert "matmul" in text and "test_profile.py:" in text and "limits measured" in text
+    assert repr(seen).startswith("<profile: ")
+    assert len(text.splitlines()) == min(len(seen.rows), 40) + 3 + (len(seen.rows) > 40)
+    times = [float(line.split("µs")[0].split()[-1].replace(",", "")) for line in text.splitlines()[-2:-1] if "µs" in line]
+    assert all(t >= 0 for t in times)
+
+
+def test_tensors_jitted_and_numbers() -> None:
+    step = ad.jit(lambda w, rate: w - rate * w, donate_argnums=0)
+    w = ad.Tensor(A.copy())
+    seen = ad.profile(step, w, 0.5, repeat=2)
+    assert [row.op for row in seen.rows] == ["multiply", "subtract"]
+    assert np.array_equal(w.data, A)  # nothing was donated
+    assert ad.profile is profile_function
+
+
+def test_nothing_to_do_and_bad_arguments() -> None:
+    assert found(lambda a: a, A).rows == []
+    assert "0 steps" in str(found(lambda a: a, A))
+    with pytest.raises(ValueError, match="repeat"):
+        ad.profile(lambda a: a, A, repeat=0)
+    with pytest.raises(TypeError, match="not a function"):
+        ad.profile(A)
+
+
+def test_limits_are_measured_once() -> None:
+    backend = backends.get("numpy")
+    before = measured_copy(backend, None)
+    assert measured_copy(backend, None) == before > 0
+    program = ad.jit(lambda a: a * a).lower(A).after
+    limits = limits_for(program, program.outputs[0])
+    assert limits == limits_for(program, program.outputs[0]) and limits.flops > 0
