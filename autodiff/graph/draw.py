@@ -183,6 +183,9 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     return drawing(program, steps(compiled), called, labels, graph.backward, variables)
 
 
+Graph.draw = draw_graph
+
+
 def fetched(leaf: Any) -> Sequence[Symbol]:
     if isinstance(leaf, Update):
         return leaf.inputs

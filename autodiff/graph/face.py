@@ -183,13 +183,6 @@ class Graph(Stage):
         """A node that gives every variable there is now its initial value."""
         return Update([(v, v.initial) for v in self.variables], "initializer")
 
-    def draw(self, fetches: Any = None) -> Any:
-        """A drawing of the graph as it was written, or of what `fetches` need: see
-        autodiff.graph.draw."""
-        from autodiff.graph.draw import draw_graph
-
-        return draw_graph(self, fetches)
-
     def __str__(self) -> str:
         return "\n".join(self.line(symbol) for symbol in topological(self.symbols.values()))
 
