@@ -46,10 +46,7 @@ class Batch(Interpreter):
             "`if`, .numpy() or index of it; use autodiff.where, or call this outside vmap"
         )
 
-    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
-        for a in args:
-            if isinstance(a, Tensor) and a.interp.level > self.level:
-                return a.interp.process(op, args, params)
+    def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         backend = next(a.backend for a in args if self.owns(a))
         check_operands(op, args, backend)
         batcher = op.batcher or BATCHERS.get(op.name, by_kind)

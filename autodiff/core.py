@@ -312,13 +312,20 @@ PROJECT = Project("project")
 
 
 class Interpreter:
-    """Gives ops a meaning for the values that it owns. `process` is called on the
-    interpreter of some argument and hands over to that of a younger one, if it meets it."""
+    """Gives ops a meaning for the values that it owns. `process` is called on the interpreter
+    of some argument, and hands over to that of a younger one if there is one among them."""
 
     def __init__(self, level: int | None = None) -> None:
         self.level = _count() if level is None else level
 
     def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        for a in args:
+            if isinstance(a, Tensor) and a.interp.level > self.level:
+                return a.interp.process(op, args, params)
+        return self.apply(op, args, params)
+
+    def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
+        """What an op is to this interpreter, whose values are the youngest of `args`."""
         raise NotImplementedError
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:

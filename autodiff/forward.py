@@ -33,10 +33,7 @@ from backends.base import same_dtype
 class Dual(Interpreter):
     """Wraps primals; the `node` of a wrapped value is its tangent."""
 
-    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
-        for a in args:
-            if isinstance(a, Tensor) and a.interp.level > self.level:
-                return a.interp.process(op, args, params)
+    def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         mine = [isinstance(a, Tensor) and a.interp is self for a in args]
         primals = [a.data if own else a for a, own in zip(args, mine, strict=True)]
         tangents = [a.node if own else None for a, own in zip(args, mine, strict=True)]

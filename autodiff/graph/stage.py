@@ -46,10 +46,7 @@ class Stage(Interpreter):
             "while_loop and scan of autodiff.graph; or mark the argument with static_argnums"
         )
 
-    def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
-        for a in args:
-            if isinstance(a, Tensor) and a.interp.level > self.level:
-                return a.interp.process(op, args, params)
+    def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         if not self.open:
             raise RuntimeError(
                 f"{op.name}: a value from inside jit was kept and used after it; return it from "
