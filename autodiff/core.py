@@ -538,4 +538,5 @@ def user_line() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-_OWN = ("autodiff", "autodiff.graph", "autodiff.numpy_face", "autodiff.ops", "backends")
+_PARTS = ("graph", "learn", "nn", "numpy_face", "ops", "optim")
+_OWN = ("autodiff", "backends", *(f"autodiff.{part}" for part in _PARTS))

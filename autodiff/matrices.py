@@ -106,13 +106,13 @@ def by_rows(run: Recording, single: bool, chunk_size: int | None) -> Any:
             reshape(row, (*output.shape, *x.shape))
             for row, x in zip(rows, run.primals, strict=True)
         ]
-        cell = tree.unflatten(run.structure, shaped)
+        cell = run.gradients(shaped)
         cells.append(cell[0] if single else cell)
     return tree.unflatten(run.out_structure, cells)
 
 
 def by_columns(g: Callable, selected: tuple, single: bool, chunk_size: int | None) -> Any:
-    leaves, structure = tree.flatten(selected)
+    leaves, structure = tree.flatten(selected, held=False)
     primals = as_primals("jacobian", selected)
     point = tree.unflatten(structure, primals)
     columns: list[list] = []
@@ -128,7 +128,7 @@ def by_columns(g: Callable, selected: tuple, single: bool, chunk_size: int | Non
         columns.append([reshape(moveaxis(c, 0, -1), s) for c, s in zip(flat, shapes, strict=True)])
     cells = []
     for row in zip(*columns, strict=True):
-        cell = tree.unflatten(structure, row)
+        cell = tree.unflatten(structure.emptied(), row)
         cells.append(cell[0] if single else cell)
     return tree.unflatten(out_structure, cells)
 

@@ -1,7 +1,7 @@
 """Functions from functions: grad, vjp, jvp, vmap.
 
-Arguments and results are trees of arrays. Raw arrays in, raw arrays out; Tensors in,
-Tensors out. A transform makes an interpreter of its own, so they nest in any order.
+Arguments and results are trees of arrays; what is Held in an argument (autodiff.tree) is no
+variable, and None in a gradient. Raw arrays in, raw arrays out; Tensors in, Tensors out. A transform makes an interpreter of its own, so they nest in any order.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Argnums = int | Sequence[int]
 def as_primals(name: str, args: tuple) -> list:
     """The leaves of arguments as arrays that can be differentiated by. A Python float goes
     where the other leaves are."""
-    leaves = tree.flatten(args)[0]
+    leaves = tree.flatten(args, held=False)[0]
     homes = [home_of(x) for x in leaves if type(x) not in NUMBERS]
     home = next((h for h in homes if h is not None), None) or backends.current()
-    named = zip(tree.paths(args), leaves, strict=True)
+    named = zip(tree.paths(args, held=False), leaves, strict=True)
     return [primal(name, f"argument {path}", x, home) for path, x in named]
 
 
@@ -93,7 +93,7 @@ class Recording:
 
     def __init__(self, name: str, f: Callable, primals: tuple, has_aux: bool = False) -> None:
         self.name = name
-        leaves, self.structure = tree.flatten(primals)
+        leaves, self.structure = tree.flatten(primals, held=False)
         self.primals = as_primals(name, primals)
         self.raw = all_raw(leaves)
         self.tape = Tape()
@@ -118,6 +118,10 @@ class Recording:
     @property
     def value(self) -> Any:
         return tree.unflatten(self.out_structure, self.values)
+
+    def gradients(self, leaves: list) -> tuple:
+        """A tree like each primal, with nothing where the primal holds what is no variable."""
+        return tree.unflatten(self.structure.emptied(), leaves)
 
     def pull(self, cotangents: list, retain: bool) -> list:
         """Cotangents of the primals from those of the outputs (None for zero)."""
@@ -169,7 +173,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         tree.check("pullback", run.out_structure, structure)
         pairs = zip(run.outputs, given, strict=True)
         seeds = [start(run, out, ct) for out, ct in pairs]
-        return tree.unflatten(run.structure, run.pull(seeds, retain=True))
+        return run.gradients(run.pull(seeds, retain=True))
 
     return (run.value, pullback, run.aux) if has_aux else (run.value, pullback)
 
@@ -201,8 +205,7 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
         g, selected = chosen_arguments(f, args, kwargs, chosen)
         run = Recording("grad", g, selected, has_aux)
         check_scalar(run)
-        gradients = run.pull([start(run, run.outputs[0], None)], retain=False)
-        result = tree.unflatten(run.structure, gradients)
+        result = run.gradients(run.pull([start(run, run.outputs[0], None)], retain=False))
         value = (run.value, run.aux) if has_aux else run.value
         return value, result[0] if single else result
 
@@ -290,10 +293,10 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
         raise TypeError("jvp: primals and tangents are tuples, one entry for each argument")
     primals, tangents = tuple(primals), tuple(tangents)
-    leaves, structure = tree.flatten(primals)
-    given, found = tree.flatten(tangents)
+    leaves, structure = tree.flatten(primals, held=False)
+    given, found = tree.flatten(tangents, held=False)
     tree.check("jvp", structure, found)
-    paths = tree.paths(primals)
+    paths = tree.paths(primals, held=False)
     raw = all_raw(leaves) and all_raw(given)
     dual = Dual()
     boxes = []

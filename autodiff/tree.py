@@ -13,16 +13,54 @@ from typing import Any
 _registered: dict[type, tuple[Callable, Callable]] = {}
 
 
+class Held:
+    """A container of one value that is carried along but is none of the variables of a tree:
+    `flatten(tree, held=False)` leaves it in the structure, where what is built from that finds
+    the same cell again. A model's running statistics and frozen weights are such."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+
+class Carried:
+    """A cell in a structure: two structures do not differ by what is in their cells."""
+
+    __slots__ = ("cell",)
+
+    def __init__(self, cell: Held) -> None:
+        self.cell = cell
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Carried)
+
+    def __hash__(self) -> int:
+        return hash(Carried)
+
+
 class Structure:
     """The shape of a tree without its leaves: a container's type, keys, and children."""
 
-    __slots__ = ("children", "count", "keys", "kind")
+    __slots__ = ("carries", "children", "count", "keys", "kind")
 
     def __init__(self, kind: type | None, keys: Any, children: tuple[Structure, ...]) -> None:
         self.kind = kind
         self.keys = keys
         self.children = children
         self.count = 1 if kind is None else sum(child.count for child in children)
+        self.carries = type(keys) is Carried or any(child.carries for child in children)
+
+    def emptied(self) -> Structure:
+        """The same with None in place of what it carries: the structure of a gradient."""
+        if not self.carries:
+            return self
+        if type(self.keys) is Carried:
+            return Structure(self.kind, Carried(self.kind(None)), ())
+        return Structure(self.kind, self.keys, tuple(c.emptied() for c in self.children))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Structure):
@@ -57,6 +95,8 @@ def open_container(x: Any) -> tuple[Iterable, Any] | None:
         return _registered[kind][0](x)
     if x is None:
         return (), None
+    if isinstance(x, Held):
+        return (x.value,), None
     if isinstance(x, dict):
         return x.values(), tuple(x)
     if isinstance(x, (list, tuple)):
@@ -73,6 +113,8 @@ def close_container(structure: Structure, children: list) -> Any:
         return _registered[kind][1](keys, children)
     if kind is type(None):
         return None
+    if issubclass(kind, Held):
+        return keys.cell if type(keys) is Carried else kind(children[0])
     if issubclass(kind, dict):
         return kind(zip(keys, children, strict=True))
     if hasattr(kind, "_fields"):
@@ -82,19 +124,22 @@ def close_container(structure: Structure, children: list) -> Any:
     return kind(**dict(zip(keys, children, strict=True)))
 
 
-def flatten(x: Any) -> tuple[list, Structure]:
-    """The leaves of a tree in order, and its structure."""
+def flatten(x: Any, held: bool = True) -> tuple[list, Structure]:
+    """The leaves of a tree in order, and its structure; with `held=False` without those that
+    are Held."""
     leaves: list = []
-    return leaves, _structure(x, leaves)
+    return leaves, _structure(x, leaves, held)
 
 
-def _structure(x: Any, leaves: list) -> Structure:
+def _structure(x: Any, leaves: list, held: bool) -> Structure:
     opened = open_container(x)
     if opened is None:
         leaves.append(x)
         return LEAF
+    if not held and isinstance(x, Held):
+        return Structure(type(x), Carried(x), ())
     children, keys = opened
-    return Structure(type(x), keys, tuple(_structure(child, leaves) for child in children))
+    return Structure(type(x), keys, tuple(_structure(child, leaves, held) for child in children))
 
 
 def unflatten(structure: Structure, leaves: Iterable) -> Any:
@@ -108,15 +153,16 @@ def _build(structure: Structure, leaves: Any) -> Any:
     return close_container(structure, [_build(child, leaves) for child in structure.children])
 
 
-def map(f: Callable, tree: Any, *others: Any) -> Any:
-    """f on each leaf, with the leaves at the same place of other trees; a tree again.
+def map(f: Callable, tree: Any, *others: Any, held: bool = True) -> Any:
+    """f on each leaf, with the leaves at the same place of other trees; a tree again. With
+    `held=False` what is Held in the first tree stays as it is.
 
     Raises ValueError if the trees differ in structure.
     """
-    leaves, structure = flatten(tree)
+    leaves, structure = flatten(tree, held)
     columns = [leaves]
     for other in others:
-        more, found = flatten(other)
+        more, found = flatten(other, held)
         check("tree.map", structure, found)
         columns.append(more)
     return unflatten(structure, [f(*row) for row in zip(*columns, strict=True)])
@@ -140,12 +186,15 @@ def check(name: str, expected: Structure, found: Structure) -> None:
         raise ValueError(f"{name}: expected the structure {expected}, got {found}")
 
 
-def paths(tree: Any, prefix: str = "") -> list[str]:
+def paths(tree: Any, prefix: str = "", held: bool = True) -> list[str]:
     """A name for each leaf, as one would write it: "['w']", "[0].bias"; "" for a lone leaf."""
     opened = open_container(tree)
     if opened is None:
         return [prefix]
+    if isinstance(tree, Held):
+        return paths(tree.value, prefix) if held else []
     children, keys = opened
+    keys = getattr(keys, "names", keys)
     if isinstance(tree, dict):
         names = [f"[{key!r}]" for key in keys]
     elif isinstance(keys, tuple):
@@ -153,4 +202,4 @@ def paths(tree: Any, prefix: str = "") -> list[str]:
     else:
         names = [f"[{i}]" for i in range(len(list(children)))]
     pairs = zip(children, names, strict=True)
-    return [path for child, name in pairs for path in paths(child, prefix + name)]
+    return [path for child, name in pairs for path in paths(child, prefix + name, held)]

@@ -1,0 +1,414 @@
+"""Modules: plain objects whose attributes are arrays, numbers and other modules.
+
+A module is used in two ways. As an object: `model(x)` records on the plain tape, since its
+parameters are Tensors that require a gradient. As a value: it is a tree (autodiff.tree), so
+transforms, jit and optimizers take models and give models, of the same class and with other
+arrays. There a parameter that several layers share is one leaf, and what is not trained (a
+Buffer, a frozen parameter) is Held: an input of jit, no variable of grad.
+
+This module knows no layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from textwrap import indent
+from typing import Any
+
+import backends
+from autodiff import tree
+from autodiff.core import ROOT, Leaf, Tape, Tensor, box, home_of
+from autodiff.forward import Dual
+
+__all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
+
+_watching: ContextVar[Callable | None] = ContextVar("autodiff_nn_watching", default=None)
+
+
+class LayerError(ValueError):
+    """An input that a layer cannot take; the message begins with the layer's path."""
+
+    layer: Module | None = None
+    path = ""
+
+    def __str__(self) -> str:
+        kind = "" if self.layer is None else type(self.layer).__name__
+        place = f"{self.path} ({kind}): " if self.path else f"{kind}: " if kind else ""
+        return place + super().__str__()
+
+
+class Buffer(tree.Held):
+    """An array of a module that is not trained: `.value`, and `.write` for a new one."""
+
+    __slots__ = ()
+
+    def write(self, value: Any) -> None:
+        """Replace the value. It carries no derivative: transforms are stripped off, so that
+        a layer can write while it is being differentiated."""
+        while isinstance(value, Tensor) and value.interp is not ROOT and differentiates(value):
+            value = value.data
+        if isinstance(value, Tensor) and value.interp is ROOT:
+            value = value.data
+        home = backends.of(value)
+        self.value = value if home is None else box(home.hold(value), ROOT, home, None)
+
+
+def differentiates(x: Tensor) -> bool:
+    return isinstance(x.interp, (Tape, Dual))
+
+
+def parameter(data: Any, dtype: Any = None) -> Tensor:
+    """A Tensor that is trained: it requires a gradient."""
+    return Tensor(data, requires_grad=True, dtype=dtype)
+
+
+class Module:
+    """A part of a model. A subclass sets its arrays and parts in `__init__` and computes in
+    `forward`; that is all.
+
+    Attributes are parameters (Tensors), Buffers, modules, and lists, tuples and dicts of
+    those. Everything else must be hashable; it is part of what jit compiles for.
+
+    Example
+    -------
+    >>> class Scale(Module):
+    ...     def __init__(self, width):
+    ...         self.gain = parameter(ones(width))
+    ...     def forward(self, x):
+    ...         return x * self.gain
+    """
+
+    training: bool
+    frozen: frozenset[str]  # parameters of this very module, by name
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Module:
+        module = object.__new__(cls)
+        module.training = True
+        module.frozen = frozenset()
+        return module
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        tree.register(cls, opened, closed)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            y = self.forward(*args, **kwargs)
+        except LayerError as error:
+            locate(error, self)
+            raise
+        watcher = _watching.get()
+        if watcher is not None:
+            watcher(self, args, y)
+        return y
+
+    # -- looking inside --------------------------------------------------------------------------
+
+    def named_modules(self) -> dict[str, Module]:
+        """This module (as "") and those inside it, each once, by path: "layers[0].attention"."""
+        found: dict[int, tuple[str, Module]] = {}
+        for place in places(self):
+            found.setdefault(id(place.owner), (place.owner_path, place.owner))
+        return dict(found.values())
+
+    def named_parameters(self) -> dict[str, Tensor]:
+        """Every parameter, frozen ones too, by path: "layers[0].weight". One that is shared
+        stands under the first of its names."""
+        return {p.path: p.value for p in self.distinct() if not isinstance(p.value, tree.Held)}
+
+    def parameters(self) -> list[Tensor]:
+        return list(self.named_parameters().values())
+
+    def arrays(self) -> dict[str, Any]:
+        """Every array by path, Buffers included: the whole state of a model."""
+        found = {p.path: p.value for p in self.distinct()}
+        return {k: v.value if isinstance(v, tree.Held) else v for k, v in found.items()}
+
+    def distinct(self) -> list[Place]:
+        """The places of arrays, those that are shared once."""
+        seen: dict[int, Place] = {}
+        for place in places(self):
+            if place.value is not None:
+                seen.setdefault(id(place.value), place)
+        return list(seen.values())
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def train(self, on: bool = True) -> Module:
+        """Switch this module and those inside to training (dropout drops, statistics run)."""
+        for module in self.named_modules().values():
+            module.training = on
+        return self
+
+    def eval(self) -> Module:
+        """Switch to use: the opposite of `train`."""
+        return self.train(False)
+
+    def freeze(self, *names: str) -> Module:
+        """Stop training the parameters of these names, or below these paths; all without."""
+        for place in self.below("freeze", names):
+            place.owner.frozen = place.owner.frozen | {place.name}
+            place.value.node = None
+        return self
+
+    def unfreeze(self, *names: str) -> Module:
+        """Train these parameters again; all without names."""
+        for place in self.below("unfreeze", names):
+            place.owner.frozen = place.owner.frozen - {place.name}
+            place.value.node = Leaf(place.value.data)
+        return self
+
+    def below(self, what: str, names: tuple[str, ...]) -> list[Place]:
+        """All places of the parameters that names stand for, those they share included."""
+        every = [p for p in places(self) if isinstance(p.value, Tensor)]
+        chosen = [p for p in every if not names or any(p.is_below(name) for name in names)]
+        unknown = [n for n in names if not any(p.is_below(n) for p in every)]
+        if unknown:
+            raise KeyError(
+                f"{what}: no parameter is called or below {', '.join(unknown)}; there are "
+                f"{', '.join(p.path for p in every)}"
+            )
+        same = {id(p.value) for p in chosen}
+        return [p for p in every if id(p.value) in same]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients that `.backward()` has added up."""
+        for w in self.parameters():
+            if w.node is not None:
+                w.grad = None
+
+    def assign(self, source: Module | Mapping[str, Any]) -> Module:
+        """Give this model the arrays of another one, or of a dict as `arrays()` gives it.
+
+        Raises KeyError and ValueError, before anything is changed, that list the names that
+        are missing, those that are too many, and those whose shape or dtype differs.
+        """
+        given = source.arrays() if isinstance(source, Module) else dict(source)
+        own = {p.path: p.value for p in self.distinct()}
+        compare(own, given)
+        for path, value in own.items():
+            put(value, given[path])
+        return self
+
+    def __repr__(self) -> str:
+        parts = [f"{k}={describe(v)}" for k, v in vars(self).items() if k not in PRIVATE]
+        line = f"{type(self).__name__}({', '.join(parts)})"
+        if len(line) <= 88 and "\n" not in line:
+            return line
+        body = "".join(indent(f"{part},\n", "    ") for part in parts)
+        return f"{type(self).__name__}(\n{body})"
+
+
+PRIVATE = ("training", "frozen")
+
+
+def describe(value: Any) -> str:
+    if isinstance(value, tree.Held):
+        value = value.value
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else repr(value)
+
+
+def locate(error: LayerError, module: Module) -> None:
+    """Say where in `module` the layer is that an error comes from."""
+    if error.layer is None:
+        error.layer = module
+    for path, inner in module.named_modules().items():
+        if inner is error.layer:
+            error.path = path
+
+
+@contextmanager
+def watch(f: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
+    """Inside the block `f(module, args, output)` is called after each module's forward,
+    innermost first."""
+    token = _watching.set(f)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+
+
+# -- where the arrays are ------------------------------------------------------------------------
+
+
+class Place:
+    """An array (or a Buffer) of a model: its path, the module that owns it, and its name there.
+    A module without arrays has one place, whose value is None."""
+
+    __slots__ = ("name", "owner", "owner_path", "path", "value")
+
+    def __init__(self, owner: Module, owner_path: str, name: str, value: Any) -> None:
+        self.owner = owner
+        self.owner_path = owner_path
+        self.name = name
+        self.path = join(owner_path, name)
+        self.value = value
+
+    def is_below(self, path: str) -> bool:
+        return self.path == path or self.path.startswith((path + ".", path + "["))
+
+
+def join(path: str, name: str) -> str:
+    return name if not path or name.startswith("[") else f"{path}.{name}"
+
+
+def places(module: Module, path: str = "") -> Iterator[Place]:
+    yield Place(module, path, "", None)
+    for name, value in vars(module).items():
+        yield from places_in(value, module, path, name)
+
+
+def places_in(value: Any, owner: Module, owner_path: str, name: str) -> Iterator[Place]:
+    if isinstance(value, Module):
+        yield from places(value, join(owner_path, name))
+    elif isinstance(value, (list, tuple)):
+        for i, part in enumerate(value):
+            yield from places_in(part, owner, owner_path, f"{name}[{i}]")
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from places_in(part, owner, owner_path, f"{name}[{key!r}]")
+    elif is_array(value):
+        yield Place(owner, owner_path, name, value)
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, (Tensor, tree.Held)) or home_of(value) is not None
+
+
+def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise unless two states have the same names, shapes and dtypes."""
+    missing = [name for name in own if name not in given]
+    extra = [name for name in given if name not in own]
+    if missing or extra:
+        said = [f"missing: {', '.join(missing)}"] * bool(missing)
+        said += [f"not in the model: {', '.join(extra)}"] * bool(extra)
+        raise KeyError(f"assign: {'; '.join(said)}")
+    wrong = []
+    for name, x in own.items():
+        expected, found = describe(x), describe(given[name])
+        if expected != found:
+            wrong.append(f"{name} is {expected}, given {found}")
+    if wrong:
+        raise ValueError(f"assign: {'; '.join(wrong)}")
+
+
+def put(cell: Any, value: Any) -> None:
+    """A new array in the Tensor or Buffer of a model, on the backend where it is."""
+    if isinstance(cell, tree.Held):
+        cell.value = Tensor(value, backend=home_of(cell.value))
+    else:
+        cell.data = Tensor(value, backend=cell.backend).data
+
+
+# -- a module as a tree --------------------------------------------------------------------------
+
+
+class Layout:
+    """A model without its arrays: classes, static attributes, and a number for each array."""
+
+    __slots__ = ("entry", "names")
+
+    def __init__(self, entry: tuple, names: tuple[str, ...]) -> None:
+        self.entry = entry
+        self.names = names
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self.entry == other.entry
+
+    def __hash__(self) -> int:
+        return hash(self.entry)
+
+    def __repr__(self) -> str:
+        return f"model of {len(self.names)} arrays"
+
+
+class At(int):
+    """In a layout: array number so-and-so."""
+
+    __slots__ = ()
+
+
+class AtHeld(At):
+    """The same for a parameter that is frozen."""
+
+    __slots__ = ()
+
+
+def opened(module: Module) -> tuple[list, Layout]:
+    """The arrays of a model, those that are shared once, and its layout."""
+    numbers: dict[int, At] = {}
+    leaves: list = []
+    names: list[str] = []
+    entry = survey(module, "", frozenset(), (numbers, leaves, names))
+    return leaves, Layout(entry, tuple(names))
+
+
+def survey(x: Any, path: str, frozen: frozenset[str], found: tuple) -> Any:
+    """What a layout says of x. `path` is from the model's root, `frozen` of the owner, by
+    the part of the path that is below it."""
+    if isinstance(x, Module):
+        frozen = frozenset(join(path, name) for name in x.frozen)
+        parts = [(k, survey(v, join(path, k), frozen, found)) for k, v in vars(x).items()]
+        return (type(x), *parts)
+    if isinstance(x, (list, tuple)):
+        return (type(x), *[survey(v, f"{path}[{i}]", frozen, found) for i, v in enumerate(x)])
+    if isinstance(x, dict):
+        parts = [(k, survey(v, f"{path}[{k!r}]", frozen, found)) for k, v in x.items()]
+        return (dict, *parts)
+    if not is_array(x):
+        return x
+    numbers, leaves, names = found
+    number = numbers.get(id(x))
+    if number is None:
+        number = (AtHeld if path in frozen else At)(len(leaves))
+        numbers[id(x)] = number
+        leaves.append(leaf(x, path in frozen))
+        names.append(path)
+    return number
+
+
+def leaf(x: Any, frozen: bool) -> Any:
+    """An array of a model as a leaf of a tree: the value, without its place on the plain tape."""
+    if isinstance(x, tree.Held):
+        return x
+    if isinstance(x, Tensor) and type(x.node) is Leaf and x.interp is ROOT:
+        x = box(x.data, ROOT, x.backend, None)
+    return tree.Held(x) if frozen else x
+
+
+def closed(layout: Layout, leaves: list) -> Module:
+    """A model of this layout with these arrays."""
+    return rebuild(layout.entry, [trained(x) for x in leaves])
+
+
+def trained(x: Any) -> Any:
+    """A plain value as a parameter of the plain tape again; anything else as it is."""
+    plain = isinstance(x, Tensor) and x.interp is ROOT and x.node is None
+    if plain and x.backend.is_inexact(x.data.dtype):
+        return box(x.data, ROOT, x.backend, Leaf(x.data))
+    return x
+
+
+def rebuild(entry: Any, arrays: list) -> Any:
+    if isinstance(entry, At):
+        x = arrays[entry]
+        released = isinstance(entry, AtHeld) and x.value is not None
+        return x.value if released else x
+    if type(entry) is not tuple or not entry:
+        return entry
+    kind, *parts = entry
+    if issubclass(kind, Module):
+        module = kind.__new__(kind)
+        vars(module).update({name: rebuild(part, arrays) for name, part in parts})
+        return module
+    if kind is dict:
+        return {key: rebuild(part, arrays) for key, part in parts}
+    values = [rebuild(part, arrays) for part in parts]
+    return kind(*values) if hasattr(kind, "_fields") else kind(values)

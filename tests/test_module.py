@@ -1,0 +1,183 @@
+"""Modules: used as objects on the plain tape and as values of transforms, jit and trees."""
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff import tree
+from autodiff.nn.module import Buffer, LayerError, Module, parameter, watch
+
+
+class Dense(Module):
+    def __init__(self, inputs, outputs, seed=0):
+        self.weight = parameter(np.random.default_rng(seed).standard_normal((inputs, outputs)))
+        self.bias = parameter(np.zeros(outputs))
+
+    def forward(self, x):
+        if x.shape[-1] != self.weight.shape[0]:
+            raise LayerError(f"x has {x.shape[-1]} columns, weight has shape {self.weight.shape}")
+        return x @ self.weight + self.bias
+
+
+class Running(Module):
+    def __init__(self, width):
+        self.mean = Buffer(ad.zeros(width))
+        self.count = Buffer(ad.asarray(0))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.write(0.5 * self.mean.value + 0.5 * ad.mean(x, axis=0))
+            self.count.write(self.count.value + 1)
+        return x - self.mean.value
+
+
+class Net(Module):
+    def __init__(self, power=2):
+        self.layers = [Dense(3, 4, 1), Running(4), Dense(4, 2, 2)]
+        self.power = power
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x**self.power
+
+
+class Tied(Module):
+    def __init__(self):
+        self.first = Dense(3, 3, 1)
+        self.second = Dense(3, 3, 2)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(ad.tanh(self.first(x)))
+
+
+X = np.random.default_rng(5).standard_normal((5, 3))
+
+
+def loss(model, x):
+    return ad.mean(model(x) ** 2)
+
+
+def names(model):
+    return list(model.named_parameters())
+
+
+def test_names():
+    model = Net()
+    assert names(model) == [f"layers[{i}].{n}" for i in (0, 2) for n in ("weight", "bias")]
+    assert list(model.arrays()) == ["layers[0].weight", "layers[0].bias", "layers[1].mean", "layers[1].count", "layers[2].weight", "layers[2].bias"]
+    assert list(model.named_modules()) == ["", "layers[0]", "layers[1]", "layers[2]"]
+    assert names(Tied()) == ["first.weight", "first.bias", "second.bias"]
+    assert tree.paths(model)[0] == ".layers[0].weight" and len(tree.paths(model, held=False)) == 4
+
+
+def test_the_tape_and_the_value_give_the_same_gradients():
+    tape, value = Net(), Net()
+    loss(tape, X).backward()
+    got = ad.grad(loss)(value, X)
+    for name, w in tape.named_parameters().items():
+        np.testing.assert_allclose(w.grad, got.arrays()[name].numpy(), rtol=1e-12)
+    np.testing.assert_array_equal(tape.layers[1].mean.value, value.layers[1].mean.value)
+    assert value.layers[1].count.value.item() == 1 and got.layers[1].mean.value is None
+
+
+def test_a_compiled_step_takes_and_gives_models():
+    def step(model, x):
+        value, grads = ad.value_and_grad(loss)(model, x)
+        return tree.map(lambda w, g: w - 0.1 * g, model, grads, held=False), value
+
+    fast, plain, compiled = Net(), Net(), ad.jit(step)
+    for _ in range(3):
+        fast, a = compiled(fast, X)
+        plain, b = step(plain, X)
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
+    assert compiled.cache_info().misses == 1
+    for name, x in plain.arrays().items():
+        np.testing.assert_allclose(fast.arrays()[name].numpy(), x.numpy(), rtol=1e-12, err_msg=name)
+    assert fast.layers[1].count.value.item() == 3
+    assert fast.layers[0].weight.requires_grad and fast.layers[0].weight.node.op is None
+
+
+def test_static_attributes_and_mode_are_part_of_the_program():
+    f = ad.jit(lambda model, x: model(x))
+    f(Net(), X), f(Net(), X), f(Net(3), X), f(Net().eval(), X), f(Net().eval().train(), X)
+    assert f.cache_info().misses == 3
+
+
+def test_a_shared_parameter_is_one_leaf_whose_gradient_is_the_sum():
+    model = Tied()
+    leaves, structure = tree.flatten(model)
+    again = tree.unflatten(structure, leaves)
+    assert len(leaves) == 3 and again.first.weight is again.second.weight
+    w, b = model.first.weight.numpy(), np.zeros(3)
+    two = ad.grad(lambda p, q: ad.mean((ad.tanh(X @ p + b) @ q + b) ** 2), argnums=(0, 1))(w, w)
+    got = ad.grad(loss)(model, X)
+    np.testing.assert_allclose(got.first.weight.numpy(), two[0] + two[1], rtol=1e-12)
+    assert got.first.weight is got.second.weight
+
+
+def test_frozen_parameters_are_inputs_but_no_variables():
+    model = Net().freeze("layers[0]")
+    got = ad.grad(loss)(model, X)
+    assert isinstance(got.layers[0].weight, tree.Held) and got.layers[0].weight.value is None
+    loss(model, X).backward()
+    assert model.layers[0].weight.grad is None and model.layers[2].weight.grad is not None
+    f = ad.jit(loss)
+    before = f(model, X)
+    model.layers[0].weight.data = model.layers[0].weight.data * 2
+    assert f(model, X).item() != before.item() and f.cache_info().misses == 1
+    moved = tree.map(lambda w, g: w - g, model, got, held=False)
+    assert not moved.layers[0].weight.requires_grad and moved.layers[2].weight.requires_grad
+    model.unfreeze()
+    assert len(tree.flatten(model, held=False)[0]) == 4 and model.layers[0].weight.requires_grad
+    shared = Tied().freeze("second.weight")
+    assert len(tree.flatten(shared, held=False)[0]) == 2
+    with pytest.raises(KeyError, match=r"no parameter is called or below nothing; there are layers\[0\]"):
+        model.freeze("nothing")
+
+
+def test_assign_takes_every_array_or_says_what_is_wrong():
+    model, other = Net(), Net()
+    loss(other, X)
+    kept = model.layers[0].weight
+    model.assign(other)
+    assert model.layers[0].weight is kept and model.layers[1].count.value.item() == 1
+    state = {k: v.numpy() for k, v in other.arrays().items()}
+    assert model.assign(state).layers[2].bias.requires_grad
+    gone = {k: v for k, v in state.items() if k != "layers[2].bias"} | {"more": 1}
+    with pytest.raises(KeyError, match=r"missing: layers\[2\].bias; not in the model: more"):
+        model.assign(gone)
+    with pytest.raises(ValueError, match=r"layers\[2\].bias is float64\[2\], given float64\[3\]"):
+        model.assign(state | {"layers[2].bias": np.zeros(3)})
+
+
+def test_an_error_names_the_layer():
+    model = Net()
+    model.layers[2] = Dense(7, 2)
+    with pytest.raises(LayerError, match=r"^layers\[2\] \(Dense\): x has 4 columns, weight has shape \(7, 2\)"):
+        model(X)
+    with pytest.raises(LayerError, match=r"^Dense: x has 3"):
+        model.layers[2](X)
+
+
+def test_watching_sees_every_layer():
+    seen = []
+    with watch(lambda module, args, y: seen.append((type(module).__name__, y.shape))):
+        Net()(X)
+    assert seen == [("Dense", (5, 4)), ("Running", (5, 4)), ("Dense", (5, 2)), ("Net", (5, 2))]
+
+
+def test_forward_mode_and_jacobians_of_models():
+    model = Tied()
+    tangents = tree.map(lambda w: w * 0 + 1, model)
+    pushed = ad.jvp(lambda m: loss(m, X), (model,), (tangents,))[1]
+    total = sum(float(ad.sum(g).item()) for g in tree.flatten(ad.grad(loss)(model, X))[0])
+    np.testing.assert_allclose(pushed.numpy(), total, rtol=1e-10)
+    got = ad.jacobian(lambda m: m(X[0]))(model)
+    assert got.second.bias.shape == (3, 3)
+
+
+def test_a_model_is_printed_with_the_shapes_of_its_arrays():
+    assert repr(Dense(3, 4)) == "Dense(weight=float64[3, 4], bias=float64[4])"
+    assert repr(Net()).splitlines()[1].startswith("    layers=[Dense(weight=float64[3, 4]")
