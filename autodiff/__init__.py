@@ -36,6 +36,7 @@ from autodiff.ops.reductions import *
 from autodiff.ops.scans import *
 from autodiff.ops.signal import *
 from autodiff.ops.statistics import *
+from autodiff.ops.windows import *
 from autodiff.optimize import least_squares, minimize, root
 from autodiff.testing import check_grads
 from autodiff.transforms import grad, jvp, value_and_grad, vjp, vmap

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import indexing, scans, special
+from backends import indexing, scans, special, windows
 
 Array = Any
 
@@ -202,6 +202,22 @@ class Backend:
         if accumulate:
             return self.into(out, "add", out, self.xp.matmul(a, b))
         return self.into(out, "matmul", a, b)
+
+    # -- windows over images: see backends.windows ------------------------------------------------
+
+    def conv(self, x: Array, w: Array, window: windows.Window, groups: int) -> Array:
+        """Images (n, c, h, w) by weights (o, c/groups, *kernel): (n, o, *places)."""
+        return windows.convolve(self, x, w, window, groups)
+
+    def conv_input(
+        self, g: Array, w: Array, size: windows.Pair, window: windows.Window, groups: int
+    ) -> Array:
+        """The adjoint of `conv` by images of this size."""
+        return windows.convolve_input(self, g, w, size, window, groups)
+
+    def conv_weight(self, x: Array, g: Array, window: windows.Window, groups: int) -> Array:
+        """The adjoint of `conv` by the weights."""
+        return windows.convolve_weight(self, x, g, window, groups)
 
     # -- random numbers, special functions --
 

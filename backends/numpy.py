@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import numpy_windows, windows
 from backends.base import Backend
 
 # Integers as wide as each floating dtype, for selecting zeros bit by bit.
@@ -174,6 +175,18 @@ class NumpyBackend(Backend):
             return np.correlate(a, np.conj(v), "valid")
         windows = np.lib.stride_tricks.sliding_window_view(a, v.shape[-1], axis=-1)
         return (windows @ v[..., None])[..., 0]
+
+    def conv(self, x: Any, w: Any, window: windows.Window, groups: int) -> np.ndarray:
+        return numpy_windows.convolve(x, w, window, groups)
+
+    def conv_input(
+        self, g: Any, w: Any, size: windows.Pair, window: windows.Window, groups: int
+    ) -> np.ndarray:
+        found = numpy_windows.convolve_input(g, w, size, window, groups)
+        return super().conv_input(g, w, size, window, groups) if found is None else found
+
+    def conv_weight(self, x: Any, g: Any, window: windows.Window, groups: int) -> np.ndarray:
+        return numpy_windows.convolve_weight(x, g, window, groups)
 
     def special(self, name: str) -> Callable[..., Any]:
         from scipy import special  # a third of a second, for those who use it
