@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from autodiff import fft, linalg, nn, random, special, tree
+from autodiff import fft, linalg, losses, nn, optim, random, special, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import ndarray as _ndarray

@@ -1,6 +1,7 @@
 """Optimizers as graph nodes: the gradients of a loss and the update of its variables, one fetch.
 
-What an optimizer does to one variable is a pure function, `update`; the rest is here once.
+Minimizer is what every optimizer does in a graph, those of autodiff.optim too. Here are the two
+that a graph has by itself: what they do to one variable is a pure function, `update`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,8 @@ from autodiff.ops.creation import zeros_like
 from autodiff.ops.manipulation import astype
 
 
-class Optimizer:
-    """What all optimizers share.
-
-    A subclass has `update(w, g, *state)`, which returns the new (w, *state), and names its
-    states in `slots`; each is a variable like w that begins at zero and is not trainable.
-    """
-
-    slots: tuple[str, ...] = ()
-
-    def update(self, w: Any, g: Any, *state: Any) -> tuple:
-        raise NotImplementedError
+class Minimizer:
+    """The way from a loss to an update of variables; a subclass has `apply_gradients`."""
 
     def minimize(
         self, loss: Symbol, var_list: Sequence[Variable] | None = None, name: str | None = None
@@ -67,6 +59,24 @@ class Optimizer:
         self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
     ) -> Update:
         """A node that changes each variable by its gradient when it is fetched."""
+        raise NotImplementedError
+
+
+class Optimizer(Minimizer):
+    """One variable after the other.
+
+    A subclass has `update(w, g, *state)`, which returns the new (w, *state), and names its
+    states in `slots`; each is a variable like w that begins at zero and is not trainable.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def update(self, w: Any, g: Any, *state: Any) -> tuple:
+        raise NotImplementedError
+
+    def apply_gradients(
+        self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
+    ) -> Update:
         stored: list[tuple[Variable, Symbol]] = []
         for g, w in pairs:
             state = [self.slot(w, each) for each in self.slots]

@@ -1,0 +1,453 @@
+"""What all optimizers share: one rule, and the three ways in which it is used.
+
+    params, state = opt.update(params, grads, state)   # a function of values, inside jit too
+    loss.backward(); opt.step(); opt.zero_grad()       # on Tensors that it was given
+    train = opt.minimize(loss)                         # a node of a graph
+
+All three go through `begin` (the state of some variables) and `advance` (one step), which
+take dictionaries of Tensors by name. Most optimizers only have a `rule` for one variable.
+The rule meets real arrays of single precision or better: it sees a complex variable as its
+real and imaginary parts, and a half-precision one in float32 (as are its slots).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from autodiff import tree
+from autodiff.core import NUMBERS, ROOT, Tensor, box, device_of, home_of, is_complex, lifted
+from autodiff.graph.face import Symbol, Update, Variable
+from autodiff.graph.optimizers import Minimizer
+from autodiff.inplace import is_leaf, rebind
+from autodiff.ops.creation import zeros_like
+from autodiff.ops.elementwise import imag, real
+from autodiff.ops.manipulation import astype, stack
+from autodiff.optim.clipping import HALVES, by_norm
+from autodiff.reverse import constant_data
+from backends.base import dtype_name
+
+Rate = float | Callable[[Any], Any]
+
+
+class Optimizer(Minimizer):
+    """A rule for going down a gradient.
+
+    A subclass names in `slots` what it keeps for each variable (each begins at zero), and has
+    `rule(w, g, slots, step, lr) -> (w, slots)`, made of public ops.
+
+    Parameters
+    ----------
+    lr : the learning rate: a number, or a schedule: a function of the number of steps that
+        were taken (a 0-d array).
+    parameters : for `step()`: a Module, or a tree of Tensors that require a gradient.
+    clip : what is done to the gradients first: a number, to which their norm (of all
+        together) is limited; or a function of a tree of gradients.
+
+    Raises
+    ------
+    ValueError
+        A negative learning rate.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(
+        self, lr: Rate, parameters: Any = None, clip: float | Callable | None = None
+    ) -> None:
+        at_least_zero(type(self).__name__, lr=lr)
+        if isinstance(clip, (int, float)) and not clip > 0:
+            raise ValueError(f"{type(self).__name__}: clip must be positive; got {clip}")
+        self.lr = lr
+        self.clip = clip
+        self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
+        self.state: dict | None = None
+        self.known: dict[tuple, dict] = {}  # what states look like, by the variables
+
+    def __repr__(self) -> str:
+        lr = self.lr if type(self.lr) in NUMBERS else getattr(self.lr, "__name__", "schedule")
+        return f"{type(self).__name__}(lr={lr})"
+
+    # -- one step of all variables ---------------------------------------------------------------
+
+    def rule(self, w: Any, g: Any, slots: dict[str, Any], step: Any, lr: Any) -> tuple[Any, dict]:
+        """One variable and its slots after a step down its gradient. `step` counts from 1; it
+        and `lr` (unless that is a number) are 0-d and have the dtype of w."""
+        raise NotImplementedError
+
+    def slots_of(self, w: Any) -> dict[str, Any]:
+        """The slots of a variable before the first step."""
+        return {slot: zeros_like(w) for slot in self.slots}
+
+    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
+        """The state for some variables: a tree of arrays."""
+        slots = {name: self.slots_of(plain(w)) for name, w in ws.items()}
+        return {"step": filled(next(iter(ws.values())), (), 0, "int64"), "slots": slots}
+
+    def advance(self, ws: dict, gs: dict, state: dict) -> tuple[dict, dict]:
+        """All variables and the state after one step."""
+        gs = self.clipped(gs)
+        rate, step = self.rate(state["step"]), state["step"] + 1
+        new, slots = {}, dict(state["slots"])
+        for name, w in ws.items():
+            x = plain(w)
+            g, t = plain(gs[name], x.dtype), astype(step, x.dtype)
+            y, slots[name] = self.rule(x, g, state["slots"][name], t, like(rate, x))
+            new[name] = restored(y, w)
+        return new, {"step": step, "slots": slots}
+
+    def clipped(self, gs: dict) -> dict:
+        if self.clip is None:
+            return gs
+        return self.clip(gs) if callable(self.clip) else by_norm(gs, self.clip)
+
+    def rate(self, step: Any) -> Any:
+        """The learning rate after a number of steps."""
+        return self.lr(step) if callable(self.lr) else self.lr
+
+    def scaled(self, loss: Any, state: dict | None = None) -> Any:
+        """The loss whose gradients the optimizer wants; it is the loss itself, unless the
+        optimizer scales it (MixedPrecision). `state` is by default that of `step()`."""
+        return loss
+
+    # -- values ----------------------------------------------------------------------------------
+
+    def init(self, params: Any) -> dict[str, Any]:
+        """The state for a tree of parameters, before the first step: a tree of arrays."""
+        ws, _, raw = opened(f"{type(self).__name__}.init", params)
+        return lowered(self.begin(ws), raw)
+
+    def update(self, params: Any, grads: Any, state: dict) -> tuple[Any, dict]:
+        """Parameters and state after one step. Nothing that is given is changed; of a Module
+        what is frozen and its buffers stay.
+
+        Raises
+        ------
+        ValueError
+            Gradients or a state of other parameters than these; the message names which.
+        """
+        where = f"{type(self).__name__}.update"
+        ws, structure, raw = opened(where, params)
+        gs, raw_too = matched(where, ws, structure, grads)
+        self.check_state(where, ws, state)
+        new, after = self.advance(ws, gs, tree.map(constant, state))
+        raw = raw and raw_too
+        return tree.unflatten(structure, lowered(list(new.values()), raw)), lowered(after, raw)
+
+    # -- Tensors with a gradient -----------------------------------------------------------------
+
+    def step(self) -> None:
+        """Move the parameters that the optimizer was given down their `.grad`. What has been
+        frozen since stays.
+
+        Raises
+        ------
+        ValueError
+            A parameter has no gradient; the message names it. Nothing is changed then.
+        """
+        ws = {name: w for name, w in self.own("step").items() if w.requires_grad}
+        apart = [name for name, w in ws.items() if w.grad is None]
+        if apart:
+            raise ValueError(
+                f"{type(self).__name__}.step: no gradient for {', '.join(apart)}: call backward() "
+                "on a loss that depends on them first, or leave them out (freeze them)"
+            )
+        gs = {name: constant(w.grad) for name, w in ws.items()}
+        state = self.current()
+        new, self.state = self.advance({k: constant(w) for k, w in ws.items()}, gs, state)
+        for name, w in ws.items():
+            rebind(w, new[name])
+
+    def zero_grad(self) -> None:
+        """Forget the gradients that `.backward()` has added up."""
+        for w in self.own("zero_grad").values():
+            if w.requires_grad:
+                w.grad = None
+
+    def own(self, method: str) -> dict[str, Any]:
+        if self.named is None:
+            own = type(self).__name__
+            raise ValueError(
+                f"{own}.{method}: it was given no parameters: write {own}(..., parameters=model); "
+                "or call update(params, grads, state)"
+            )
+        return self.named
+
+    def current(self) -> dict[str, Any]:
+        """The state of `step()`, from the first on."""
+        if self.state is None:
+            self.state = self.begin({k: constant(w) for k, w in self.own("step").items()})
+        return self.state
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def state_arrays(self, state: dict | None = None) -> dict[str, Any]:
+        """Every array of a state by name ("slots/weight/m"); by default of that of `step()`."""
+        return flat(self.current() if state is None else state)
+
+    def load_state(self, arrays: Mapping[str, Any], params: Any = None) -> dict[str, Any]:
+        """The state for `params` from arrays as `state_arrays` gives them; by default for
+        `step()`, which goes on from it.
+
+        Raises
+        ------
+        ValueError
+            Arrays that are missing, too many, or of another shape or dtype, by name.
+        """
+        where = f"{type(self).__name__}.load_state"
+        if params is None:
+            ws, raw = {k: constant(w) for k, w in self.own("load_state").items()}, False
+        else:
+            ws, _, raw = opened(where, params)
+        state = self.begin(ws)
+        check_arrays(where, described(state), described_arrays(arrays))
+        found = [fetched(x, arrays[name]) for name, x in flat(state).items()]
+        state = tree.unflatten(tree.flatten(state)[1], found)
+        if params is None:
+            self.state = state
+        return lowered(state, raw)
+
+    def check_state(self, where: str, ws: dict, state: Any) -> None:
+        """Refuse a state that is not one of these variables."""
+        key = tuple((name, w.shape, dtype_name(w.dtype)) for name, w in ws.items())
+        if key not in self.known:
+            self.known[key] = described(self.begin(ws))
+        check_arrays(where, self.known[key], described(state))
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    def minimize(
+        self, loss: Symbol, var_list: Sequence[Variable] | None = None, name: str | None = None
+    ) -> Update:
+        """A node that takes one step down the gradient of `loss` when it is fetched. The state
+        is variables too, which are not trainable. See Minimizer for arguments and errors."""
+        pairs = self.compute_gradients(loss, var_list)
+        state = self.state_variables(pairs, name)
+        scaled = self.scaled(loss, state)
+        if scaled is not loss:
+            pairs = self.compute_gradients(scaled, [w for _, w in pairs])
+        return self.stored(pairs, state, name)
+
+    def apply_gradients(
+        self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
+    ) -> Update:
+        """A node that changes each variable by its gradient when it is fetched."""
+        return self.stored(pairs, self.state_variables(pairs, name), name)
+
+    def state_variables(self, pairs: Sequence, name: str | None) -> dict[str, Any]:
+        """The state as variables: "weight/m", "Adam/step"."""
+        graph = pairs[0][1].graph
+        state = self.begin({w.name: w.initial for _, w in pairs})
+        paths = [path.removeprefix("slots/") for path in flat(state)]
+        own = name or type(self).__name__
+        names = [path if path.count("/") else f"{own}/{path}" for path in paths]
+        leaves, structure = tree.flatten(state)
+        both = zip(names, map(graph.node, leaves), strict=True)
+        return tree.unflatten(structure, [Variable(x, trainable=False, name=n) for n, x in both])
+
+    def stored(self, pairs: Sequence, state: dict, name: str | None) -> Update:
+        ws = {w.name: w for _, w in pairs}
+        new, after = self.advance(ws, {w.name: g for g, w in pairs}, state)
+        targets = [*ws.values(), *tree.flatten(state)[0]]
+        values = [*new.values(), *tree.flatten(after)[0]]
+        fitting = [
+            (v, v.fitting(astype(x, v.dtype, copy=False)))
+            for v, x in zip(targets, values, strict=True)
+        ]
+        return Update(fitting, name or type(self).__name__)
+
+
+class Around(Optimizer):
+    """An optimizer that does something before or after what another one does."""
+
+    def __init__(self, optimizer: Optimizer, parameters: Any = None) -> None:
+        super().__init__(optimizer.lr, parameters)
+        self.inner = optimizer
+        if parameters is None:
+            self.named = optimizer.named
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
+
+    def scaled(self, loss: Any, state: dict | None = None) -> Any:
+        return self.inner.scaled(loss, (self.current() if state is None else state)["inner"])
+
+
+# -- variables of a tree -------------------------------------------------------------------------
+
+
+def opened(where: str, params: Any) -> tuple[dict[str, Tensor], tree.Structure, bool]:
+    """(the trainable leaves by name, the structure that takes their places, whether they are
+    raw arrays)."""
+    leaves, structure = tree.flatten(params, held=False)
+    names = [path.removeprefix(".") for path in tree.paths(params, held=False)]
+    if not leaves:
+        raise ValueError(f"{where}: there is nothing to train in {structure}")
+    for name, x in zip(names, leaves, strict=True):
+        home = home_of(x)
+        if home is None or not home.is_inexact(x.dtype):
+            what = f"a {type(x).__name__}" if home is None else f"{x.dtype}"
+            raise TypeError(
+                f"{where}: parameter {name} is {what}; only floating and complex arrays are trained"
+            )
+    raw = not any(isinstance(x, Tensor) for x in leaves)
+    return dict(zip(names, map(constant, leaves), strict=True)), structure, raw
+
+
+def matched(
+    where: str, ws: dict[str, Any], structure: tree.Structure, grads: Any
+) -> tuple[dict[str, Tensor], bool]:
+    """A gradient for each variable, and whether they are raw arrays."""
+    leaves, found = tree.flatten(grads, held=False)
+    if found != structure:
+        names = [path.removeprefix(".") for path in tree.paths(grads, held=False)]
+        apart = [name for name in ws if name not in names]
+        extra = [name for name in names if name not in ws]
+        raise ValueError(
+            f"{where}: the gradients are not those of the parameters: "
+            f"{differences(apart, extra) or f'{found} in place of {structure}'}"
+        )
+    for (name, w), g in zip(ws.items(), leaves, strict=True):
+        shape = getattr(g, "shape", None)
+        if shape is None or tuple(shape) != w.shape:
+            what = type(g).__name__ if shape is None else f"shape {tuple(shape)}"
+            raise ValueError(f"{where}: parameter {name} has shape {w.shape}, its gradient {what}")
+    raw = not any(isinstance(g, Tensor) for g in leaves)
+    return dict(zip(ws, map(constant, leaves), strict=True)), raw
+
+
+def leaves_of(where: str, parameters: Any) -> dict[str, Tensor]:
+    """The Tensors whose `.grad` an optimizer goes down, by name."""
+    if not isinstance(parameters, Tensor) and isinstance(parameters, Iterator):
+        parameters = list(parameters)
+    leaves, structure = tree.flatten(parameters, held=False)
+    names = [path.removeprefix(".") for path in tree.paths(parameters, held=False)]
+    seen: dict[int, str] = {}
+    for name, w in zip(names, leaves, strict=True):
+        if not isinstance(w, Tensor) or not is_leaf(w):
+            raise TypeError(
+                f"{where}: parameter {name} is no Tensor that requires a gradient: make it one, "
+                "Tensor(data, requires_grad=True)"
+            )
+        if id(w) in seen:
+            raise ValueError(f"{where}: parameters {seen[id(w)]} and {name} are one Tensor")
+        seen[id(w)] = name
+    if not leaves:
+        raise ValueError(f"{where}: there is nothing to train in {structure}")
+    return dict(zip(names, leaves, strict=True))
+
+
+def constant(x: Any) -> Tensor:
+    """An array as a Tensor whose past the plain tape does not know."""
+    if isinstance(x, Tensor):
+        return x if x.interp is not ROOT or x.node is None else box(x.data, ROOT, x.backend, None)
+    return lifted(home_of(x).hold(x))
+
+
+def lowered(x: Any, raw: bool) -> Any:
+    """A tree of Tensors; with `raw` of the arrays in them."""
+    return tree.map(bare, x) if raw else x
+
+
+def bare(x: Tensor) -> Any:
+    inner = constant_data(x)
+    return x.backend.asarray(inner) if inner is not x else x
+
+
+# -- one variable, as rules see it ---------------------------------------------------------------
+
+
+def plain(x: Any, dtype: Any = None) -> Any:
+    """A variable or a gradient in real numbers of at least single precision."""
+    if is_complex(x):
+        x = stack([real(x), imag(x)], axis=-1)
+    if dtype is None and dtype_name(x.dtype) in HALVES:
+        dtype = "float32"
+    return x if dtype is None else astype(x, dtype, copy=False)
+
+
+def restored(y: Any, w: Any) -> Any:
+    """What became of a variable w, as it was before `plain`."""
+    if is_complex(w):
+        y = y[..., 0] + 1j * y[..., 1]
+    return astype(y, w.dtype, copy=False)
+
+
+def like(x: Any, w: Any) -> Any:
+    """A 0-d array in the dtype of w, so that it decides none; a number, which cannot."""
+    return x if type(x) in NUMBERS else astype(x, w.dtype, copy=False)
+
+
+def filled(like: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Tensor:
+    """An array of one number where another is."""
+    home, device = home_of(like), device_of(like)
+    if not shape:
+        return lifted(home.hold(home.asarray(value, dtype=dtype, device=device)))
+    return lifted(home.create("zeros", shape, dtype=dtype, device=device) + value)
+
+
+# -- states --------------------------------------------------------------------------------------
+
+
+def flat(state: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, the keys joined by "/"."""
+    if not isinstance(state, dict):
+        return {prefix: state}
+    inner = [flat(x, f"{prefix}/{key}" if prefix else key) for key, x in state.items()]
+    return {name: x for part in inner for name, x in part.items()}
+
+
+def described(state: Any) -> dict[str, tuple]:
+    return described_arrays(flat(state))
+
+
+def described_arrays(arrays: Mapping[str, Any]) -> dict[str, tuple]:
+    """Shape and dtype by name."""
+    return {
+        name: (tuple(x.shape), dtype_name(x.dtype)) if hasattr(x, "dtype") else (type(x).__name__,)
+        for name, x in arrays.items()
+    }
+
+
+def check_arrays(where: str, expected: dict[str, tuple], found: dict[str, tuple]) -> None:
+    if expected == found:
+        return
+    apart = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    bent = [
+        f"{name} is {' '.join(map(str, found[name]))}, not {' '.join(map(str, expected[name]))}"
+        for name in expected
+        if name in found and expected[name] != found[name]
+    ]
+    if apart or extra or bent:
+        told = "; ".join(x for x in (differences(apart, extra), *bent) if x)
+        raise ValueError(f"{where}: the state is not one for these parameters: {told}")
+
+
+def differences(missing: list[str], extra: list[str]) -> str:
+    parts = [("missing", missing), ("unknown", extra)]
+    return "; ".join(f"{what}: {', '.join(map(repr, names))}" for what, names in parts if names)
+
+
+def fetched(x: Tensor, array: Any) -> Tensor:
+    """A loaded array where x is."""
+    raw = constant_data(constant(array))
+    home = home_of(raw)
+    if home is not x.backend:
+        raw = x.backend.from_host(home.to_host(raw), device=x.device)
+    return lifted(x.backend.hold(x.backend.asarray(raw, copy=True)))
+
+
+def at_least_zero(where: str, **values: Any) -> None:
+    """Refuse a negative number, by its name."""
+    for name, x in values.items():
+        if isinstance(x, (int, float)) and not x >= 0:
+            what = "learning rate" if name == "lr" else name
+            raise ValueError(f"{where}: the {what} cannot be negative; got {name}={x}")
+
+
+def below_one(where: str, **values: float) -> None:
+    """Refuse a decay outside [0, 1)."""
+    for name, x in values.items():
+        if not 0 <= x < 1:
+            raise ValueError(f"{where}: {name} must be within [0, 1); got {x}")

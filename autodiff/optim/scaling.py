@@ -1,0 +1,103 @@
+"""Half precision: weights kept in float32 beside those that are computed with, and a loss
+multiplied so that small gradients do not vanish in float16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autodiff import tree
+from autodiff.ops.elementwise import clip, isfinite, where
+from autodiff.ops.manipulation import astype
+from autodiff.optim.clipping import HALVES, global_norm
+from autodiff.optim.optimizer import Around, Optimizer, filled, plain
+from backends.base import dtype_name
+
+BOUNDS = (1.0, 2.0**64)  # of the scale
+
+
+class MixedPrecision(Around):
+    """An optimizer for a model in float16 or bfloat16 (Micikevicius et al. 2018).
+
+    It moves a float32 copy of each weight, to which the weight is then rounded. Gradients are
+    those of `scaled(loss)`, the loss times a scale: after `interval` steps without overflow
+    the scale grows, at an overflow (a gradient with inf or NaN) it shrinks, and nothing else
+    happens in that step.
+
+    Parameters
+    ----------
+    scale : the first scale; None for no scaling, which bfloat16 does not need.
+
+    Example
+    -------
+    >>> opt = MixedPrecision(AdamW(1e-3), parameters=model)
+    >>> opt.scaled(loss(model(x), y)).backward()
+    >>> opt.step()
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        scale: float | None = 2.0**15,
+        growth: float = 2.0,
+        backoff: float = 0.5,
+        interval: int = 2000,
+        parameters: Any = None,
+    ) -> None:
+        super().__init__(optimizer, parameters)
+        if scale is not None and not BOUNDS[0] <= scale <= BOUNDS[1]:
+            raise ValueError(f"MixedPrecision: the scale is at least 1; got {scale}")
+        if not 0 < backoff < 1 <= growth:
+            raise ValueError(
+                f"MixedPrecision: the scale grows by growth >= 1 and shrinks by backoff < 1; got "
+                f"growth={growth}, backoff={backoff}"
+            )
+        self.scale = scale
+        self.growth = growth
+        self.backoff = backoff
+        self.interval = interval
+
+    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
+        masters = {name: plain(w) for name, w in ws.items() if dtype_name(w.dtype) in HALVES}
+        state = {"masters": masters, "inner": self.inner.begin({**ws, **masters})}
+        if self.scale is None:
+            return state
+        w = next(iter(ws.values()))
+        numbers = {"scale": filled(w, (), self.scale, "float32"), "good": filled(w, (), 0, "int64")}
+        return {**state, **numbers}
+
+    def scaled(self, loss: Any, state: dict | None = None) -> Any:
+        state = self.current() if state is None else state
+        loss = self.inner.scaled(loss, state["inner"])
+        return loss if self.scale is None else plain(loss) * state["scale"]
+
+    def advance(self, ws: dict, gs: dict, state: dict) -> tuple[dict, dict]:
+        old = {**ws, **{name: state["masters"][name] for name in state["masters"] if name in ws}}
+        rest: dict[str, Any] = {}
+        if self.scale is None:
+            new, inner = self.inner.advance(old, gs, state["inner"])
+        else:
+            gs = {name: over(plain(g), state["scale"]) for name, g in gs.items()}
+            fine = isfinite(global_norm(gs))
+            new, inner = chosen(
+                fine, self.inner.advance(old, gs, state["inner"]), (old, state["inner"])
+            )
+            rest = self.rescaled(fine, state["scale"], state["good"] + 1)
+        masters = {name: new.get(name, w) for name, w in state["masters"].items()}
+        found = {name: astype(new[name], w.dtype, copy=False) for name, w in ws.items()}
+        return found, {"masters": masters, "inner": inner, **rest}
+
+    def rescaled(self, fine: Any, scale: Any, good: Any) -> dict[str, Any]:
+        """The scale after a step, and the number of steps since it was last changed."""
+        grows = good >= self.interval
+        factor = where(fine, where(grows, self.growth, 1.0), self.backoff)
+        changed = clip(scale * astype(factor, scale.dtype), *BOUNDS)
+        return {"scale": changed, "good": where(grows, 0, where(fine, good, 0))}
+
+
+def over(g: Any, scale: Any) -> Any:
+    return g / astype(scale, g.dtype, copy=False)
+
+
+def chosen(fine: Any, new: Any, old: Any) -> Any:
+    """One of two trees."""
+    return tree.map(lambda a, b: where(fine, a, b), new, old)

@@ -1,0 +1,121 @@
+"""Schedules: learning rates as functions of the number of steps that were taken.
+
+A schedule takes a number or a 0-d array and gives a 0-d float64 array; inside jit the step is
+part of the state, so that nothing is compiled anew. Every rate may itself be a schedule: a
+warm-up to a cosine is `warmup(100, cosine(1e-3, 1000))`, and `sequence` puts several in a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autodiff.ops.creation import asarray
+from autodiff.ops.elementwise import cos, floor, maximum, minimum, where
+from autodiff.ops.manipulation import astype
+
+__all__ = ["constant", "cosine", "exponential", "linear", "one_cycle", "sequence", "step", "warmup"]
+
+Schedule = Callable[[Any], Any]
+Rate = float | Schedule
+
+
+def constant(lr: float) -> Schedule:
+    """The same rate at each step."""
+    check("constant", lr=lr)
+    return lambda at: at_step(at) * 0 + lr
+
+
+def step(lr: Rate, every: int, factor: float = 0.1) -> Schedule:
+    """The rate times `factor` after each `every` steps: lr * factor**(t // every)."""
+    check("step", lr=lr, every=every, factor=factor)
+    return lambda at: value(lr, at) * factor ** floor(at_step(at) / every)
+
+
+def exponential(lr: Rate, factor: float) -> Schedule:
+    """lr * factor**t."""
+    check("exponential", lr=lr, factor=factor)
+    return lambda at: value(lr, at) * factor ** at_step(at)
+
+
+def linear(first: float, last: float, steps: int) -> Schedule:
+    """From one rate to another in a straight line, and on with the last."""
+    check("linear", first=first, last=last, steps=steps)
+    return lambda at: first + (last - first) * share(at, steps)
+
+
+def cosine(lr: float, steps: int, last: float = 0.0) -> Schedule:
+    """From lr to `last` along half a wave, and on with that: last + (lr - last) *
+    (1 + cos(pi t / steps)) / 2 (Loshchilov and Hutter 2017)."""
+    check("cosine", lr=lr, steps=steps, last=last)
+    return lambda at: last + (lr - last) * 0.5 * (1 + cos(math.pi * share(at, steps)))
+
+
+def warmup(steps: int, then: Rate, first: float = 0.0) -> Schedule:
+    """From `first` in a straight line to where `then` begins, which follows."""
+    check("warmup", steps=steps, then=then, first=first)
+
+    def rate(at: Any) -> Any:
+        rise = share(at, steps)
+        return first * (1 - rise) + rise * value(then, maximum(at_step(at) - steps, 0.0))
+
+    return rate
+
+
+def one_cycle(
+    peak: float, steps: int, rise: float = 0.3, start: float = 25.0, end: float = 1e4
+) -> Schedule:
+    """Up from peak / start along half a wave in the share `rise` of the steps, and down to
+    peak / start / end in the rest (Smith and Topin 2018; PyTorch's numbers)."""
+    check("one_cycle", peak=peak, steps=steps, rise=rise, start=start, end=end)
+    first, up = peak / start, rise * steps - 1
+    down = cosine(peak, steps - 1 - up, first / end)
+    return sequence([cosine(first, up, peak), down], [up])
+
+
+def sequence(schedules: Sequence[Rate], steps: Sequence[float]) -> Schedule:
+    """One schedule after the other, each of which counts from its own begin: all but the last
+    for the given numbers of steps."""
+    if len(steps) != len(schedules) - 1:
+        raise ValueError(
+            f"sequence: {len(schedules)} schedules need {len(schedules) - 1} numbers of steps, "
+            f"one for each but the last; got {len(steps)}"
+        )
+    check("sequence", **{f"schedules[{i}]": lr for i, lr in enumerate(schedules)})
+
+    def rate(at: Any) -> Any:
+        t = at_step(at)
+        found, begin = value(schedules[0], t), 0.0
+        for schedule, length in zip(schedules[1:], steps, strict=True):
+            begin += length
+            found = where(t >= begin, value(schedule, maximum(t - begin, 0.0)), found)
+        return found
+
+    return rate
+
+
+# -- parts ---------------------------------------------------------------------------------------
+
+
+def at_step(at: Any) -> Any:
+    return astype(asarray(at), "float64")
+
+
+def share(at: Any, steps: float) -> Any:
+    """How much of `steps` steps is done, at most 1."""
+    return minimum(at_step(at) / steps, 1.0)
+
+
+def value(rate: Rate, at: Any) -> Any:
+    return rate(at) if callable(rate) else rate
+
+
+def check(name: str, **numbers: Any) -> None:
+    """Refuse numbers that are negative, and a length of 0."""
+    for argument, x in numbers.items():
+        if callable(x):
+            continue
+        if not (x > 0 if argument in ("steps", "every", "start", "end") else x >= 0):
+            least = "cannot be negative" if x < 0 else "must be positive"
+            raise ValueError(f"{name}: {argument} {least}; got {x}")
