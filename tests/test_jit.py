@@ -13,14 +13,16 @@ import autodiff as ad
 import backends
 import programs
 from autodiff import jit
-from autodiff.graph import groups, plan
+from autodiff.graph import groups, numpy_code, plan
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
+from autodiff.graph.threads import Pool
 from autodiff.testing import host
 from homes import HOMES
 
 RNG = np.random.default_rng(11)
 SEEDS = range(80)
+THREE = Pool(3, numpy_code.quiet)
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -34,8 +36,12 @@ def outcomes(case: programs.Case, f: Callable) -> list[np.ndarray]:
 
 @pytest.fixture(params=["whole", "in slices"])
 def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrays as small as those of the tests are not cut into slices, unless the limits are."""
+    """Arrays as small as those of the tests are not cut into slices and shared out over threads,
+    unless the limits are."""
     if request.param == "in slices":
+        monkeypatch.setattr(numpy_code, "POOL", THREE)
+        for limit in ("SMALL", "HEAVY", "NARROW"):
+            monkeypatch.setattr(numpy_code, limit, 1)
         monkeypatch.setattr(groups, "SMALL", 1)
         monkeypatch.setattr(plan, "CHUNK", 5)
 
@@ -258,3 +264,41 @@ def test_an_error_while_staging_leaves_nothing_behind() -> None:
         fast(np.ones(3), 2)
     assert fast(np.ones(3), 3).tolist() == [2, 2, 2]
     assert backends.current().name in HOMES
+
+
+def chain(w: np.ndarray, x: np.ndarray) -> list:
+    """Products, elementwise work and a copy between rows, views of all sorts, a weight's gradient."""
+
+    def loss(w: object, x: object) -> object:
+        y = ad.tanh(x @ w) @ w.T + x
+        q = ad.permute_dims(ad.reshape(y, (6, 2, 2, 4)), (0, 2, 1, 3))
+        z = ad.reshape(ad.permute_dims(ad.softmax(q @ ad.matrix_transpose(q)) @ q, (0, 2, 1, 3)), (12, 8))
+        return ad.sum(ad.sin(z @ w) * ad.mean(y[:, :1]))
+
+    value, gradients = ad.value_and_grad(loss, (0, 1))(w, x)
+    return [value, *(p - 1e-3 * g for p, g in zip((w, x), gradients, strict=True))]
+
+
+def test_threads_go_through_a_phase_without_waiting(slices: None) -> None:
+    w, x = RNG.standard_normal((8, 8)), RNG.standard_normal((12, 8))
+    compiled = jit(chain, donate_argnums=(0, 1))
+    for _ in range(20):
+        expected = chain(w, x)
+        assert all(map(close, compiled(w.copy(), x.copy()), expected))
+        _, w, x = expected
+    plan_of = compiled.lower(w, x).plan.plan
+    widest = max(len([s for s in phase.steps if s.rows]) for phase in plan_of.phases)
+    if numpy_code.POOL is THREE:
+        assert widest >= 4
+
+
+def test_an_error_in_a_thread_reaches_the_caller() -> None:
+    def work(lane: int) -> None:
+        if lane == 2:
+            raise ZeroDivisionError("lane 2")
+
+    with pytest.raises(ZeroDivisionError, match="lane 2"):
+        THREE.run(work)
+    seen: list[int] = []
+    THREE.run(seen.append)
+    assert sorted(seen) == [0, 1, 2]

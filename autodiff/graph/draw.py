@@ -229,7 +229,7 @@ def drawing(
     for step in schedule:
         for equation in step.equations:
             boxes[equation] = equation_box(equation, called, boxes)
-        if step.rows is not None:
+        if step.group:
             members = [boxes[e] for e in step.equations]
             groups.append(Group(f"fused: {step.rows:,} rows, slice by slice", members))
     for node in apart & boxes.keys():

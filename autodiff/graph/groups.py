@@ -20,11 +20,12 @@ SMALL = 1 << 17  # elements: below that, dealing out slices costs more than it s
 
 @dataclasses.dataclass
 class Step:
-    """Equations that run one after the other, slice by slice if `rows` says how many there
-    are."""
+    """Equations that run one after the other. `rows` says into how many slices they may be
+    cut; those of a group pass through it slice by slice."""
 
     equations: list[Equation]
     rows: int | None = None
+    group: bool = False
 
 
 class Rows:
@@ -44,8 +45,8 @@ class Rows:
             rest = rest[first:]
             if rest:
                 before, group, rest = self.gather(rest)
-                steps += [Step([e]) for e in before]
-                steps.append(Step(group, group[0].shape[0]))
+                steps += self.schedule(before)
+                steps.append(Step(group, group[0].shape[0], group=True))
         return steps
 
     def begins(self, e: Equation) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,12 @@ import numpy as np
 
 import backends
 from autodiff.core import PROJECT, Node
-from autodiff.graph.groups import Rows, Step, sliced
+from autodiff.graph.blas import products
+from autodiff.graph.groups import SMALL, Rows, Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
+from autodiff.graph.phases import Phase, Weaver, shares, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan, chunk_rows
-from autodiff.graph.threads import POOL
+from autodiff.graph.threads import Pool, count
 
 UFUNCS = frozenset(
     (
@@ -46,6 +48,10 @@ VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split"
 WRITERS = frozenset(("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add"))
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 ROWS = Rows(UFUNCS, frozenset((*REDUCERS, "mean")))
+HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
+NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
+quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other
+POOL = Pool(count(), quiet)
 BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
@@ -127,6 +133,39 @@ def in_place(equation: Equation) -> bool:
     return equation.op.name in UFUNCS
 
 
+def by_rows(equation: Equation, kind: str) -> int | None:
+    """The rows by which a product, or a copy into another shape, may be cut."""
+    rows = equation.shape[0] if equation.shape else 0
+    if kind != INTO or rows < POOL.size:
+        return None
+    x, work = equation.inputs[0], math.prod(equation.shape)
+    if equation.op.name == "matmul":
+        least = NARROW * POOL.size if len(equation.shape) == 2 else POOL.size
+        matrices = all(len(y.shape) >= 2 for y in equation.inputs)
+        heavy = work * x.shape[-1] >= HEAVY
+        return rows if matrices and heavy and rows >= least and products().libraries else None
+    if equation.op.name == "reshape" and work >= SMALL:
+        return x.shape[0] if rows % x.shape[0] == 0 and x.shape[0] >= POOL.size else None
+    return None
+
+
+def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
+    """Steps in phases, as many threads wide as there are."""
+
+    def cut(equation: Equation) -> int | None:
+        return by_rows(equation, plan.actions[equation]) if POOL.size > 1 else None
+
+    def is_view(equation: Equation) -> bool:
+        return plan.actions[equation] == VIEW
+
+    return Weaver(POOL.size, cut, is_view, plan.roots, actions.layout).phases(steps)
+
+
+def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:
+    """Each step a phase, and products left to the threads of their library."""
+    return [Phase([step], step.rows) for step in steps]
+
+
 class Writer:
     """The source of one program, line by line, and the objects that it names."""
 
@@ -134,7 +173,8 @@ class Writer:
         self.plan = plan
         self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
         self.names: dict[Node, str] = {}
-        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto, "share": POOL.run}
+        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto, "together": together}
+        self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
@@ -190,15 +230,52 @@ class Writer:
             self.names[equation] = f"t{self.ids[equation]}"
             self.call(equation, [self.names[x] for x in equation.inputs], equation.params)
 
-    def write_group(self, step: Step) -> None:
-        """A function of slices lo:hi, and its share-out over the threads."""
-        before, number = self.lines, len(self.groups)
-        for e in step.equations:  # memory of whole values is there before the first slice
-            if self.plan.actions[e] == INTO and e not in self.plan.inner:
+    def write_phase(self, phase: Phase) -> None:
+        """A function of a thread's number, which goes through the steps on its share of the
+        rows, and the call that has all threads do so."""
+        before, self.phases = self.lines, self.phases + 1
+        for e in (e for step in phase.steps for e in step.equations):
+            if e in self.plan.inner:
+                continue
+            if self.plan.actions[e] == INTO:  # memory is there before any thread begins
                 self.names[e] = self.place(e)
-            elif self.plan.actions[e] == VIEW and e not in self.plan.inner:
+            else:
                 self.look_or_call(e)
-        whole, self.lines = dict(self.names), []
+        body: list[str] = []
+        for step in phase.steps:
+            if not step.rows:
+                continue
+            cuts = self.give(
+                f"u{phase.units}_{step.rows}", shares(step.rows, phase.units, POOL.size)
+            )
+            body.append(f"lo, hi = {cuts}[lane]")
+            self.lines = []
+            if step.group:
+                self.write_group(step, before)
+            else:
+                self.write_share(step.equations[0])
+            body += self.lines
+        self.lines = before
+        self.lines.append(block(f"def h{self.phases}(lane):", body))
+        self.lines.append(f"together(h{self.phases})")
+
+    def write_share(self, e: Equation) -> None:
+        """A product, or a copy, on the rows lo:hi."""
+        out = self.names[e]
+        if e.op.name == "reshape":
+            x = self.names[e.inputs[0]]
+            self.lines.append(f"copyto({out}.reshape({x}.shape)[lo:hi], {x}[lo:hi])")
+            return
+        args = [
+            f"{self.names[x]}[lo:hi]" if wants_rows(e, i) else self.names[x]
+            for i, x in enumerate(e.inputs)
+        ]
+        self.emit(e, f"{out}[lo:hi]", args)
+
+    def write_group(self, step: Step, before: list[str]) -> None:
+        """A function of a slice lo:hi, and its calls for the slices of a share."""
+        number = len(self.groups)
+        whole, lines, self.lines = dict(self.names), self.lines, []
         scratch = [e for e in step.equations if e in self.plan.inner and e in self.plan.buffers]
         for position, e in enumerate(scratch):
             self.lines.append(f"q{self.ids[e]} = scratch[{position}][:hi - lo]")
@@ -206,11 +283,11 @@ class Writer:
         cut: set[Node] = set(scratch)
         for e in step.equations:
             self.write_slice(e, step.rows, cut, whole)
-        body = "".join(f"\n            {line}" for line in self.lines)
-        before.append(f"def g{number}(lo, hi, scratch):{body}".replace("\n            ", "\n    "))
+        before.append(block(f"def g{number}(lo, hi, scratch):", self.lines))
         chunk = chunk_rows(step)
-        before.append(f"share(g{number}, {step.rows}, {chunk}, scratch{number})")
-        self.names, self.lines = whole, before
+        lines.append(f"for i in range(lo, hi, {chunk}):")
+        lines.append(f"    g{number}(i, min(i + {chunk}, hi), scratch{number}[lane])")
+        self.names, self.lines = whole, lines
         self.groups.append(scratch)
 
     def write_slice(self, e: Equation, rows: int, cut: set[Node], whole: dict) -> None:
@@ -271,8 +348,7 @@ class Writer:
         elif name == "where":
             self.where(equation, out, args)
         elif name == "reshape":  # of what lies in another order
-            shape = self.give(f"z{i}", equation.inputs[0].shape)
-            self.lines.append(f"copyto({out}.reshape({shape}), {args[0]})")
+            self.lines.append(f"copyto({out}.reshape({args[0]}.shape), {args[0]})")
         elif name in ("astype", "cast"):
             self.lines.append(f"copyto({out}, {args[0]}, 'unsafe')")
         elif name == "concat":
@@ -322,11 +398,11 @@ class Writer:
         for node in program.draws():
             draw = self.give(f"r{self.ids[node]}", node.draw)
             self.lines.append(f"{self.names[node]} = {draw}()")
-        for step in self.plan.steps:
-            if step.rows is None:
-                self.write(step.equations[0])
+        for phase in self.plan.phases:
+            if phase.units is None:
+                self.write(phase.steps[0].equations[0])
             else:
-                self.write_group(step)
+                self.write_phase(phase)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
         lines = [part for line in self.lines for part in line.split("\n")]
@@ -354,11 +430,24 @@ class Writer:
         return [e for e, b in buffers if b.offset is not None and b.group is None]
 
 
+def block(head: str, body: list[str]) -> str:
+    return "\n".join([head, *[f"    {line}" for line in body]])
+
+
+def together(work: Callable[[int], None]) -> None:
+    with products().single():
+        POOL.run(work)
+
+
 class NumpyProgram:
     """A compiled program and its arenas: one for each thread that runs it at the same time."""
 
+    weave = staticmethod(side_by_side)
+
     def __init__(self, program: Program, donated: Sequence[int]) -> None:
-        self.plan = Plan(program, donated, ROWS.schedule, Actions(), in_place)
+        actions = Actions()
+        weave = partial(self.weave, actions=actions)
+        self.plan = Plan(program, donated, ROWS.schedule, actions, in_place, weave)
         self.writer = self.new_writer()
         self.code = self.writer.source()
         names = dict(self.writer.given)

@@ -16,6 +16,7 @@ import numpy as np
 from autodiff.core import Node
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Equation, Input, Program
+from autodiff.graph.phases import Phase
 
 ALIGNMENT = 64  # bytes: a cache line
 CHUNK = 1 << 17  # elements of the widest value that pass through a group at a time
@@ -55,6 +56,7 @@ class Plan:
     schedule : equations into steps (autodiff.graph.groups).
     action : what an equation does to memory: SCALAR, VIEW, INTO or CALL.
     in_place : whether an equation may write over an argument of its own shape.
+    weave : steps into phases (autodiff.graph.phases).
     """
 
     def __init__(
@@ -64,16 +66,19 @@ class Plan:
         schedule: Callable[[list[Equation]], list[Step]],
         action: Callable[[Equation], str],
         in_place: Callable[[Equation], bool],
+        weave: Callable[[list[Step], Plan], list[Phase]],
     ) -> None:
         self.program = program
-        self.steps = schedule(program.equations())
+        self.actions = {e: action(e) for e in program.equations()}
+        self.roots = self.find_roots()
+        self.phases = weave(schedule(program.equations()), self)
+        self.steps = [step for phase in self.phases for step in phase.steps]
         self.equations = [e for step in self.steps for e in step.equations]
         self.order = {e: i for i, e in enumerate(self.equations)}
         self.step = {e: step for step in self.steps for e in step.equations}
-        self.actions = {e: action(e) for e in self.equations}
+        self.phase = {e: phase for phase in self.phases for s in phase.steps for e in s.equations}
         self.in_place = in_place
         self.donated = [program.inputs[i] for i in donated]
-        self.roots = self.find_roots()
         self.last = self.last_uses()
         self.inner = self.find_inner()
         self.buffers: dict[Node, Buffer] = {}
@@ -87,7 +92,7 @@ class Plan:
     def find_roots(self) -> dict[Node, frozenset[Node]]:
         """The values in whose memory each value may lie."""
         roots: dict[Node, frozenset[Node]] = {}
-        for node in [*self.program.nodes(), *self.equations]:
+        for node in self.program.nodes():
             own = frozenset((node,))
             if isinstance(node, Equation):
                 above = frozenset().union(*(roots[x] for x in node.inputs))
@@ -116,7 +121,7 @@ class Plan:
         for e in reversed(self.equations):
             if e in outer and self.actions[e] == VIEW:
                 outer.update(e.inputs)
-        grouped = (e for step in self.steps if step.rows for e in step.equations)
+        grouped = (e for step in self.steps if step.group for e in step.equations)
         return {e for e in grouped if e not in outer}
 
     def assign(self) -> None:
@@ -144,13 +149,16 @@ class Plan:
                 self.widen(buffer)
 
     def widen(self, buffer: Buffer) -> None:
-        """Other slices may be anywhere in a group while one is at an equation of it: what lives
-        at some time of a group lives all through it."""
-        first = self.step[self.equations[buffer.first]]
-        buffer.first = self.order[first.equations[0]]
+        """Other threads may be anywhere in a phase while one is at an equation of it: what lives
+        at some time of a phase lives all through it."""
+        buffer.first = self.start(self.equations[buffer.first])
         if buffer.last < len(self.equations):
-            last = self.step[self.equations[buffer.last]]
-            buffer.last = self.order[last.equations[-1]]
+            last = self.phase[self.equations[buffer.last]]
+            buffer.last = self.order[last.steps[-1].equations[-1]]
+
+    def start(self, equation: Equation) -> int:
+        """When the phase of an equation begins."""
+        return self.order[self.phase[equation].steps[0].equations[0]]
 
     def overwritten(self, equation: Equation, i: int, free: set[Input]) -> Node | None:
         """An argument that an elementwise equation may write over: its last reader, of the same
@@ -161,6 +169,8 @@ class Plan:
             if self.roots[x] != frozenset((x,)) or self.last.get(x) != i:
                 continue
             alike = x.shape == equation.shape and x.dtype == equation.dtype
+            if x in self.phase[equation].whole:
+                continue
             apart = all(x not in self.roots[y] for y in equation.inputs if y is not x)
             here = x in self.buffers and self.buffers[x].offset is not None
             same_kind = (x in self.inner) == (equation in self.inner)
@@ -170,7 +180,7 @@ class Plan:
 
     def donation(self, equation: Equation, i: int, over: Node | None, free: set[Input]) -> Buffer:
         """Memory for an output: that of a donated input that nobody reads any more, or new."""
-        start = self.order[self.step[equation].equations[0]]
+        start = self.start(equation)
         done = [x for x in self.donated if x in free and self.last.get(x, -1) < start]
         if isinstance(over, Input):
             done.insert(0, over)
@@ -209,8 +219,7 @@ def rounded(size: int) -> int:
 
 
 def chunk_rows(step: Step) -> int:
-    """How many rows pass through a group at a time: slices of equal length that stay in the
-    cache."""
+    """How many rows pass through a group at a time: slices that stay in the cache."""
     widest = max(math.prod(x.shape[1:]) for e in step.equations for x in (e, *e.inputs) if x.shape)
     slices = max(1, min(step.rows, -(-step.rows * widest // CHUNK)))
     return -(-step.rows // slices)

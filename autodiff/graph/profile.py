@@ -25,9 +25,18 @@ from autodiff.graph.compile import Interpreted
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Constant, Equation, Program, described, is_number
 from autodiff.graph.jit import Entry, Jitted
-from autodiff.graph.numpy_code import PRIMITIVE, REDUCERS, UFUNCS, VIEWS, NumpyProgram, Writer
+from autodiff.graph.numpy_code import (
+    POOL,
+    PRIMITIVE,
+    REDUCERS,
+    UFUNCS,
+    VIEWS,
+    NumpyProgram,
+    Writer,
+    one_by_one,
+)
+from autodiff.graph.phases import Phase
 from autodiff.graph.plan import VIEW
-from autodiff.graph.threads import POOL
 from autodiff.kinds import Elementwise
 from backends.base import dtype_name, is_complex, is_inexact
 
@@ -164,7 +173,7 @@ def rows(program: Program, clocked: Any, seconds: Sequence[float]) -> list[Row]:
         last = step.equations[-1]
         names = ", ".join(e.op.name for e in step.equations)
         one = Row(
-            op=names if step.rows is None else f"fused: {names}",
+            op=names if not step.group else f"fused: {names}",
             value=described(last),
             seconds=spent,
             share=spent / total,
@@ -198,14 +207,17 @@ class ClockedWriter(Writer):
         super().write(equation)
         self.lines.append("note(clock() - start)")
 
-    def write_group(self, step: Step) -> None:
+    def write_phase(self, phase: Phase) -> None:
         self.lines.append("start = clock()")
-        super().write_group(step)
+        super().write_phase(phase)
         self.lines.append("note(clock() - start)")
 
 
 class ClockedNumpy(NumpyProgram):
-    """A program as NumPy runs it, and the `times` of its `schedule`, run after run."""
+    """A program as NumPy runs it, each step apart, and the `times` of its `schedule`, run after
+    run."""
+
+    weave = staticmethod(one_by_one)
 
     def __init__(self, program: Program) -> None:
         self.times: list[float] = []
@@ -264,7 +276,7 @@ def step_bytes(step: Step, readers: dict[Node, set], is_view: Callable) -> int:
     own = set(step.equations)
     working = [e for e in step.equations if not is_view(e)]
     read = dict.fromkeys(source_of(x) for e in working for x in e.inputs)
-    written = [e for e in working if step.rows is None or not readers[e] <= own]
+    written = [e for e in working if not step.group or not readers[e] <= own]
     return sum(size_of(x) for x in read if x not in own) + sum(map(size_of, written))
 
 
@@ -331,10 +343,11 @@ def measured_copy(backend: Any, device: Any) -> float:
         backend.into(out, "positive", x)
 
     def shared() -> None:
-        POOL.run(part, COPIED, COPIED // (4 * POOL.size), [None] * POOL.size)
+        POOL.run(part)
 
-    def part(low: int, high: int, _scratch: None) -> None:
-        np.copyto(out[low:high], x[low:high])
+    def part(lane: int) -> None:
+        own = slice(COPIED * lane // POOL.size, COPIED * (lane + 1) // POOL.size)
+        np.copyto(out[own], x[own])
 
     call = shared if backend.name == "numpy" else copy
     return 16 * COPIED / min(timed(backend, call) for _ in range(6))

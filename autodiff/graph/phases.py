@@ -1,0 +1,178 @@
+"""Phases: steps that several threads go through side by side, each on its own share of the rows,
+without waiting for each other.
+
+All steps of a phase are cut at the same fractions of their rows, so a thread finds in its own rows
+what its own earlier steps left there. A step that reads other rows than its own of a value made in
+the phase (the gradient of a weight adds up over all of them) waits for the next one.
+
+This module knows no array library's functions; what a step may do by rows it is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from autodiff.core import Node
+from autodiff.graph.groups import Step, sliced
+from autodiff.graph.ir import Equation
+
+FINEST = 64  # shares need not be cut at finer fractions than this
+
+
+@dataclasses.dataclass
+class Phase:
+    """Steps that run side by side on `units` equal parts of their rows, or one step alone.
+
+    `whole` are the values of which a thread may read more than its own rows.
+    """
+
+    steps: list[Step]
+    units: int | None = None
+    whole: set[Node] = dataclasses.field(default_factory=set)
+
+
+class Weaver:
+    """Puts steps into phases.
+
+    Parameters
+    ----------
+    lanes : how many threads there are.
+    by_rows : the number of rows by which an equation may be cut, beside those of groups; None
+        if it may not.
+    is_view : whether an equation is another look at its arguments.
+    roots : the values in whose memory each value may lie.
+    layout : an array that lies as a value will.
+    """
+
+    def __init__(
+        self,
+        lanes: int,
+        by_rows: Callable[[Equation], int | None],
+        is_view: Callable[[Equation], bool],
+        roots: dict[Node, frozenset[Node]],
+        layout: Callable[[Node], np.ndarray],
+    ) -> None:
+        self.lanes = lanes
+        self.by_rows = by_rows
+        self.is_view = is_view
+        self.roots = roots
+        self.layout = layout
+
+    def phases(self, steps: Sequence[Step]) -> list[Phase]:
+        for step in steps:
+            if step.rows is None:
+                step.rows = self.by_rows(step.equations[0])
+        return self.woven(list(steps))
+
+    def woven(self, rest: list[Step]) -> list[Phase]:
+        found: list[Phase] = []
+        while rest:
+            first = next((i for i, s in enumerate(rest) if s.rows), len(rest))
+            found += [Phase([step]) for step in rest[:first]]
+            rest = rest[first:]
+            if rest:
+                before, phase, rest = self.gather(rest)
+                found += self.woven(before)
+                found += [phase] if is_worth_it(phase) else [Phase([s]) for s in phase.steps]
+        return found
+
+    def gather(self, steps: list[Step]) -> tuple[list[Step], Phase, list[Step]]:
+        """(what comes before, the phase that the first step begins, what comes after)."""
+        phase = Phase([], units_of(0, steps[0].rows))
+        before: list[Step] = []
+        later: list[Step] = []
+        made: set[Node] = set()  # in the phase
+        waiting: set[Node] = set()
+        for step in steps:
+            read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
+            units = self.joins(step, phase, made) if not read & waiting else None
+            if units is not None:
+                phase.units = units
+                phase.steps.append(step)
+                phase.whole |= self.whole(step, units)
+                made.update(step.equations)
+            elif read & (made | waiting):
+                later.append(step)
+                waiting.update(step.equations)
+            else:
+                before.append(step)
+        return before, phase, later
+
+    def joins(self, step: Step, phase: Phase, made: set[Node]) -> int | None:
+        """The parts into which a phase with this step can be cut; None if it cannot join."""
+        if step.rows is None:
+            fresh = all(self.roots[x] & made for x in step.equations[0].inputs)
+            return phase.units if fresh and self.is_view(step.equations[0]) else None
+        units = units_of(phase.units, step.rows)
+        if units != phase.units and units < 2 * self.lanes:
+            return None
+        for x, own in reads(step):
+            mine = self.roots[x] & made
+            if mine and not (own and all(self.in_step(x, root, units) for root in mine)):
+                return None
+        return units
+
+    def whole(self, step: Step, units: int) -> set[Node]:
+        """The values of which a step may read other rows than its thread's own."""
+        if step.rows is None:
+            return set()
+        pairs = [(x, root, own) for x, own in reads(step) for root in self.roots[x]]
+        return {root for x, root, own in pairs if not (own and self.in_step(x, root, units))}
+
+    def in_step(self, x: Node, root: Node, units: int) -> bool:
+        """Whether each part of a value lies in the same part of the memory where it is."""
+        if x.shape[0] % units or math.prod(x.shape) == 0 or isinstance(root.dtype, tuple):
+            return False
+        if x is root:
+            return True
+        whole, base = self.layout(x), self.layout(root)
+        start, stop = np.lib.array_utils.byte_bounds(base)
+        size, rows = (stop - start) // units, x.shape[0] // units
+        for i in range(units):
+            low, high = np.lib.array_utils.byte_bounds(whole[i * rows : (i + 1) * rows])
+            if low < start + i * size or high > start + (i + 1) * size:
+                return False
+        return True
+
+
+def is_worth_it(phase: Phase) -> bool:
+    """Not for one plain matrix product: the library behind it has threads of its own."""
+    working = [step for step in phase.steps if step.rows]
+    return len(working) > 1 or working[0].group or len(working[0].equations[0].shape) > 2
+
+
+def units_of(units: int, rows: int) -> int:
+    """The largest number of equal parts, within reason, that also divides `rows`."""
+    common = math.gcd(units, rows)
+    return next(n for n in range(min(common, FINEST), 0, -1) if common % n == 0)
+
+
+def reads(step: Step) -> Iterator[tuple[Node, bool]]:
+    """What a step reads from outside, and whether it wants only its own rows of it."""
+    own = set(step.equations)
+    for e in step.equations:
+        for position, x in enumerate(e.inputs):
+            if x not in own:
+                yield x, step.rows is not None and wants_rows(e, position)
+
+
+def wants_rows(e: Equation, position: int) -> bool:
+    """Whether rows of an equation follow from the same rows of this argument."""
+    x = e.inputs[position]
+    if e.op.name == "matmul":
+        alike = len(x.shape) == len(e.shape) and x.shape[0] == e.shape[0]
+        return position == 0 if len(e.shape) == 2 else alike
+    if len(e.inputs) == 1:
+        return True
+    return bool(sliced(x, e))
+
+
+def shares(rows: int, units: int, lanes: int) -> list[tuple[int, int]]:
+    """The rows lo:hi of each of the threads."""
+    cuts = [units * lane // lanes * (rows // units) for lane in range(lanes + 1)]
+    return list(itertools.pairwise(cuts))
