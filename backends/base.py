@@ -219,6 +219,10 @@ class Backend:
         """The adjoint of `conv` by the weights."""
         return windows.convolve_weight(self, x, g, window, groups)
 
+    def pool_spread(self, g: Array, x: Array, y: Array, window: windows.Window) -> Array:
+        """The adjoint, at x, of y = the greatest element of each window of x (..., h, w)."""
+        return windows.pool_spread(self, g, x, y, window)
+
     # -- random numbers, special functions --
 
     def random_unit(self, count: int, seed: int, counter: int) -> Array:

@@ -188,6 +188,9 @@ class NumpyBackend(Backend):
     def conv_weight(self, x: Any, g: Any, window: windows.Window, groups: int) -> np.ndarray:
         return numpy_windows.convolve_weight(x, g, window, groups)
 
+    def pool_spread(self, g: Any, x: Any, y: Any, window: windows.Window) -> np.ndarray:
+        return numpy_windows.pool_spread(g, x, y, window)
+
     def special(self, name: str) -> Callable[..., Any]:
         from scipy import special  # a third of a second, for those who use it
 

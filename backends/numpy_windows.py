@@ -14,7 +14,7 @@ from backends.threads import POOL
 from backends.windows import Pair, Window, inner
 
 BLOCK = 2**21  # bytes of columns at a time: about a core's own cache
-SINGLE = 2**18  # OpenBLAS uses one thread for products of no more multiplications than this
+SINGLE = 2**19 - 1  # the most multiplications for which OpenBLAS uses one thread
 
 
 class Scratch(NamedTuple):
@@ -163,3 +163,35 @@ def convolve_input(
     turned = w.reshape(groups, -1, *w.shape[1:])[..., ::-1, ::-1].swapaxes(1, 2)
     turned = turned.reshape(-1, w.shape[0] // groups, *window.kernel)
     return convolve(g, turned, window._replace(padding=(margins[0], margins[1])), groups)
+
+
+def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+    """`g` (..., *places) to where the greatest elements of (..., h, w) are, in equal shares."""
+    dtype, size, places = np.result_type(g), x.shape[-2:], y.shape[-2:]
+    out = np.zeros(x.shape, dtype)
+    if 0 in x.shape:
+        return out
+    keys = list(window.taps(places))
+    apart = all(window.stride[axis] >= window.reach(axis) for axis in (0, 1))
+    flat_x, flat_out = x.reshape(-1, *size), out.reshape(-1, *size)
+    flat_g, flat_y = g.reshape(-1, *places), y.reshape(-1, *places)
+
+    def work(first: int, last: int, _: None) -> None:
+        some = slice(first, last)
+        best = flat_y[some]
+        chosen = [np.equal(flat_x[some][key], best) for key in keys]
+        ties = np.zeros(best.shape, np.min_scalar_type(len(keys)))
+        for mask in chosen:
+            np.add(ties, mask.view(np.uint8), out=ties)
+        share = flat_g[some] / np.maximum(ties, 1, out=ties).astype(dtype)
+        bits = np.dtype(f"i{dtype.itemsize}")  # a product of integers lets no NaN through
+        for key, mask in zip(keys, chosen, strict=True):
+            place = flat_out[some][key]
+            if apart:
+                np.multiply(share.view(bits), mask, out=place.view(bits))
+            else:
+                np.add(place, np.multiply(share.view(bits), mask).view(dtype), out=place)
+
+    chunk = max(BLOCK // (2 * flat_x[0].nbytes), 1)
+    POOL.run(work, len(flat_x), chunk, [None] * POOL.size)
+    return out

@@ -291,7 +291,6 @@ _pool_max = general(
 )
 _pool_spread = general(
     "pool_spread",
-    impl=windows.pool_spread,
     vjp=(lambda u, _out, _g, x, y, *, window: _pool_gather(u, x, y, window=window), None, None),
     jvp=lambda tangents, _out, _g, x, y, *, window: _pool_spread(tangents[0], x, y, window=window),
 )
