@@ -9,7 +9,7 @@ from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import abs as absolute
 from autodiff.ops.elementwise import expm1, maximum, sqrt
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
-from autodiff.optim.sgd import decayed
+from autodiff.optim.sgd import averaged, decayed
 
 
 class Adam(Optimizer):
@@ -52,16 +52,15 @@ class Adam(Optimizer):
         b1, b2 = self.betas
         if not self.decoupled:
             g = decayed(g, w, self.weight_decay)
-        elif self.weight_decay:
-            w = w * (1 - lr * self.weight_decay)
-        m = b1 * slots["m"] + (1 - b1) * g
-        v = b2 * slots["v"] + (1 - b2) * (g * g)
+        m = averaged(slots["m"], g, b1)
+        v = averaged(slots["v"], g * g, b2)
         new = {"m": m, "v": v}
         if self.amsgrad:
             v = new["v_max"] = maximum(slots["v_max"], v)
         # The correction of v goes to numbers, its root being the same everywhere (section 2).
         root = sqrt(corrected(b2, step))
-        return w - (lr * root / corrected(b1, step)) * (m / (sqrt(v) + self.eps * root)), new
+        move = (lr * root / corrected(b1, step)) * (m / (sqrt(v) + self.eps * root))
+        return w - (decayed(move, w, lr * self.weight_decay) if self.decoupled else move), new
 
 
 class AdamW(Adam):
@@ -102,7 +101,7 @@ class Adamax(Adam):
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         b1, b2 = self.betas
         g = decayed(g, w, self.weight_decay)
-        m = b1 * slots["m"] + (1 - b1) * g
+        m = averaged(slots["m"], g, b1)
         u = maximum(b2 * slots["u"], absolute(g) + self.eps)
         return w - (lr / corrected(b1, step)) * (m / u), {"m": m, "u": u}
 

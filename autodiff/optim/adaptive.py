@@ -8,7 +8,7 @@ from typing import Any
 from autodiff.ops.creation import full_like
 from autodiff.ops.elementwise import sign, sqrt
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
-from autodiff.optim.sgd import decayed
+from autodiff.optim.sgd import averaged, decayed
 
 
 class RMSprop(Optimizer):
@@ -39,10 +39,10 @@ class RMSprop(Optimizer):
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         g = decayed(g, w, self.weight_decay)
-        v = self.decay * slots["v"] + (1 - self.decay) * (g * g)
+        v = averaged(slots["v"], g * g, self.decay)
         new, spread = {"v": v}, v
         if self.centered:
-            mean = new["mean"] = self.decay * slots["mean"] + (1 - self.decay) * g
+            mean = new["mean"] = averaged(slots["mean"], g, self.decay)
             spread = v - mean * mean
         move = g / (sqrt(spread) + self.eps)
         if self.momentum:
@@ -109,9 +109,9 @@ class Adadelta(Optimizer):
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         g = decayed(g, w, self.weight_decay)
-        v = self.decay * slots["v"] + (1 - self.decay) * (g * g)
+        v = averaged(slots["v"], g * g, self.decay)
         move = g * (sqrt(slots["d"] + self.eps) / sqrt(v + self.eps))
-        d = self.decay * slots["d"] + (1 - self.decay) * (move * move)
+        d = averaged(slots["d"], move * move, self.decay)
         return w - lr * move, {"v": v, "d": d}
 
 
@@ -137,8 +137,6 @@ class Lion(Optimizer):
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         b1, b2 = self.betas
-        m = slots["m"]
-        way = sign(b1 * m + (1 - b1) * g)
-        if self.weight_decay:
-            w = w * (1 - lr * self.weight_decay)
-        return w - lr * way, {"m": b2 * m + (1 - b2) * g}
+        move = lr * sign(averaged(slots["m"], g, b1))
+        move = decayed(move, w, lr * self.weight_decay)
+        return w - move, {"m": averaged(slots["m"], g, b2)}

@@ -11,6 +11,7 @@ from autodiff.ops.manipulation import matrix_transpose
 from autodiff.ops.reductions import sum as total
 from autodiff.optim.adam import AdamW
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one, like
+from autodiff.optim.sgd import averaged, decayed
 
 # x -> a x + b x**3 + c x**5 brings every singular value within (0, 1] near 1 in five rounds.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -59,13 +60,12 @@ class Muon(Optimizer):
         if w.ndim != 2:
             return self.others.rule(w, g, slots, step, like(self.others.rate(step - 1), w))
         keep = self.momentum
-        v = keep * slots["velocity"] + (1 - keep) * g
-        u = (1 - keep) * g + keep * v if self.nesterov else v
-        if self.weight_decay:
-            w = w * (1 - lr * self.weight_decay)
+        v = averaged(slots["velocity"], g, keep)
+        u = averaged(v, g, keep) if self.nesterov else v
         inputs, outputs = w.shape
         scale = math.sqrt(max(1, outputs / max(1, inputs)))
-        return w - (lr * scale) * orthogonal(u, self.rounds), {"velocity": v}
+        move = (lr * scale) * orthogonal(u, self.rounds)
+        return w - decayed(move, w, lr * self.weight_decay), {"velocity": v}
 
 
 def orthogonal(x: Any, rounds: int = 5) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autodiff.core import NUMBERS
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero
 
 
@@ -40,6 +41,14 @@ class SGD(Optimizer):
         return w - lr * (g + self.momentum * v if self.nesterov else v), {"velocity": v}
 
 
-def decayed(g: Any, w: Any, weight_decay: float) -> Any:
+def decayed(g: Any, w: Any, weight_decay: Any) -> Any:
     """The gradient of a loss to which weight_decay / 2 * |w|**2 is added."""
-    return g + weight_decay * w if weight_decay else g
+    if type(weight_decay) in NUMBERS and weight_decay == 0:
+        return g
+    return g + weight_decay * w
+
+
+def averaged(old: Any, new: Any, keep: float) -> Any:
+    """A running average: keep * old + (1 - keep) * new, written so that a compiled program can
+    put it where `old` was, which is read last."""
+    return old + (1 - keep) * (new - old)
