@@ -6,7 +6,8 @@ from typing import Any
 
 from autodiff.graph.control import cond
 from autodiff.ops.creation import zeros_like
-from autodiff.optim.optimizer import Around, Optimizer, filled, plain
+from autodiff.optim.leaves import filled, plain
+from autodiff.optim.optimizer import Around, Optimizer
 
 
 class Accumulate(Around):

@@ -60,7 +60,7 @@ class Adam(Optimizer):
         # The correction of v goes to numbers, its root being the same everywhere (section 2).
         root = sqrt(corrected(b2, step))
         move = (lr * root / corrected(b1, step)) * (m / (sqrt(v) + self.eps * root))
-        return w - (decayed(move, w, lr * self.weight_decay) if self.decoupled else move), new
+        return w - (decayed(move, w, self.weight_decay, lr) if self.decoupled else move), new
 
 
 class AdamW(Adam):

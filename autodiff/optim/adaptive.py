@@ -138,5 +138,5 @@ class Lion(Optimizer):
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         b1, b2 = self.betas
         move = lr * sign(averaged(slots["m"], g, b1))
-        move = decayed(move, w, lr * self.weight_decay)
+        move = decayed(move, w, self.weight_decay, lr)
         return w - move, {"m": averaged(slots["m"], g, b2)}

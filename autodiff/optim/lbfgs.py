@@ -13,7 +13,8 @@ from autodiff.ops.elementwise import maximum, where
 from autodiff.ops.linalg import vecdot
 from autodiff.ops.manipulation import concat, reshape, split
 from autodiff.ops.reductions import sum as total
-from autodiff.optim.optimizer import Optimizer, Rate, filled, like, plain, restored
+from autodiff.optim.leaves import filled, like, plain, restored
+from autodiff.optim.optimizer import Optimizer, Rate
 
 CURVED = 1e-10  # the least s.y of a pair that is kept: the curvature along it is positive
 

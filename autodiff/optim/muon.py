@@ -10,7 +10,8 @@ from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import matrix_transpose
 from autodiff.ops.reductions import sum as total
 from autodiff.optim.adam import AdamW
-from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one, like
+from autodiff.optim.leaves import like
+from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
 from autodiff.optim.sgd import averaged, decayed
 
 # x -> a x + b x**3 + c x**5 brings every singular value within (0, 1] near 1 in five rounds.
@@ -65,7 +66,7 @@ class Muon(Optimizer):
         inputs, outputs = w.shape
         scale = math.sqrt(max(1, outputs / max(1, inputs)))
         move = (lr * scale) * orthogonal(u, self.rounds)
-        return w - decayed(move, w, lr * self.weight_decay), {"velocity": v}
+        return w - decayed(move, w, self.weight_decay, lr), {"velocity": v}
 
 
 def orthogonal(x: Any, rounds: int = 5) -> Any:

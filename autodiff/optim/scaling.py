@@ -9,7 +9,8 @@ from autodiff import tree
 from autodiff.ops.elementwise import clip, isfinite, where
 from autodiff.ops.manipulation import astype
 from autodiff.optim.clipping import HALVES, global_norm
-from autodiff.optim.optimizer import Around, Optimizer, filled, plain
+from autodiff.optim.leaves import filled, plain
+from autodiff.optim.optimizer import Around, Optimizer
 from backends.base import dtype_name
 
 BOUNDS = (1.0, 2.0**64)  # of the scale
@@ -89,8 +90,8 @@ class MixedPrecision(Around):
     def rescaled(self, fine: Any, scale: Any, good: Any) -> dict[str, Any]:
         """The scale after a step, and the number of steps since it was last changed."""
         grows = good >= self.interval
-        factor = where(fine, where(grows, self.growth, 1.0), self.backoff)
-        changed = clip(scale * astype(factor, scale.dtype), *BOUNDS)
+        kept = where(grows, self.growth * scale, scale)
+        changed = clip(where(fine, kept, self.backoff * scale), *BOUNDS)
         return {"scale": changed, "good": where(grows, 0, where(fine, good, 0))}
 
 

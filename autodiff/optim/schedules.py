@@ -24,7 +24,7 @@ Rate = float | Schedule
 def constant(lr: float) -> Schedule:
     """The same rate at each step."""
     check("constant", lr=lr)
-    return lambda at: at_step(at) * 0 + lr
+    return lambda at: value(lr, at)
 
 
 def step(lr: Rate, every: int, factor: float = 0.1) -> Schedule:
@@ -108,7 +108,7 @@ def share(at: Any, steps: float) -> Any:
 
 
 def value(rate: Rate, at: Any) -> Any:
-    return rate(at) if callable(rate) else rate
+    return rate(at) if callable(rate) else at_step(at) * 0 + rate
 
 
 def check(name: str, **numbers: Any) -> None:

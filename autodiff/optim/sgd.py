@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.core import NUMBERS
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero
 
 
@@ -41,11 +40,9 @@ class SGD(Optimizer):
         return w - lr * (g + self.momentum * v if self.nesterov else v), {"velocity": v}
 
 
-def decayed(g: Any, w: Any, weight_decay: Any) -> Any:
-    """The gradient of a loss to which weight_decay / 2 * |w|**2 is added."""
-    if type(weight_decay) in NUMBERS and weight_decay == 0:
-        return g
-    return g + weight_decay * w
+def decayed(g: Any, w: Any, weight_decay: float, lr: Any = 1.0) -> Any:
+    """The gradient of a loss to which weight_decay / 2 * |w|**2 is added; of lr times it."""
+    return g + (lr * weight_decay) * w if weight_decay else g
 
 
 def averaged(old: Any, new: Any, keep: float) -> Any:

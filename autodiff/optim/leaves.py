@@ -1,0 +1,195 @@
+"""What an optimizer moves: the arrays of a tree by name, as its rule sees them, and the state that
+goes with them; with errors that tell by name what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from autodiff import tree
+from autodiff.core import NUMBERS, ROOT, Tensor, box, device_of, home_of, is_complex, lifted
+from autodiff.inplace import is_leaf
+from autodiff.ops.elementwise import imag, real
+from autodiff.ops.manipulation import astype, stack
+from autodiff.optim.clipping import HALVES
+from autodiff.reverse import constant_data
+from backends.base import dtype_name
+
+# -- variables of a tree -------------------------------------------------------------------------
+
+
+def opened(where: str, params: Any) -> tuple[dict[str, Tensor], tree.Structure, bool]:
+    """(the trainable leaves by name, the structure that takes their places, whether they are
+    raw arrays)."""
+    leaves, structure = tree.flatten(params, held=False)
+    names = [path.removeprefix(".") for path in tree.paths(params, held=False)]
+    if not leaves:
+        raise ValueError(f"{where}: there is nothing to train in {structure}")
+    for name, x in zip(names, leaves, strict=True):
+        home = home_of(x)
+        if home is None or not home.is_inexact(x.dtype):
+            what = f"a {type(x).__name__}" if home is None else f"{x.dtype}"
+            raise TypeError(
+                f"{where}: parameter {name} is {what}; only floating and complex arrays are trained"
+            )
+    raw = not any(isinstance(x, Tensor) for x in leaves)
+    return dict(zip(names, map(constant, leaves), strict=True)), structure, raw
+
+
+def matched(
+    where: str, ws: dict[str, Any], structure: tree.Structure, grads: Any
+) -> tuple[dict[str, Tensor], bool]:
+    """A gradient for each variable, and whether they are raw arrays."""
+    leaves, found = tree.flatten(grads, held=False)
+    if found != structure:
+        names = [path.removeprefix(".") for path in tree.paths(grads, held=False)]
+        apart = [name for name in ws if name not in names]
+        extra = [name for name in names if name not in ws]
+        raise ValueError(
+            f"{where}: the gradients are not those of the parameters: "
+            f"{differences(apart, extra) or f'{found} in place of {structure}'}"
+        )
+    for (name, w), g in zip(ws.items(), leaves, strict=True):
+        shape = getattr(g, "shape", None)
+        if shape is None or tuple(shape) != w.shape:
+            what = type(g).__name__ if shape is None else f"shape {tuple(shape)}"
+            raise ValueError(f"{where}: parameter {name} has shape {w.shape}, its gradient {what}")
+    raw = not any(isinstance(g, Tensor) for g in leaves)
+    return dict(zip(ws, map(constant, leaves), strict=True)), raw
+
+
+def leaves_of(where: str, parameters: Any) -> dict[str, Tensor]:
+    """The Tensors whose `.grad` an optimizer goes down, by name; of a Module those that are not
+    frozen."""
+    leaves = list(found_in(list(parameters) if isinstance(parameters, Iterator) else parameters))
+    seen: dict[int, str] = {}
+    for name, w in leaves:
+        if not isinstance(w, Tensor) or not is_leaf(w):
+            raise TypeError(
+                f"{where}: parameter {name} is no Tensor that requires a gradient: make it one, "
+                "Tensor(data, requires_grad=True)"
+            )
+        if id(w) in seen:
+            raise ValueError(f"{where}: parameters {seen[id(w)]} and {name} are one Tensor")
+        seen[id(w)] = name
+    if not leaves:
+        raise ValueError(f"{where}: there is nothing to train in {parameters!r}")
+    return dict(leaves)
+
+
+def found_in(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a tree itself, by the names that tree.paths has for them; a Module opened as
+    a tree would give the values of its parameters, not the Tensors."""
+    if hasattr(x, "named_parameters"):
+        named = ((f".{name}", w) for name, w in x.named_parameters().items() if w.requires_grad)
+    elif isinstance(x, dict):
+        named = ((f"[{key!r}]", part) for key, part in x.items())
+    elif isinstance(x, (list, tuple)):
+        named = ((f"[{i}]", part) for i, part in enumerate(x))
+    else:
+        named = zip(tree.paths(x, held=False), tree.flatten(x, held=False)[0], strict=True)
+        yield from ((f"{path}{name}".removeprefix("."), w) for name, w in named)
+        return
+    for name, part in named:
+        yield from found_in(part, path + name)
+
+
+def constant(x: Any) -> Tensor:
+    """An array as a Tensor whose past the plain tape does not know."""
+    if isinstance(x, Tensor):
+        return x if x.interp is not ROOT or x.node is None else box(x.data, ROOT, x.backend, None)
+    return lifted(home_of(x).hold(x))
+
+
+def lowered(x: Any, raw: bool) -> Any:
+    """A tree of Tensors; with `raw` of the arrays in them."""
+    return tree.map(bare, x) if raw else x
+
+
+def bare(x: Tensor) -> Any:
+    inner = constant_data(x)
+    return x.backend.asarray(inner) if inner is not x else x
+
+
+# -- one variable, as rules see it ---------------------------------------------------------------
+
+
+def plain(x: Any, dtype: Any = None) -> Any:
+    """A variable or a gradient in real numbers of at least single precision."""
+    if is_complex(x):
+        x = stack([real(x), imag(x)], axis=-1)
+    if dtype is None and dtype_name(x.dtype) in HALVES:
+        dtype = "float32"
+    return x if dtype is None else astype(x, dtype, copy=False)
+
+
+def restored(y: Any, w: Any) -> Any:
+    """What became of a variable w, as it was before `plain`."""
+    if is_complex(w):
+        y = y[..., 0] + 1j * y[..., 1]
+    return astype(y, w.dtype, copy=False)
+
+
+def like(x: Any, w: Any) -> Any:
+    """A 0-d array in the dtype of w, so that it decides none; a number, which cannot."""
+    return x if type(x) in NUMBERS else astype(x, w.dtype, copy=False)
+
+
+def filled(like: Any, shape: tuple[int, ...], value: float, dtype: Any) -> Tensor:
+    """An array of one number where another is."""
+    home, device = home_of(like), device_of(like)
+    if not shape:
+        return lifted(home.hold(home.asarray(value, dtype=dtype, device=device)))
+    return lifted(home.create("zeros", shape, dtype=dtype, device=device) + value)
+
+
+# -- states --------------------------------------------------------------------------------------
+
+
+def flat(state: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, the keys joined by "/"."""
+    if not isinstance(state, dict):
+        return {prefix: state}
+    inner = [flat(x, f"{prefix}/{key}" if prefix else key) for key, x in state.items()]
+    return {name: x for part in inner for name, x in part.items()}
+
+
+def described(state: Any) -> dict[str, tuple]:
+    return described_arrays(flat(state))
+
+
+def described_arrays(arrays: Mapping[str, Any]) -> dict[str, tuple]:
+    """Shape and dtype by name."""
+    return {
+        name: (tuple(x.shape), dtype_name(x.dtype)) if hasattr(x, "dtype") else (type(x).__name__,)
+        for name, x in arrays.items()
+    }
+
+
+def check_arrays(where: str, expected: dict[str, tuple], found: dict[str, tuple]) -> None:
+    if expected == found:
+        return
+    apart = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    bent = [
+        f"{name} is {' '.join(map(str, found[name]))}, not {' '.join(map(str, expected[name]))}"
+        for name in expected
+        if name in found and expected[name] != found[name]
+    ]
+    if apart or extra or bent:
+        told = "; ".join(x for x in (differences(apart, extra), *bent) if x)
+        raise ValueError(f"{where}: the state is not one for these parameters: {told}")
+
+
+def differences(missing: list[str], extra: list[str]) -> str:
+    parts = [("missing", missing), ("unknown", extra)]
+    return "; ".join(f"{what}: {', '.join(map(repr, names))}" for what, names in parts if names)
+
+
+def fetched(x: Tensor, array: Any) -> Tensor:
+    """A loaded array where x is."""
+    raw = constant_data(constant(array))
+    home = home_of(raw)
+    if home is not x.backend:
+        raw = x.backend.from_host(home.to_host(raw), device=x.device)
+    return lifted(x.backend.hold(x.backend.asarray(raw, copy=True)))
