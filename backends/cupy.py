@@ -157,6 +157,18 @@ class CupyBackend(Backend):
         cublas = importlib.import_module(f"{self.cp.__name__}.cublas")
         return cublas.gemm(*flags, a, b, out=out, alpha=1.0, beta=1.0)
 
+    def cublaslt(self) -> ModuleType | None:
+        """nvmath-python's products of matrices, which a CUDA graph can hold; None where it is not
+        installed. (A stand-in for CuPy has its own.)"""
+        if self.cp.__name__ != "cupy":
+            return getattr(self.cp, "nvmath", None)
+        if importlib.util.find_spec("nvmath") is None:
+            return None
+        try:
+            return importlib.import_module("nvmath.linalg.advanced")
+        except (ImportError, OSError, RuntimeError):  # installed without CUDA's libraries
+            return None
+
     def random_unit(self, count: int, seed: int, counter: int) -> Any:
         if self._philox is None:
             self._philox = self.cp.ElementwiseKernel(

@@ -2,29 +2,42 @@
 where it matters as CuPy's does.
 
 It refuses implicit conversion to NumPy, NumPy operands and lists; its reductions give 0-d
-arrays; out-of-range integer indices wrap; products of matrices are refused while `capturing`;
-and everything that would make the host wait for the device is counted in `synchronizations`.
-It computes with NumPy inside and shows nothing of speed or of real kernels.
+arrays; out-of-range integer indices wrap; and everything that would make the host wait for the
+device is counted in `synchronizations`. It computes with NumPy inside, generated kernels by a C
+compiler, and shows nothing of speed.
+
+While a stream is captured (tests/fake_cuda.py) products of matrices (cuBLAS), copies from and to
+the host and waits are refused, as CuPy refuses them.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 import sys
 import types
 import weakref
 from typing import Any
 
 import numpy as np
+import pytest
 
-capturing = False
-synchronizations = 0
+import c_loops
+import fake_cuda
+from autodiff.graph.kernels import TYPES
+from fake_cuda import aligned, allocate, copied, is_capturing, launch, outcome, wait
+
+nvmath: Any = None  # what takes the place of nvmath.linalg.advanced
 
 
-def wait() -> None:
-    """Count one wait of the host for the device."""
-    global synchronizations
-    synchronizations += 1
+def __getattr__(name: str) -> Any:
+    """`synchronizations`: how often the host waited for the device."""
+    if name == "synchronizations":
+        return fake_cuda.waits
+    raise AttributeError(f"module 'fake_cupy' has no attribute {name!r}")
+
+
+# -- arrays ------------------------------------------------------------------------------------
 
 
 class Device:
@@ -71,6 +84,26 @@ class ndarray:
         return self._host.size
 
     @property
+    def itemsize(self) -> int:
+        return self._host.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._host.nbytes
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self._host.strides
+
+    @property
+    def flags(self) -> Any:
+        return self._host.flags
+
+    @property
+    def data(self) -> Any:
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
+
+    @property
     def device(self) -> Device:
         return Device()
 
@@ -80,20 +113,26 @@ class ndarray:
 
     @property
     def imag(self) -> ndarray:
-        return view(self._host.imag)
+        host = self._host
+        return view(outcome(lambda: host.imag, host))
 
     @property
     def T(self) -> ndarray:
         return view(self._host.T)
 
     def copy(self) -> ndarray:
-        return view(self._host.copy())
+        return view(outcome(lambda host=self._host: copied(host)))
 
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
-        return view(self._host.astype(dtype, copy=copy))
+        host = self._host
+        return view(outcome(lambda: host.astype(dtype, copy=copy), host))
 
     def reshape(self, *shape: Any) -> ndarray:
-        return view(self._host.reshape(*shape))
+        host = self._host
+        return view(outcome(lambda: host.reshape(*shape), host))
+
+    def fill(self, value: Any) -> None:
+        launch(lambda host=self._host: host.fill(bare(value)))
 
     def get(self) -> np.ndarray:
         wait()
@@ -126,10 +165,11 @@ class ndarray:
         return len(self._host)
 
     def __getitem__(self, key: Any) -> ndarray:
-        return view(self._host[bare_key(self._host, key)])
+        host = self._host
+        return view(outcome(lambda: host[bare_key(host, key)], host))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._host[bare_key(self._host, key)] = bare(value)
+        launch(lambda host=self._host: host.__setitem__(bare_key(host, key), bare(value)))
 
     def __repr__(self) -> str:
         return f"fake_cupy.array({self._host!r})"
@@ -138,8 +178,9 @@ class ndarray:
 def view(host: Any) -> ndarray:
     made = ndarray.__new__(ndarray)
     made._host = np.asarray(host)
-    made.base = _owners.get(id(made._host.base))
-    _owners[id(made._host)] = made
+    memory = id(made._host if made._host.base is None else made._host.base)
+    made.base = _owners.get(memory)
+    _owners.setdefault(memory, made)
     return made
 
 
@@ -181,19 +222,21 @@ def wrapped(function: Any, name: str) -> Any:
     """A NumPy function over this module's arrays."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if capturing and (name in LIBRARY or name.startswith("linalg.")):
+        if is_capturing() and refused(name, args):
             raise NotImplementedError(f"{name} calls a library: unsupported during stream capture")
         out = kwargs.pop("out", None)
         if name in JOINED:
             args = ([bare(part) for part in args[0]], *args[1:])
         args = tuple(a if name in JOINED else bare(a) for a in args)
         kwargs = {key: bare(value) for key, value in kwargs.items() if key != "device"}
-        result = function(*args, **kwargs)
         if out is not None:
+            result = function(*args, **kwargs)
             if out.dtype != np.result_type(result) or out.shape != np.shape(result):
                 raise TypeError(f"{name}: out has {out.dtype} {out.shape}")
-            out._host[...] = result
+            launch(lambda: np.copyto(out._host, function(*args, **kwargs)))
             return out
+        sources = [x for a in args for x in (a if isinstance(a, list) else [a])]
+        result = outcome(lambda: function(*args, **kwargs), *sources)
         if isinstance(result, (tuple, list)):
             parts = [view(part) for part in result]
             return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
@@ -203,13 +246,25 @@ def wrapped(function: Any, name: str) -> Any:
     return call
 
 
+def refused(name: str, args: tuple) -> bool:
+    """Whether CuPy does not do something while capturing: it calls a library, or waits."""
+    inexact = any_inexact(args)
+    waits = name in WAITING or (name == "where" and len(args) == 1)
+    return waits or ((name in LIBRARY or name.startswith("linalg.")) and inexact)
+
+
+def any_inexact(args: tuple) -> bool:
+    return True in [isinstance(x, ndarray) and x.dtype.kind in "fc" for x in args]
+
+
 JOINED = ("concat", "stack")  # take a list of arrays
-LIBRARY = ("matmul", "vecdot", "tensordot")  # call cuBLAS
+LIBRARY = ("matmul", "vecdot", "tensordot")  # call cuBLAS, unless for integers
+WAITING = ("nonzero", "unique_all", "unique_counts", "unique_inverse", "unique_values")
 NAMES = """
     abs acos acosh add all any arange argmax argmin argsort asin asinh astype atan atan2 atanh
     bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
     broadcast_arrays broadcast_to can_cast ceil clip concat conj copysign cos cosh
-    count_nonzero cumulative_prod cumulative_sum diff divide empty empty_like equal exp
+    count_nonzero cumulative_prod cumulative_sum diff divide empty_like equal exp
     expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal hypot
     imag isfinite isin isinf isnan less less_equal linspace log log10 log1p log2 logaddexp
     logical_and logical_not logical_or logical_xor matmul matrix_transpose max maximum mean
@@ -283,7 +338,22 @@ ndarray.__hash__ = None
 
 def asarray(data: Any, dtype: Any = None, copy: Any = None, device: Any = None) -> ndarray:
     """From this module's arrays, from the host (the one explicit way there), from numbers."""
-    return view(np.array(data._host if isinstance(data, ndarray) else data, dtype=dtype))
+    if isinstance(data, ndarray):
+        return view(outcome(lambda host=data._host: copied(host.astype(dtype or host.dtype))))
+    host = np.asarray(data, dtype=dtype)
+    if host.ndim and is_capturing():
+        raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
+    return view(outcome(lambda: copied(host)))
+
+
+def empty(shape: Any, dtype: Any = None, device: Any = None) -> ndarray:
+    host = aligned(shape, dtype)
+    allocate(host)
+    return view(host)
+
+
+def ascontiguousarray(x: ndarray) -> ndarray:
+    return x if x.flags.c_contiguous else x.copy()
 
 
 def asnumpy(x: ndarray) -> np.ndarray:
@@ -297,26 +367,16 @@ class _At:
         return wrapped(np.add, "add")(*args, **kwargs)
 
     def at(self, target: ndarray, key: tuple, values: Any) -> None:
-        np.add.at(target._host, bare_key(target._host, key), bare(values))
+        host = target._host
+        launch(lambda: np.add.at(host, bare_key(host, key), bare(values)))
 
 
 add = _At()
 
 
-class _Event:
-    def record(self) -> None:
-        """Events are queued, not waited for."""
-
-    def synchronize(self) -> None:
-        wait()
-
-
-class _Stream:
-    def synchronize(self) -> None:
-        wait()
-
-
 def _gemm(ta: str, tb: str, a: ndarray, b: ndarray, out: ndarray, alpha: float, beta: float):
+    if is_capturing():
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     left = a._host.T if ta == "T" else a._host
     right = b._host.T if tb == "T" else b._host
     out._host[...] = alpha * (left @ right) + beta * out._host
@@ -324,40 +384,60 @@ def _gemm(ta: str, tb: str, a: ndarray, b: ndarray, out: ndarray, alpha: float, 
 
 
 class ElementwiseKernel:
-    """Knows one kernel, Philox, of which NumPy has the same."""
+    """A kernel whose body a C compiler takes; and Philox, of which NumPy has the same."""
 
-    def __init__(self, inputs: str, outputs: str, body: str, name: str) -> None:
-        if name != "autodiff_philox":
-            raise NotImplementedError(name)
+    def __init__(
+        self, inputs: str, outputs: str, body: str, name: str, preamble: str = "", options: tuple = ()
+    ) -> None:
+        assert name.isidentifier(), name
+        self.name, self.body = name, body
+        self.inputs = [part.split() for part in inputs.split(",") if part]
+        self.outputs = [part.split() for part in outputs.split(",")]
 
-    def __call__(self, seed: Any, counter: Any, out: ndarray) -> ndarray:
+    def __call__(self, *args: Any) -> ndarray:
+        if self.name == "autodiff_philox":
+            return self.philox(*args)
+        count = len(self.inputs)
+        for x, (dtype, _) in zip(args, (*self.inputs, *self.outputs), strict=True):
+            assert not isinstance(x, ndarray) or x.dtype == dtype, (x.dtype, dtype)
+        sources = [np.asarray(bare(x), dtype=t) for x, (t, _) in zip(args[:count], self.inputs, strict=True)]
+        targets = [y._host for y in args[count:]]
+        assert builtins.all(y.flags.c_contiguous for y in targets)
+        function = self.function()
+        launch(lambda: c_loops.call(function, sources, targets))
+        return args[count]
+
+    def philox(self, seed: Any, counter: Any, out: ndarray) -> ndarray:
         draws = np.random.Philox(key=int(seed), counter=int(counter)).random_raw(out.size)
         out._host[...] = (draws >> np.uint64(11)) * 2.0**-53
         return out
 
-
-class _Pool:
-    def used_bytes(self) -> int:
-        return 0
-
-    def total_bytes(self) -> int:
-        return 0
-
-    def free_all_blocks(self) -> None:
-        """There are none."""
-
-
-def get_default_memory_pool() -> _Pool:
-    return _Pool()
+    @functools.cache  # noqa: B019  (kernels are few)
+    def function(self) -> Any:
+        """The body as a loop in C."""
+        if c_loops.COMPILER is None:
+            pytest.skip("the stand-in's ElementwiseKernel: no C compiler here")
+        ins, outs = ([(TYPES[t], n) for t, n in part] for part in (self.inputs, self.outputs))
+        arguments = [f"const {t}* p_{n}" for t, n in ins] + [f"{t}* p_{n}" for t, n in outs]
+        reads = "".join(f"const {t} {n} = p_{n}[i];\n" for t, n in ins)
+        made = "".join(f"{t} {n};\n" for t, n in outs)
+        writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs)
+        source = f"void kernel(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
+        return c_loops.library(f"{source}{reads}{made}{self.body}\n{writes}}}\n}}\n", "-O1").kernel
 
 
+get_default_memory_pool = fake_cuda.get_default_memory_pool
 cublas = types.ModuleType(f"{__name__}.cublas")
 cublas.gemm = _gemm
 sys.modules[cublas.__name__] = cublas
 cuda = types.SimpleNamespace(
     Device=Device,
-    Event=_Event,
-    get_current_stream=_Stream,
+    Event=fake_cuda.Event,
+    Graph=fake_cuda.Graph,
+    MemoryPool=fake_cuda.MemoryPool,
+    Stream=fake_cuda.Stream,
+    get_current_stream=fake_cuda.get_current_stream,
+    using_allocator=fake_cuda.using_allocator,
     get_elapsed_time=lambda start, stop: 1.0,
 )
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph import numpy_code
+from autodiff.graph import cupy_program, numpy_code
 from autodiff.graph.ir import Constant, Equation, Program, number
 from autodiff.graph.passes import PASSES
+from backends.cupy import CupyBackend
+from backends.numpy import NumpyBackend
 
 
 class Compiled:
@@ -19,14 +21,19 @@ class Compiled:
     each value lives.
     """
 
-    def __init__(self, program: Program, donated: Sequence[int], passes: Sequence) -> None:
+    def __init__(
+        self,
+        program: Program,
+        donated: Sequence[int],
+        passes: Sequence,
+        precision: str | None = None,
+    ) -> None:
         self.before = program
         for rewrite in passes:
             program = rewrite(program)
         self.after = program
         self.donated = tuple(donated)
-        own = numpy_code.build if program.backend.name == "numpy" else Interpreted
-        self.plan = own(program, self.donated)
+        self.plan = build(program, self.donated, precision)
 
     def __call__(self, values: list) -> list:
         return self.plan.run(values)
@@ -38,9 +45,28 @@ class Compiled:
         return f"<compiled: {len(self.after.equations())} equations>"
 
 
-def compile_program(program: Program, donated: Sequence[int] = (), passes: Sequence = PASSES):
-    """A program compiled; `donated` are the numbers of the inputs whose buffers are free."""
-    return Compiled(program, donated, passes)
+def compile_program(
+    program: Program,
+    donated: Sequence[int] = (),
+    passes: Sequence = PASSES,
+    precision: str | None = None,
+) -> Compiled:
+    """A program compiled; `donated` are the numbers of the inputs whose buffers are free,
+    `precision` that of float32 products (see jit)."""
+    return Compiled(program, donated, passes, precision)
+
+
+def build(program: Program, donated: Sequence[int], precision: str | None) -> Any:
+    """A program in its backend's own way of running."""
+    builder = BUILDERS.get(type(program.backend), Interpreted)
+    if precision in (None, "fp32"):
+        return builder(program, donated)
+    if builder is not cupy_program.build:
+        raise ValueError(
+            f"jit: precision={precision!r} is for CuPy; {program.backend.name} multiplies float32 "
+            "in float32"
+        )
+    return builder(program, donated, precision)
 
 
 class Interpreted:
@@ -98,3 +124,6 @@ class Interpreted:
 
     def __str__(self) -> str:
         return f"interpreted: {len(self.steps)} calls of {self.program.backend.name}"
+
+
+BUILDERS = {NumpyBackend: numpy_code.build, CupyBackend: cupy_program.build}

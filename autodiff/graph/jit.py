@@ -14,6 +14,7 @@ import backends
 from autodiff import errors, tree
 from autodiff.core import ROOT, Tensor, box, device_of, home_of, user_line
 from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.cupy_products import PRECISIONS
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.stage import stage
 
@@ -25,12 +26,19 @@ LARGE = 1 << 20  # bytes; a larger constant is worth a word
 class Jitted:
     """A function that compiles itself for each kind of arguments. See jit."""
 
-    def __init__(self, f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
+    def __init__(
+        self,
+        f: Callable,
+        static: Sequence[int],
+        donate: Sequence[int],
+        precision: str | None = None,
+    ) -> None:
         functools.update_wrapper(self, f)
         self.f = f
         self.name = f"jit of {getattr(f, '__name__', f)}"
         self.static = tuple(static)
         self.donate = tuple(donate)
+        self.precision = precision
         self.cache: dict[Any, Entry] = {}
         self.hits = 0
         self.warned: set[str] = set()
@@ -136,7 +144,7 @@ class Entry:
         program, self.structure = stage(run, inputs, backend)
         warn_of_constants(owner, program)
         gone = [i for i, place in enumerate(self.places) if place in donated]
-        self.compiled = compile_program(program, gone)
+        self.compiled = compile_program(program, gone, precision=owner.precision)
         self.backend = backend
 
     def run(self, values: list) -> Any:
@@ -220,7 +228,12 @@ def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
     return [n if tidy.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(tidy)]
 
 
-def jit(f: Callable, static_argnums: Argnums = (), donate_argnums: Argnums = ()) -> Jitted:
+def jit(
+    f: Callable,
+    static_argnums: Argnums = (),
+    donate_argnums: Argnums = (),
+    precision: str | None = None,
+) -> Jitted:
     """A function that does what f does, compiled.
 
     f runs once for each structure, shapes and dtypes of its arguments, on staged values; what
@@ -234,9 +247,14 @@ def jit(f: Callable, static_argnums: Argnums = (), donate_argnums: Argnums = ())
         are; floats never, unless named here.
     donate_argnums : positional arguments whose buffers the results may use. The caller must
         not use them afterwards.
+    precision : of float32 products of matrices on CuPy: "fp32" (as None), "tf32" or "bf16",
+        which are rounded to 11 or 8 bits and summed in float32; these need nvmath-python. A
+        jitted function that another one calls has that one's.
 
     Raises
     ------
+    ValueError
+        A precision that is unknown, or other than fp32 where the backend has no choice.
     TypeError
         A Python `if`, `float()` and the like of a value that has no number yet; an argument
         that is neither an array nor hashable.
@@ -248,4 +266,6 @@ def jit(f: Callable, static_argnums: Argnums = (), donate_argnums: Argnums = ())
     """
     static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
     donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
-    return Jitted(f, static, donate)
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"jit: precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
+    return Jitted(f, static, donate, precision)

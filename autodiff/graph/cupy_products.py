@@ -1,0 +1,118 @@
+"""Products of matrices by cublasLt, through nvmath-python: they can be captured in a CUDA graph,
+which CuPy refuses with its own, and their precision can be chosen for each.
+
+A product is planned for operands of one shape, strides and alignment before the capture.
+Transposed operands are layouts; what cublasLt cannot read as it lies is copied first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from autodiff.graph.ir import Equation
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
+ALIGNMENT = 256  # bytes: more than that is no better
+WORKSPACE = 32 << 20  # bytes that a product may take for itself
+
+
+def exact(precision: str | None) -> bool:
+    """Whether float32 products are those of float32 numbers."""
+    return precision not in COMPUTE
+
+
+class Product:
+    """One product of a program.
+
+    Parameters
+    ----------
+    library : nvmath.linalg.advanced.
+    precision : as CupyProgram has it.
+    """
+
+    def __init__(
+        self, cp: Any, library: Any, equation: Equation, precision: str | None = None
+    ) -> None:
+        self.cp = cp
+        self.library = library
+        self.dtype = np.dtype(equation.dtype)
+        self.shape = equation.shape
+        self.options: dict[str, Any] = {"inplace": True, "memory_limit": WORKSPACE}
+        if not exact(precision) and self.dtype.name in ("float32", "complex64"):
+            kinds = library.MatmulComputeType
+            self.options["compute_type"] = getattr(kinds, COMPUTE[precision])
+        self.plans: dict[tuple, Any] = {}
+
+    @staticmethod
+    def takes(equation: Equation) -> bool:
+        """Whether an equation is a product that CuPy gives to cuBLAS."""
+        if equation.op.name != "matmul":
+            return False
+        return np.dtype(equation.dtype).kind in "fc"
+
+    def __call__(self, a: Any, b: Any, out: Any = None) -> Any:
+        """a @ b; `out`: an array in order to write into."""
+        cp = self.cp
+        fresh = out is None or out.data.ptr % ALIGNMENT
+        y = cp.empty(self.shape, self.dtype) if fresh else out
+        if 0 in (*a.shape, *b.shape):
+            y.fill(0)
+        else:
+            self.multiply(*self.matrices(a, b, y))
+        if fresh and out is not None:
+            out[...] = y
+            return out
+        return y
+
+    def matrices(self, a: Any, b: Any, y: Any) -> tuple[Any, Any, Any]:
+        """The operands and the result as matrices, or as stacks with one axis in front."""
+        cp = self.cp
+        a, b = (x.astype(self.dtype, copy=False) for x in (a, b))
+        if a.ndim == b.ndim == 2:
+            return self.readable(a), self.readable(b), y
+        if b.ndim == 2:  # the rows of all matrices, one below the other
+            a = self.readable(cp.reshape(a, (-1, a.shape[-1])))
+            return a, self.readable(b), cp.reshape(y, (-1, y.shape[-1]))
+        stack = self.shape[:-2]
+        count = math.prod(stack)
+        parts = []
+        for x in (a, b):
+            if x.ndim > 2 or count == 1:
+                x = cp.broadcast_to(x, (*stack, *x.shape[-2:]))
+                x = cp.reshape(x, (count, *x.shape[-2:]))
+            parts.append(self.readable(x))
+        return parts[0], parts[1], cp.reshape(y, (count, *self.shape[-2:]))
+
+    def readable(self, x: Any) -> Any:
+        """An operand as cublasLt reads it: rows or columns that lie in one piece, matrices one
+        after the other; else a copy."""
+        rows, columns = x.shape[-2:]
+        down, right = (s // x.itemsize for s in x.strides[-2:])
+        by_columns = down == 1 and (columns == 1 or right >= rows)
+        by_rows = right == 1 and (rows == 1 or down >= columns)
+        apart = x.ndim == 2 or x.shape[0] == 1 or x.strides[0] > 0
+        return x if apart and (by_columns or by_rows) else self.cp.ascontiguousarray(x)
+
+    def multiply(self, a: Any, b: Any, y: Any) -> None:
+        """Write a @ b into y; with beta = 0 nothing of what was there is read."""
+        operands = (a, b, y)
+        key = tuple((x.shape, x.strides, alignment(x)) for x in operands)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.library.Matmul(a, b, c=y, beta=0.0, options=dict(self.options))
+            plan.plan()
+            self.plans[key] = plan
+        else:
+            plan.reset_operands(a=a, b=b, c=y)
+        plan.execute()
+        plan.release_operands()
+
+
+def alignment(x: Any) -> int:
+    """The largest power of two, up to what matters, that an address is a multiple of."""
+    address = x.data.ptr
+    return min(ALIGNMENT, address & -address)

@@ -1,0 +1,413 @@
+"""Programs for CuPy: elementwise equations of one shape go through one generated kernel, the rest
+through CuPy's own functions, and all of it is captured once as a CUDA graph and replayed.
+
+A graph reads and writes at the addresses that it was captured with. Inputs are copied into
+arrays that it keeps, results out of them; a donated input is used where it lies, the result
+that takes its place is written there, and a graph is captured for each set of addresses (a
+loop that passes its results on always comes with the same). Work is queued on the caller's
+stream; a graph's own stream and memory pool serve its capture and are kept as long as it.
+Once a program is captured, a run does not wait for the device.
+
+CuPy refuses to capture cuBLAS, so products go through nvmath-python where it is installed
+(autodiff.graph.cupy_products). What cannot be captured runs step by step, and `str(program)`
+says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from autodiff.core import Node
+from autodiff.graph.cupy_products import Product, exact
+from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
+from autodiff.graph.ir import Constant, Equation, Input, Program, is_number, number
+
+GRAPHS = 4  # kept, one for each set of addresses of donated inputs
+CAPTURES = 16  # after which the addresses are taken to be new each time
+BLOCK = 512  # bytes: CuPy's pool gives multiples of it
+DECIDED_BY_HOST = ("cond", "while_loop")
+
+
+class Uncapturable(Exception):
+    """What keeps a program from being captured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """Where a branch or a loop's body runs: in a program whose precision it has, and which may
+    be about to be captured with all that is in it."""
+
+    precision: str | None = None
+    captured: bool = False
+
+
+ALONE = Surroundings()
+_around: ContextVar[Surroundings] = ContextVar("surroundings", default=ALONE)
+
+
+@contextlib.contextmanager
+def around(precision: str | None, captured: bool) -> Iterator[None]:
+    token = _around.set(Surroundings(precision, captured or _around.get().captured))
+    try:
+        yield
+    finally:
+        _around.reset(token)
+
+
+class CupyProgram:
+    """A compiled program for CuPy.
+
+    Parameters
+    ----------
+    donated : the numbers of the inputs whose memory the results may take.
+    precision : of float32 products: "tf32", "bf16" (rounded to it, summed in float32); "fp32" or
+        None for float32 itself.
+    """
+
+    def __init__(
+        self, program: Program, donated: Sequence[int] = (), precision: str | None = None
+    ) -> None:
+        self.program = program
+        self.backend = program.backend
+        self.cp = program.backend.cp
+        self.precision = precision or _around.get().precision
+        self.steps = schedule(program, updates_last=bool(donated))
+        self.numbers = [e for e in program.equations() if e.weak]
+        self.draws = program.draws()
+        self.constants = {x: x.value for x in program.nodes() if isinstance(x, Constant)}
+        self.looks = find_looks(program, self.steps)
+        self.targets = self.find_targets([program.inputs[i] for i in donated])
+        self.dead = self.last_uses()
+        read = {x for step in self.steps for x in step.inputs}
+        given = [*program.inputs, *self.draws, *self.numbers]
+        self.readers = [x for x in given if x in read]
+        library = self.backend.cublaslt()
+        self.why = obstacle(program, library) if self.steps else "there is nothing to capture"
+        self.lock = threading.Lock()
+        self.graphs: dict[tuple, Captured] = {}
+        self.captures = 0
+        if library is not None and (self.why is None or not exact(self.precision)):
+            self.use_products(library)
+        elif not exact(self.precision) and any(is_product(step) for step in self.steps):
+            raise ValueError(
+                f"jit: precision={self.precision!r} on CuPy needs nvmath-python for the products: "
+                "pip install nvmath-python[cu13]"
+            )
+
+    def use_products(self, library: Any) -> None:
+        for step in filter(is_product, self.steps):
+            step.product = Product(self.cp, library, step.equation, self.precision)
+
+    # -- what lies where --
+
+    def find_targets(self, donated: Sequence[Input]) -> dict[Equation, Input]:
+        """Outputs, and the donated inputs that they are written over: nobody looks at one from
+        the step on in which its output is made, other than the kernel that makes it, element
+        by element."""
+        last: dict[Node, int] = {}
+        made: dict[Node, int] = {}
+        for i, step in enumerate(self.steps):
+            made |= dict.fromkeys(step.outputs, i)
+            for x in step.inputs:
+                for root in self.looks[x]:
+                    direct = isinstance(step, Fused) and root is x and x.shape == step.shape
+                    last[root] = max(last.get(root, 0), i if direct else i + 1)
+        held = set().union(*(self.looks[y] for y in self.program.outputs))
+        free = [x for x in donated if x not in held and not x.weak]
+        found: dict[Equation, Input] = {}
+        for y in dict.fromkeys(self.program.outputs):
+            if y not in made or not self.is_own(y) or 0 in y.shape:
+                continue
+            for x in free:
+                alike = x.shape == y.shape and x.dtype == y.dtype
+                if alike and last.get(x, 0) <= made[y]:
+                    found[y] = x
+                    free.remove(x)
+                    break
+        return found
+
+    def is_own(self, node: Node) -> bool:
+        """Whether a value lies in memory that nothing else lies in when it is made."""
+        return isinstance(node, Equation) and not node.weak and self.looks[node] == {node}
+
+    def last_uses(self) -> list[list[Node]]:
+        """What each step is the last to read."""
+        dead: list[list[Node]] = [[] for _ in self.steps]
+        seen = {*self.program.outputs, *self.constants}
+        for i in reversed(range(len(self.steps))):
+            step = self.steps[i]
+            new = [x for x in dict.fromkeys((*step.inputs, *step.outputs)) if x not in seen]
+            dead[i] += new
+            seen.update(new)
+        return dead
+
+    # -- running --
+
+    def run(self, values: list) -> list:
+        with self.backend.on(self.backend.device):
+            found = {**self.constants, **dict(zip(self.program.inputs, values, strict=True))}
+            for node in self.draws:
+                found[node] = node.draw()
+            for e in self.numbers:
+                found[e] = number(e, [found[x] for x in e.inputs])
+            targets = self.writable(found)
+            if self.may_replay():
+                with self.lock:
+                    try:
+                        return self.replay(found, targets)
+                    except Uncapturable as error:
+                        self.give_up(str(error))
+            made = self.compute(found, targets)
+            return [self.result(i, made, targets) for i in range(len(self.program.outputs))]
+
+    def may_replay(self) -> bool:
+        """Whether to run as a graph of its own, and not as a part of what is being captured."""
+        if self.why is not None or _around.get().captured:
+            return False
+        return not self.cp.cuda.get_current_stream().is_capturing()
+
+    def give_up(self, why: str) -> None:
+        """From now on step by step, with CuPy's own products unless others were asked for."""
+        self.why = why
+        self.graphs.clear()
+        if exact(self.precision):
+            for step in filter(is_product, self.steps):
+                step.product = None
+
+    def writable(self, found: dict[Node, Any]) -> dict[Equation, Any]:
+        """The arrays of donated inputs that can be written to, in order, each at one place."""
+        pairs = self.targets.items()
+        chosen = {y: found[x] for y, x in pairs if found[x].flags.c_contiguous}
+        spans = sorted((x.data.ptr, x.data.ptr + x.nbytes) for x in chosen.values())
+        apart = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+        return chosen if apart else {}
+
+    def compute(
+        self, values: dict[Node, Any], targets: dict[Equation, Any], captured: bool = False
+    ) -> dict[Node, Any]:
+        """All steps, one after the other, on the current stream. What is left at the end are the
+        outputs. `captured`: as a part of a graph or in order to become one."""
+        values = dict(values)
+        with around(self.precision, captured):
+            for step, dead in zip(self.steps, self.dead, strict=True):
+                args = [values[x] for x in step.inputs]
+                outs = [targets.get(y) for y in step.outputs]
+                try:
+                    made = step.run(self.cp, args, outs)
+                except Exception as error:
+                    error.add_note(f"in {step}, {line_of(step)}")
+                    raise
+                values.update(zip(step.outputs, made, strict=True))
+                for x in dead:
+                    values.pop(x, None)
+        return values
+
+    def result(self, i: int, made: dict, targets: dict, kept: bool = False) -> Any:
+        """Output number i as an array that is the caller's own; `kept`: what was made stays with
+        a graph."""
+        node = self.program.outputs[i]
+        first = self.program.outputs.index(node) == i
+        if first and node in targets:
+            return targets[node]
+        own = first and not kept and self.is_own(node)
+        return self.backend.asarray(made[node], copy=None if own else True)
+
+    def replay(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> list:
+        if self.captures >= CAPTURES and len(self.graphs) == GRAPHS:
+            targets = {}
+        key = tuple((y, x.data.ptr) for y, x in targets.items())
+        graph = self.graphs.pop(key, None)
+        if graph is None:
+            if len(self.graphs) >= GRAPHS:
+                self.graphs.pop(next(iter(self.graphs))).done.synchronize()
+            graph = Captured(self, found, targets)
+            self.captures += 1
+        self.graphs[key] = graph  # the last used is the last to go
+        return graph.launch(found, targets)
+
+    # -- telling --
+
+    def memory(self) -> Memory:
+        return Memory(self.peak(), {k: g.pool.total_bytes() for k, g in self.graphs.items()})
+
+    def peak(self) -> int:
+        """Bytes that are alive at once while the steps run, without inputs and constants."""
+        alive: dict[Node, int] = {}
+        most = 0
+        for step, dead in zip(self.steps, self.dead, strict=True):
+            for y in step.outputs:
+                alive[y] = 0 if isinstance(step, Call) and step.is_view() else size_of(y)
+            most = max(most, sum(alive.values()))
+            for x in dead:
+                alive.pop(x, None)
+        return most
+
+    def __str__(self) -> str:
+        kernels = sum(isinstance(step, Fused) for step in self.steps)
+        if self.why is not None:
+            state = f"not captured: {self.why}"
+        else:
+            state = "captured as a CUDA graph" if self.graphs else "to be captured when it runs"
+        calls = len(self.steps) - kernels
+        lines = [f"{state}; {kernels} kernels, {calls} calls of {self.backend.name}"]
+        lines += [f"  {step}  # {line_of(step)}" for step in self.steps]
+        lines += [f"  {x.name} is written over by {y.op.name}" for y, x in self.targets.items()]
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass
+class Memory:
+    """What a run takes: `peak`, in bytes, of the values between inputs and results, and what the
+    pools of captured graphs hold for it."""
+
+    peak: int
+    graphs: dict[tuple, int]
+
+    def __str__(self) -> str:
+        held = sum(self.graphs.values())
+        count = len(self.graphs)
+        return (
+            f"{self.peak:,} bytes of values alive at once; {held:,} held by {count} captured "
+            f"graph{'' if count == 1 else 's'}"
+        )
+
+
+class Captured:
+    """A CUDA graph of a program, with the arrays that it reads and writes."""
+
+    def __init__(
+        self, owner: CupyProgram, found: dict[Node, Any], targets: dict[Equation, Any]
+    ) -> None:
+        cp = owner.cp
+        self.owner = owner
+        self.stream = cp.cuda.Stream(non_blocking=True)
+        self.pool = cp.cuda.MemoryPool()
+        self.done = cp.cuda.Event(disable_timing=True)
+        self.filled: dict[Node, bytes] = {}
+        in_place = {owner.targets[y] for y in targets}
+        with cp.cuda.using_allocator(self.pool.malloc):
+            self.inputs = {
+                x: cp.empty(x.shape, np.dtype(x.dtype)) for x in owner.readers if x not in in_place
+            }
+        self.feed(found)
+        caller = cp.cuda.get_current_stream()
+        self.done.record(caller)
+        self.stream.wait_event(self.done)
+        with self.stream, cp.cuda.using_allocator(self.pool.malloc):
+            try:
+                self.graph, self.outputs = self.capture({**found, **self.inputs}, targets)
+            except Exception as error:
+                notes = ", ".join(getattr(error, "__notes__", ()))
+                raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
+        self.done.record(self.stream)
+
+    def capture(self, values: dict, targets: dict) -> tuple[Any, dict[Node, Any]]:
+        """A first run compiles kernels, plans products and fills the pool; the second is
+        recorded."""
+        self.owner.compute(values, {}, captured=True)
+        self.stream.begin_capture()
+        try:
+            made = self.owner.compute(values, targets, captured=True)
+        except Exception:
+            with contextlib.suppress(Exception):  # the capture is void: the first error counts
+                self.stream.end_capture()
+            raise
+        graph = self.stream.end_capture()
+        return graph, {y: made[y] for y in self.owner.program.outputs if self.makes(y)}
+
+    def makes(self, node: Node) -> bool:
+        return isinstance(node, Equation) and not node.weak
+
+    def feed(self, found: dict[Node, Any]) -> None:
+        """Copy the inputs of a run to where the graph reads them; a number only if it is another
+        one than before."""
+        for node, place in self.inputs.items():
+            if is_number(node):
+                value = np.asarray(found[node], place.dtype)
+                if self.filled.get(node) != value.tobytes():
+                    place.fill(value[()])
+                    self.filled[node] = value.tobytes()
+            else:
+                place[...] = found[node]
+
+    def launch(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> list:
+        """One run, queued on the current stream, after any other of this graph."""
+        stream = self.owner.cp.cuda.get_current_stream()
+        stream.wait_event(self.done)
+        self.feed(found)
+        self.graph.launch(stream)
+        made = {**found, **self.outputs}
+        count = range(len(self.owner.program.outputs))
+        results = [self.owner.result(i, made, targets, kept=True) for i in count]
+        self.done.record(stream)
+        return results
+
+
+def find_looks(program: Program, steps: Sequence[Step]) -> dict[Node, set[Node]]:
+    """The values in whose memory each value may lie."""
+    looks: dict[Node, set[Node]] = {x: {x} for x in program.nodes()}
+    for step in steps:
+        if isinstance(step, Call) and step.may_look():
+            (y,) = step.outputs
+            looks[y] = looks[y].union(*(looks[x] for x in step.inputs))
+    return looks
+
+
+def is_product(step: Step) -> bool:
+    return isinstance(step, Call) and Product.takes(step.equation)
+
+
+def obstacle(program: Program, library: Any) -> str | None:
+    """What is known beforehand to keep a program, or what is inside of it, from being captured."""
+    for e in program.equations():
+        where = f"({e.line})" if e.line else ""
+        if e.op.name in DECIDED_BY_HOST:
+            return f"the host decides in {e.op.name} what runs {where}"
+        if library is None and Product.takes(e):
+            return (
+                f"matmul calls cuBLAS, which CuPy does not capture {where}; with nvmath-python it "
+                "could be"
+            )
+        for inner in routines(e):
+            if inner.draws():
+                return f"{e.op.name} draws random numbers inside {where}"
+            why = obstacle(inner, library)
+            if why is not None:
+                return why
+    return None
+
+
+def routines(equation: Equation) -> list[Program]:
+    """The programs of branches and bodies that an equation runs."""
+    params = equation.params.values()
+    parts = [x for p in params for x in (p if isinstance(p, tuple) else (p,))]
+    found = [getattr(part, "program", None) for part in parts]
+    return [x for x in found if isinstance(x, Program)]
+
+
+def line_of(step: Step) -> str:
+    """The user's line that a step came from; of a group, its last."""
+    return step.equations[-1].line
+
+
+def size_of(node: Node) -> int:
+    """Bytes that a value takes from CuPy's pool."""
+    several = isinstance(node.dtype, tuple)
+    parts = zip(node.shape, node.dtype, strict=True) if several else [(node.shape, node.dtype)]
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts]
+    return sum(-(-size // BLOCK) * BLOCK for size in sizes)
+
+
+def build(
+    program: Program, donated: Sequence[int] = (), precision: str | None = None
+) -> CupyProgram:
+    return CupyProgram(program, donated, precision)

@@ -1,0 +1,182 @@
+"""The steps of a program for CuPy: groups of elementwise equations, each one generated kernel,
+and single equations that a function of CuPy computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from autodiff.core import PROJECT, Node
+from autodiff.graph.ir import Constant, Equation, Program, is_number, operand
+from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, fuses
+from autodiff.graph.numpy_code import REDUCERS, VIEWS
+
+MOST_EQUATIONS = 64  # in one kernel
+MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere
+
+# What CuPy computes into memory of its own, never a look at an argument's.
+OWN_MEMORY = frozenset((*REDUCERS, "mean", "matmul", "concat", "scatter_add", "argmax", "argmin"))
+
+
+class Fused:
+    """A group of equations of one shape that one kernel computes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.equations: list[Equation] = []
+        self.reads: set[Node] = set()
+        self.kernel: Kernel | None = None
+        self.function: Any = None
+
+    def has_room(self, e: Equation) -> bool:
+        more = self.reads | {x for x in e.inputs if not is_literal(x)}
+        return len(self.equations) < MOST_EQUATIONS and len(more) <= MOST_LEAVES
+
+    def join(self, e: Equation) -> None:
+        self.reads |= {x for x in e.inputs if not is_literal(x) and x not in self.equations}
+        self.equations.append(e)
+
+    def close(self, read_elsewhere: set[Node]) -> None:
+        """Make the kernel, which writes what others read."""
+        self.kernel = Kernel(self.equations, [e for e in self.equations if e in read_elsewhere])
+
+    @property
+    def inputs(self) -> list[Node]:
+        return self.kernel.leaves
+
+    @property
+    def outputs(self) -> Sequence[Equation]:
+        return self.kernel.outputs
+
+    def run(self, cp: Any, args: list, outs: list) -> Sequence:
+        """The values of `outputs`; `outs` are arrays to write into, None for new ones."""
+        if self.function is None:
+            self.function = self.compiled(cp)
+        pairs = zip(self.outputs, outs, strict=True)
+        made = [cp.empty(self.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
+        self.function(*args, *made)
+        return made
+
+    def compiled(self, cp: Any) -> Any:
+        """The kernel of CuPy. Products and sums stay apart, as they are in CuPy's own kernels."""
+        names = "_".join(e.op.name for e in self.equations[:6])
+        return cp.ElementwiseKernel(
+            *self.kernel.elementwise(),
+            f"autodiff_{names}",
+            preamble=DEVICE_PREAMBLE,
+            options=("--fmad=false",),
+        )
+
+    def __str__(self) -> str:
+        names = " ".join(e.op.name for e in self.equations)
+        return f"kernel {list(self.shape)}: {names}"
+
+
+class Call:
+    """An equation that a function of CuPy computes."""
+
+    def __init__(self, equation: Equation, backend: Any) -> None:
+        self.equation = equation
+        self.equations = (equation,)
+        self.inputs = equation.inputs
+        self.outputs = (equation,)
+        self.product: Callable | None = None  # in CuPy's place, for a product: cupy_products
+        if equation.op is PROJECT:
+            self.function = lambda parts, *, index: parts[index]
+        else:
+            self.function = equation.op.kernel(backend)
+        self.numbers = [] if isinstance(equation.dtype, tuple) else number_places(equation)
+
+    def run(self, _cp: Any, args: list, outs: list) -> Sequence:
+        for place, dtype in self.numbers:
+            if hasattr(args[place], "shape"):  # in a CUDA graph a number is an array
+                args[place] = args[place].astype(dtype)
+        if self.product is not None:
+            return (self.product(*args, out=outs[0]),)
+        y = self.function(*args, **self.equation.params)
+        if outs[0] is None:
+            return (y,)
+        outs[0][...] = y
+        return outs
+
+    def may_look(self) -> bool:
+        """Whether the result may lie in the memory of an argument."""
+        return self.equation.op.name not in OWN_MEMORY
+
+    def is_view(self) -> bool:
+        return self.equation.op is PROJECT or self.equation.op.name in VIEWS
+
+    def __str__(self) -> str:
+        by = " by cublasLt" if self.product is not None else ""
+        return f"{self.equation.op.name} {self.equation.shape}{by}"
+
+
+Step = Fused | Call
+
+
+def is_literal(x: Node) -> bool:
+    """Whether a value is written into a kernel's source."""
+    return isinstance(x, Constant) and x.is_number
+
+
+def number_places(equation: Equation) -> list[tuple[int, np.dtype]]:
+    """Which arguments are numbers that each run brings, and the dtype that they would take."""
+    inputs = equation.inputs
+    places = [i for i, x in enumerate(inputs) if is_number(x) and not is_literal(x)]
+    if not places:
+        return []
+    dtype = np.result_type(*[operand(x) if is_number(x) else x.dtype for x in inputs])
+    return [(i, dtype) for i in places]
+
+
+def schedule(program: Program, updates_last: bool = False) -> list[Step]:
+    """Equations into steps: each that fuses joins the last kernel of its shape, if what it reads
+    is there by then. `updates_last`: what leads to outputs only comes when all else is done, so
+    that nobody reads any more what it may be written over. Numbers made of numbers are the
+    host's affair."""
+    equations = [e for e in program.equations() if not e.weak]
+    last_ones = updates(equations) if updates_last else set()
+    steps = gather([e for e in equations if e not in last_ones], program)
+    steps += gather([e for e in equations if e in last_ones], program)
+    place = {e: step for step in steps for e in step.equations}
+    read = set(program.outputs)
+    for e in equations:
+        read.update(x for x in e.inputs if place.get(x) is not place[e])
+    for step in steps:
+        if isinstance(step, Fused):
+            step.close(read)
+    return steps
+
+
+def updates(equations: Sequence[Equation]) -> set[Node]:
+    """What goes into kernels and is read, if at all, by others such only."""
+    others: set[Node] = set()
+    found: set[Node] = set()
+    for e in reversed(equations):
+        if fuses(e) and e not in others:
+            found.add(e)
+        else:
+            others.update(e.inputs)
+    return found
+
+
+def gather(equations: Sequence[Equation], program: Program) -> list[Step]:
+    """Steps of equations, all of whose other arguments are there before the first."""
+    steps: list[Step] = []
+    place: dict[Node, int] = {}  # the step that makes a value
+    last: dict[tuple[int, ...], int] = {}  # the last kernel of a shape
+    for e in equations:
+        if not fuses(e) or 0 in e.shape:
+            place[e] = len(steps)
+            steps.append(Call(e, program.backend))
+            continue
+        earliest = max((place[x] for x in e.inputs if x in place), default=0)
+        at = last.get(e.shape)
+        if at is None or at < earliest or not steps[at].has_room(e):
+            at = last[e.shape] = len(steps)
+            steps.append(Fused(e.shape))
+        steps[at].join(e)
+        place[e] = at
+    return steps

@@ -1,0 +1,460 @@
+"""Compiled programs on CuPy, over its stand-in: values are the eager ones, a graph is replayed at
+fixed addresses, donated memory is written to, what cannot be captured is told and runs."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+import backends
+import fake_cuda
+import fake_cupy
+import fake_nvmath
+import homes  # registers the stand-in
+import programs
+from autodiff import jit, tree
+from autodiff.graph import cupy_program
+from autodiff.graph.compile import Compiled
+from autodiff.graph.cupy_steps import Fused
+from autodiff.graph.kernels import DEVICE_PREAMBLE
+from test_kernels import compiled, needs_nvrtc
+
+HOME = backends.get("fake_cupy")
+RNG = np.random.default_rng(5)
+assert homes.HOMES
+
+
+@pytest.fixture
+def nvmath(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_cupy, "nvmath", fake_nvmath)
+
+
+@pytest.fixture(params=["nvmath", "no nvmath"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """With the products of nvmath and without, where programs that have some are not captured."""
+    there = request.param == "nvmath"
+    monkeypatch.setattr(fake_cupy, "nvmath", fake_nvmath if there else None)
+    return there
+
+
+def there(x: Any) -> Any:
+    return tree.map(lambda a: HOME.from_host(a) if isinstance(a, np.ndarray) else a, x)
+
+
+def here(x: Any) -> Any:
+    return tree.map(lambda a: HOME.to_host(a) if isinstance(a, fake_cupy.ndarray) else a, x)
+
+
+def arrays(*shapes: tuple, dtype: str = "float32") -> list[np.ndarray]:
+    return [RNG.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def same(a: Any, b: Any, tolerance: float = 2e-5) -> None:
+    for x, y in zip(tree.flatten(a)[0], tree.flatten(b)[0], strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.dtype == y.dtype and x.shape == y.shape, (x.dtype, y.dtype, x.shape, y.shape)
+        assert np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True), np.abs(x - y).max()
+
+
+def launched(run: Callable) -> tuple[Any, int]:
+    before = fake_cuda.Graph.launched
+    result = run()
+    return result, fake_cuda.Graph.launched - before
+
+
+# -- training steps ------------------------------------------------------------------------------
+
+
+def mlp_loss(p: dict, x: Any, y: Any) -> Any:
+    h = ad.relu(x @ p["w1"] + p["b1"])
+    z = h @ p["w2"] + p["b2"]
+    return -ad.mean(ad.take_along_axis(ad.log_softmax(z, axis=-1), y[:, None], axis=-1))
+
+
+def momentum_step(p: dict, v: dict, x: Any, y: Any, rate: float) -> tuple:
+    value, g = ad.value_and_grad(mlp_loss)(p, x, y)
+    v = {k: 0.9 * v[k] + g[k] for k in p}
+    return value, {k: p[k] - rate * v[k] for k in p}, v
+
+
+def mlp() -> tuple:
+    w1, b1, w2, b2 = arrays((6, 8), (8,), (8, 3), (3,))
+    p = {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
+    return p, {k: np.zeros_like(a) for k, a in p.items()}
+
+
+def batch(seed: int) -> tuple:
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((5, 6)).astype("float32"), rng.integers(0, 3, 5)
+
+
+@pytest.mark.parametrize("donate", [(), (0, 1)], ids=["copied", "donated"])
+def test_a_training_step_with_momentum(donate: tuple, either: bool) -> None:
+    p, v = mlp()
+    state, fast = there((p, v)), jit(momentum_step, donate_argnums=donate)
+    lowered = fast.lower(*there((p, v, *batch(0))), 0.1)
+    for i in range(6):
+        x, y = batch(i)
+        value, p, v = momentum_step(p, v, x, y, 0.1 if i < 4 else 0.01)
+        (loss, *state), count = launched(lambda: fast(*state, *there((x, y)), 0.1 if i < 4 else 0.01))
+        same(here((loss, *state)), (value, p, v))
+        assert count == either
+    assert fast.cache_info().misses == 1
+    assert ("not captured: matmul calls cuBLAS" in str(lowered.plan)) == (not either)
+
+
+def attention(p: dict, x: Any) -> Any:
+    b, t, d = x.shape
+    heads = 2
+
+    def split(w: Any) -> Any:
+        return ad.permute_dims(ad.reshape(x @ w, (b, t, heads, d // heads)), (0, 2, 1, 3))
+
+    q, k, v = split(p["q"]), split(p["k"]), split(p["v"])
+    scores = q @ ad.matrix_transpose(k) / np.sqrt(d // heads).item()
+    mixed = ad.softmax(scores, axis=-1) @ v
+    y = x + ad.reshape(ad.permute_dims(mixed, (0, 2, 1, 3)), (b, t, d)) @ p["o"]
+    centred = y - ad.mean(y, axis=-1, keepdims=True)
+    y = centred / ad.sqrt(ad.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
+    return y + ad.gelu(y @ p["up"]) @ p["down"]
+
+
+def block_step(p: dict, x: Any) -> tuple:
+    value, g = ad.value_and_grad(lambda p: ad.mean(attention(p, x) ** 2))(p)
+    return value, {k: p[k] - 0.1 * g[k] for k in p}
+
+
+def block() -> tuple[dict, np.ndarray]:
+    names, shapes = ("q", "k", "v", "o", "up", "down"), [(4, 4)] * 4 + [(4, 8), (8, 4)]
+    return dict(zip(names, arrays(*shapes), strict=True)), arrays((2, 3, 4))[0]
+
+
+def test_an_attention_block(either: bool) -> None:
+    p, x = block()
+    q, fast = there(p), jit(block_step, donate_argnums=0)
+    for _ in range(3):
+        value, p = block_step(p, x)
+        (loss, q), count = launched(lambda: fast(q, HOME.from_host(x)))
+        same(here((loss, q)), (value, p))
+        assert count == either
+
+
+# -- graphs --------------------------------------------------------------------------------------
+
+
+def wavy(x: Any, y: Any) -> tuple:
+    return ad.sin(x) * y + ad.sum(x), ad.exp(-x) * 2
+
+
+def test_a_replay_reads_and_writes_at_fixed_addresses() -> None:
+    pairs = [arrays((3, 4), (4,)) for _ in range(4)]
+    plan = jit(wavy).lower(*there(pairs[0])).plan
+    results = []
+    for pair in pairs:
+        results.append((found := plan.run(there(pair)), here(found), wavy(*pair)))
+    (graph,) = plan.graphs.values()
+    places = {id(x) for x in graph.inputs.values()} | {id(y) for y in graph.outputs.values()}
+    for found, copies, expected in results:  # what was returned is not written to by later runs
+        same(here(found), list(map(np.asarray, expected)))
+        same(copies, list(map(np.asarray, expected)))
+        assert not places & {id(y) for y in found}
+    assert plan.captures == 1
+
+
+def test_the_first_run_of_each_graph_only_records() -> None:
+    """Between begin_capture and the launch nothing is computed: the results come from a replay."""
+    fast, x = jit(lambda x: ad.exp(x) + 1), np.zeros(3)
+    y, count = launched(lambda: fast(HOME.from_host(x)))
+    assert count == 1 and (HOME.to_host(y) == 2).all()
+
+
+def test_a_captured_run_does_not_wait() -> None:
+    fast = jit(wavy)
+    pair = there(arrays((3, 4), (4,)))
+    fast(*pair)
+    before = fake_cupy.synchronizations
+    fast(*pair)
+    assert fake_cupy.synchronizations == before
+
+
+def test_graphs_have_memory_of_their_own() -> None:
+    lowered = jit(wavy).lower(*there(arrays((30, 40), (40,))))
+    assert "0 held by 0 captured graphs" in str(lowered.memory())
+    lowered(there(arrays((30, 40), (40,))))
+    memory = lowered.memory()
+    assert memory.peak >= 2 * 30 * 40 * 4
+    assert sum(memory.graphs.values()) > memory.peak
+
+
+def test_numbers_change_between_runs() -> None:
+    fast, x = jit(lambda x, a, b: x * a + (a - b) * b), np.arange(3.0)
+    for a, b in ((1.0, 2.0), (1.0, 2.0), (0.0, 0.5), (-0.0, 0.5), (np.nan, 1.0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            same(here(fast(HOME.from_host(x), a, b)), x * a + (a - b) * b)
+    fast = jit(lambda x, a: ad.sqrt(ad.conj(x) * a))  # no kernel for complex numbers
+    z = np.array([1 + 2j, 3j], "complex64")
+    for a in (2.0, 3.0):
+        same(here(fast(HOME.from_host(z), a)), np.sqrt(np.conj(z) * np.float32(a)))
+
+
+def test_outputs_are_the_callers_own() -> None:
+    fast = jit(lambda x, a: (x * 2, x, x[1:], ad.reshape(x * 2, (-1,)), x * 2, a))
+    for given in (np.ones((2, 2)), np.full((2, 2), 3.0)):
+        x = HOME.from_host(given)
+        found = fast(x, 5.0)
+        for y in found:
+            y[...] = 7
+        assert (HOME.to_host(x) == given).all()
+        again = here(fast(x, 5.0))
+        same(again, (given * 2, given, given[1:], (given * 2).ravel(), given * 2, np.float64(5.0)))
+
+
+def test_random_numbers_are_fresh_in_each_run() -> None:
+    key, twin = ad.random.Generator(3), ad.random.Generator(3)
+
+    def noisy(x: Any, generator: Any) -> Any:
+        return x + generator.normal(x.shape, backend="fake_cupy")
+
+    fast, x = jit(lambda x: noisy(x, key)), HOME.from_host(np.zeros(4))
+    seen = []
+    for _ in range(3):
+        found, count = launched(lambda: here(fast(x)))
+        assert count == 1
+        same(found, here(noisy(x, twin).data))
+        seen.append(tuple(found))
+    assert len(set(seen)) == 3
+
+
+def test_what_is_captured_by_the_user_is_captured_with_it(nvmath: None) -> None:
+    fast, (x,) = jit(lambda x: ad.exp(x) @ x), arrays((3, 3))
+    plan, given = fast.lower(HOME.from_host(x)).plan, HOME.from_host(x)
+    plan.run([given])  # so that products are planned
+    plan.compute(dict(zip(plan.program.inputs, [given], strict=True)), {})
+    stream = fake_cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        (y,) = plan.run([given])
+        graph = stream.end_capture()
+    given[...] = HOME.from_host(x + 1)
+    graph.launch()
+    same(here(y), np.exp(x + 1) @ (x + 1))
+
+
+# -- donation ------------------------------------------------------------------------------------
+
+
+def update(w: Any, g: Any) -> tuple:
+    return w - 0.5 * g, ad.sum(w)
+
+
+def test_donated_memory_is_written_to() -> None:
+    (w, g), fast = arrays((4, 3), (4, 3)), jit(update, donate_argnums=0)
+    x = HOME.from_host(w)
+    for _ in range(3):
+        y, total = fast(x, HOME.from_host(g))
+        same(here(total), np.sum(w))
+        w = w - 0.5 * g
+        assert y is x
+        same(here(y), w)
+
+
+def test_a_graph_for_each_set_of_addresses_and_not_more_than_a_few() -> None:
+    (w, g), fast = arrays((4, 3), (4, 3)), jit(update, donate_argnums=0)
+    plan = fast.lower(*there((w, g)))
+    kept = [HOME.from_host(w) for _ in range(cupy_program.CAPTURES + 3)]
+    for i, x in enumerate(kept):
+        y, total = plan([x, HOME.from_host(g)])
+        same(here((y, total)), update(w, g))
+        assert (y is x) == (i < cupy_program.CAPTURES)
+    assert len(plan.plan.graphs) <= cupy_program.GRAPHS
+    y, _ = plan([kept[0], HOME.from_host(g)])
+    same(here(y), w - 1.0 * g)
+
+
+def test_what_is_not_written_over() -> None:
+    """An argument in another order or that is given twice; one that something later looks at."""
+    w = arrays((3, 3))[0]
+    both = jit(lambda a, b: (a + 1, b * 2), donate_argnums=(0, 1))
+    x = HOME.from_host(w)
+    same(here(both(x, x)), (w + 1, w * 2))
+    assert (HOME.to_host(x) == w).all()
+    turned = HOME.from_host(w).T
+    same(here(both(turned, HOME.from_host(w))), (w.T + 1, w * 2))
+    for f in (
+        lambda a: (a + 1, ad.sum(a + 1, axis=0) + a[0]),
+        lambda a: (a + a.T, ad.matrix_transpose(a)),
+        lambda a: (ad.cumulative_sum(a + 1, axis=0), a),
+    ):
+        for _ in range(2):
+            same(here(jit(f, donate_argnums=0)(HOME.from_host(w))), f(w))
+
+
+# -- what is not captured ------------------------------------------------------------------------
+
+
+REFUSED = {
+    "a product": (lambda x: x @ x, "matmul calls cuBLAS.*nvmath-python it could", True),
+    "a branch": (lambda x: ad.cond(ad.sum(x) > 0, lambda: x + 1, lambda: x - 1), "the host decides in cond", True),
+    "a loop": (
+        lambda x: ad.while_loop(lambda x: ad.sum(x) < 100, lambda x: x * 2 + 1, x), "the host decides in while_loop", True),
+    "a library": (lambda x: ad.linalg.inv(x) * 2, "NotImplementedError.*linalg.*in .*test_cupy_program", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_captured_runs_and_says_why(case: str) -> None:
+    f, why, known = REFUSED[case]
+    x = arrays((3, 3))[0]
+    lowered = jit(f).lower(HOME.from_host(x))
+    assert str(lowered.plan).startswith("not captured" if known else "to be captured")
+    for _ in range(2):
+        found, count = launched(lambda: lowered([HOME.from_host(x)]))
+        same(here(found[0]), f(x), 1e-4)
+        assert count == 0 or case == "a loop"  # of which the body is captured by itself
+    assert re.search(f"not captured: {why}", str(lowered.plan)), str(lowered.plan)
+    assert "test_cupy_program.py:" in str(lowered.plan).splitlines()[0]
+
+
+def test_a_scan_is_captured_whole(nvmath: None) -> None:
+    (w, x), key = arrays((3, 3), (4, 3)), ad.random.Generator(1)
+
+    def f(w: Any, x: Any) -> Any:
+        return ad.scan(lambda h, row: (ad.tanh(h @ w + row), ad.sum(h)), ad.zeros_like(x[0]), x)
+
+    def total(w: Any, x: Any) -> Any:
+        last, sums = f(w, x)
+        return ad.sum(last) + ad.sum(sums)
+
+    step = ad.value_and_grad(total)
+    fast = jit(step)
+    for i in range(3):
+        found, count = launched(lambda: fast(*there((w + i, x))))
+        same(here(found), step(w + i, x))
+        assert count == 1
+
+    def noisy(x: Any) -> Any:
+        return ad.scan(lambda h, row: (h + key.normal(row.shape, dtype=row.dtype, backend="fake_cupy"), row), x[0], x)
+
+    lowered = jit(noisy).lower(HOME.from_host(x))
+    a, b = (here(lowered([HOME.from_host(x)]))[0] for _ in range(2))
+    assert not np.allclose(a, b)
+    assert "scan draws random numbers inside" in str(lowered.plan)
+
+
+# -- products ------------------------------------------------------------------------------------
+
+
+def test_products_of_all_layouts(nvmath: None) -> None:
+    a, b, c, s, t, u = arrays((4, 3), (3, 5), (3, 4), (2, 3, 4, 3), (2, 3, 3, 5), (1, 3, 5, 3))
+    cases: list[tuple[Callable, list]] = [
+        (lambda a, b: a @ b, [a, b]),
+        (lambda a, b: ad.matrix_transpose(b) @ ad.matrix_transpose(a), [a, b]),
+        (lambda a, c: ad.matrix_transpose(c) @ ad.matrix_transpose(a), [a, c]),
+        (lambda a, b: a[::2] @ b[:, ::2], [a, b]),
+        (lambda a, b: a[:, :1] @ b[:1], [a, b]),
+        (lambda a, b: a[1:2] @ b[:, 3:4], [a, b]),
+        (lambda s, t: s @ t, [s, t]),
+        (lambda s, u: s @ ad.matrix_transpose(u), [s, u]),
+        (lambda s, b: s @ b, [s, b]),
+        (lambda a, t: a @ t, [a, t]),
+        (lambda s, t: ad.permute_dims(s, (1, 0, 2, 3)) @ ad.permute_dims(t, (1, 0, 2, 3)), [s, t]),
+        (lambda a, b: a[:, :0] @ b[:0], [a, b]),
+        (lambda a, b: ad.broadcast_to(a[:1, :1], (4, 3)) @ b, [a, b]),
+        (lambda s: s[0, 0] @ s[1, 2].T, [s]),
+    ]
+    for dtype in ("float32", "float64", "complex64"):
+        for f, given in cases:
+            given = [x.astype(dtype) for x in given]
+            plan = jit(f).lower(*there(given))
+            for shift in (0, 1):
+                found, count = launched(lambda: plan(there([x + shift for x in given])))
+                same(here(found[0]), f(*[x + shift for x in given]), 1e-4)
+                assert count == 1, str(plan.plan)
+            assert "by cublasLt" in str(plan.plan)
+    whole = [np.arange(9).reshape(3, 3)] * 2
+    same(here(jit(lambda a, b: a @ b)(*there(whole))), whole[0] @ whole[0])
+
+
+def test_a_product_is_planned_once(nvmath: None) -> None:
+    before = fake_nvmath.Matmul.planned
+    fast = jit(lambda a, b: ad.tanh(a @ b) @ b)
+    for _ in range(4):
+        fast(*there(arrays((3, 3), (3, 3))))
+    assert fake_nvmath.Matmul.planned == before + 2
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_precision_is_the_programs(precision: str, nvmath: None) -> None:
+    a, b = arrays((20, 30), (30, 20))
+    exact = here(jit(lambda a, b: a @ b, precision="fp32")(*there((a, b))))
+    same(exact, a @ b)
+    bits = {"tf32": 10, "bf16": 7}[precision]
+    expected = fake_nvmath.rounded(a, bits) @ fake_nvmath.rounded(b, bits)
+    for f in (
+        lambda a, b: a @ b,
+        lambda a, b: ad.cond(ad.sum(a) > 1e9, lambda: 2 * (a @ b), lambda: a @ b),
+        lambda a, b: ad.scan(lambda h, row: (h, row @ b), 0.0 * a[0], a[:, None])[1][:, 0],
+    ):
+        found = here(jit(f, precision=precision)(*there((a, b))))
+        same(found, expected)
+        assert not np.allclose(found, exact, rtol=1e-6, atol=1e-6)
+    wide = [x.astype("float64") for x in (a, b)]
+    same(here(jit(lambda a, b: a @ b, precision=precision)(*there(wide))), wide[0] @ wide[1], 1e-12)
+
+
+def test_precision_that_there_is_not() -> None:
+    x = arrays((2, 2))[0]
+    with pytest.raises(ValueError, match=r"precision is one of fp32, tf32, bf16; got 'fp16'"):
+        jit(lambda x: x @ x, precision="fp16")
+    with pytest.raises(ValueError, match=r"precision='tf32' is for CuPy; numpy multiplies"):
+        jit(lambda x: x @ x, precision="tf32")(x)
+    same(jit(lambda x: x @ x, precision="fp32")(x), x @ x)
+    with pytest.raises(ValueError, match=r"precision='bf16' on CuPy needs nvmath-python"):
+        jit(lambda x: x @ x, precision="bf16")(HOME.from_host(x))
+
+
+# -- random programs, and what they look like as CUDA ----------------------------------------------
+
+
+def cases() -> Iterator[tuple[programs.Case, Callable]]:
+    for seed in range(0, 80, 4):
+        case = programs.Case(programs.generate(seed), "fake_cupy")
+        yield case, case.program
+        yield case, ad.grad(case.scalar, tuple(range(len(case.x))))
+
+
+def test_random_programs_and_their_gradients(nvmath: None) -> None:
+    """Each run twice: what the first left in a graph's memory is not in the second."""
+    captured = 0
+    for case, f in cases():
+        fast = jit(lambda *x, f=f: f(*x))
+        expected = case.host(f(*case.x))
+        for _ in range(2):
+            found, count = launched(lambda: case.host(fast(*case.x)))
+            captured += count
+            same(found, expected, 1e-12)
+    assert captured > 60
+
+
+@needs_nvrtc
+def test_nvrtc_compiles_the_kernels_of_programs() -> None:
+    plans = [jit(momentum_step).lower(*there((*mlp(), *batch(0))), 0.1).plan, jit(block_step).lower(*there(block())).plan]
+    plans += [jit(lambda *x, f=f: f(*x)).lower(*case.x).plan for case, f in cases()]
+    kernels = [step.kernel for plan in plans for step in plan.steps if isinstance(step, Fused)]
+    assert len(kernels) > 100
+    sources = dict.fromkeys(kernel.cuda("NAME") for kernel in kernels)
+    source = DEVICE_PREAMBLE + "".join(s.replace("NAME", f"k{i}") for i, s in enumerate(sources))
+    fine, log, _ = compiled(source)
+    assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
+
+
+def test_a_program_without_steps() -> None:
+    same(here(jit(lambda x, a: (x, a, 2.0))(HOME.from_host(np.ones(2)), 3.0)), (np.ones(2), np.float64(3), np.float64(2)))
+    assert isinstance(jit(lambda x: x).lower(HOME.from_host(np.ones(2))), Compiled)
