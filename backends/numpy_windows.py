@@ -18,23 +18,33 @@ SINGLE = 2**19 - 1  # the most multiplications for which OpenBLAS uses one threa
 
 
 class Scratch(NamedTuple):
-    """A thread's own memory: padded images, their columns, and what the caller wants."""
+    """A thread's own memory: padded images; their columns and what the caller wants, flat."""
 
     wide: np.ndarray
     columns: np.ndarray
     own: np.ndarray
 
 
+class Block(NamedTuple):
+    """Rows of places in some images, and their columns (c * kernel, places)."""
+
+    images: slice
+    rows: slice
+    shape: tuple[int, int, int]  # of the places: images, rows, pitch
+    tiles: int
+    columns: np.ndarray
+
+
 class Columns:
-    """The columns of images (n, c, h, w), block by block: matrices of (c * kernel, places).
+    """The columns of images (n, c, h, w), block by block.
 
     With a stride of 1 a row of windows has the `pitch` of a row of the padded image: what a tap
     reads of an image is then one run of memory. The windows that are too many, across the edge,
     are for the caller to ignore.
 
-    Small products are cut into tiles that BLAS does not share out over threads, because then it
-    is done here, where the copying is shared out as well. Two threads that both start BLAS's
-    would wait for each other.
+    Products are cut into tiles of so few places that BLAS does not share them out over threads,
+    because then it is done here, where the copying is shared out as well. (Two threads that both
+    start BLAS's would wait for each other.) The last tile is filled up with places of no meaning.
     """
 
     def __init__(
@@ -45,64 +55,78 @@ class Columns:
         self.height, self.width = window.padded(x.shape[2:])
         self.pitch = self.width if window.stride == (1, 1) else self.places[1]
         self.depth = x.shape[1] * math.prod(window.kernel)
+        self.widest = SINGLE // max(self.depth // groups * filters // groups, 1)  # of the tiles
+        self.shared = self.widest >= 8
         row = max(self.depth * self.pitch * dtype.itemsize, 1)
-        self.rows = max(min(self.places[0], BLOCK // row), 1)
-        self.images = max(min(len(x), BLOCK // (row * self.rows)), 1)
-        self.work = self.depth // groups * filters // groups * self.pitch
-        self.shared = self.work <= SINGLE
+        bytes = BLOCK if self.shared else 4 * BLOCK
+        self.rows = max(min(self.places[0], bytes // row), 1)
+        self.images = max(min(len(x), bytes // (row * self.rows)), 1)
 
-    def share(self, work: Callable[[int, int, Scratch], None], own: tuple[int, ...]) -> None:
-        """work(first, last, scratch) for all images, a block of them at a time."""
+    def share(self, work: Callable[[int, int, Scratch], None], filters: int) -> None:
+        """work(first, last, scratch) for all images, a block of them at a time. A scratch's own
+        part has room for a block's result."""
         if 0 in (*self.places, len(self.x)):
             return
         if self.shared:
-            scratches = [self.scratch(own) for _ in range(POOL.size)]
+            scratches = [self.scratch(filters) for _ in range(POOL.size)]
             POOL.run(work, len(self.x), self.images, scratches)
             return
-        scratch = self.scratch(own)
+        scratch = self.scratch(filters)
         for first in range(0, len(self.x), self.images):
             work(first, min(first + self.images, len(self.x)), scratch)
 
-    def scratch(self, own: tuple[int, ...]) -> Scratch:
+    def scratch(self, filters: int) -> Scratch:
         beyond = self.window.reach(1) - 1  # what the last of the windows too many reads
         area = self.height * self.width
-        wide = np.zeros((self.images, self.x.shape[1], area + beyond), self.dtype)
-        columns = np.empty((self.images, self.depth, self.rows * self.pitch), self.dtype)
-        return Scratch(wide, columns, np.zeros(own, self.dtype))
+        places = math.prod(self.tiles(self.images * self.rows * self.pitch))
+        return Scratch(
+            np.zeros((self.images, self.x.shape[1], area + beyond), self.dtype),
+            np.zeros(self.depth * places, self.dtype),
+            np.zeros(filters * places, self.dtype),
+        )
 
-    def bands(self, first: int, last: int, scratch: Scratch) -> Iterator[tuple[slice, np.ndarray]]:
-        """(rows of places, their columns) of some images; valid until the next."""
+    def blocks(self, first: int, last: int, scratch: Scratch) -> Iterator[Block]:
+        """The blocks of some images, each valid until the next."""
         count, channels = last - first, self.x.shape[1]
         wide = scratch.wide[:count]
         inside = wide[:, :, : self.height * self.width]
         inside = inside.reshape(count, channels, self.height, self.width)
         inside[inner(self.x.shape[2:], self.window)] = self.x[first:last]
-        columns = scratch.columns[:count]
-        taps = columns.reshape(count, channels, *self.window.kernel, self.rows, self.pitch)
         for top in range(0, self.places[0], self.rows):
             rows = min(self.rows, self.places[0] - top)
-            np.copyto(taps[..., :rows, :], self.seen(wide, top, rows))
-            yield slice(top, top + rows), columns[:, :, : rows * self.pitch]
+            shape = (count, rows, self.pitch)
+            places = math.prod(shape)
+            tiles, width = self.tiles(places)
+            columns = part(scratch.columns, self.depth, tiles * width)
+            taps = columns[:, :places].reshape(channels, *self.window.kernel, *shape)
+            np.copyto(taps, self.seen(wide, top, rows))
+            yield Block(slice(first, last), slice(top, top + rows), shape, tiles, columns)
 
     def seen(self, wide: np.ndarray, top: int, rows: int) -> np.ndarray:
-        """What the windows of some rows see of padded images."""
+        """What the windows of some rows see of padded images: (c, *kernel, images, rows, pitch)."""
         stride, dilation = self.window.stride, self.window.dilation
-        right = wide.itemsize
+        image, channel, right = wide.strides
         down = right * self.width
-        steps = (dilation[0] * down, dilation[1] * right, stride[0] * down, stride[1] * right)
         start = wide[:, :, top * stride[0] * self.width :]
-        shape = (*wide.shape[:2], *self.window.kernel, rows, self.pitch)
-        return as_strided(start, shape, (*wide.strides[:2], *steps))
+        shape = (wide.shape[1], *self.window.kernel, len(wide), rows, self.pitch)
+        taps = (channel, dilation[0] * down, dilation[1] * right)
+        return as_strided(start, shape, (*taps, image, stride[0] * down, stride[1] * right))
 
-    def tiles(self, matrices: np.ndarray, rows: int) -> np.ndarray:
-        """(n, c, rows * pitch) as (n, groups, tiles, c/groups, a tile's places)."""
-        height = rows
-        if self.shared:
-            fitting = SINGLE // self.work
-            height = max(d for d in range(1, rows + 1) if rows % d == 0 and d <= fitting)
-        count, depth, _ = matrices.shape
-        shape = (count, self.groups, depth // self.groups, rows // height, height * self.pitch)
-        return matrices.reshape(shape).swapaxes(2, 3)
+    def tiles(self, places: int) -> tuple[int, int]:
+        """How many tiles, and how wide."""
+        count = -(-places // self.widest) if self.shared else 1
+        return count, -(-places // count)
+
+
+def part(flat: np.ndarray, *shape: int) -> np.ndarray:
+    """The beginning of some memory, as an array."""
+    return flat[: math.prod(shape)].reshape(shape)
+
+
+def cut(matrix: np.ndarray, groups: int, tiles: int) -> np.ndarray:
+    """(groups * c, tiles * places) as (groups, tiles, c, places)."""
+    rows, columns = matrix.shape
+    return matrix.reshape(groups, rows // groups, tiles, columns // tiles).swapaxes(1, 2)
 
 
 def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.ndarray:
@@ -111,40 +135,43 @@ def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.nd
     columns = Columns(x, window, dtype, filters, groups)
     y = np.empty((len(x), filters, *columns.places), dtype)
     matrix = w.reshape(groups, 1, filters // groups, -1)
-    width, pitch = columns.places[1], columns.pitch
 
     def work(first: int, last: int, scratch: Scratch) -> None:
-        for rows, block in columns.bands(first, last, scratch):
-            k = rows.stop - rows.start
-            out = scratch.own[: last - first, :, : k * pitch]
-            np.matmul(matrix, columns.tiles(block, k), out=columns.tiles(out, k))
-            y[first:last, :, rows] = out.reshape(last - first, filters, k, pitch)[..., :width]
+        for block in columns.blocks(first, last, scratch):
+            out = part(scratch.own, filters, block.columns.shape[1])
+            right = cut(block.columns, groups, block.tiles)
+            np.matmul(matrix, right, out=cut(out, groups, block.tiles))
+            out = out[:, : math.prod(block.shape)].reshape(filters, *block.shape)
+            y[block.images, :, block.rows] = out.transpose(1, 0, 2, 3)[..., : columns.places[1]]
 
-    columns.share(work, (columns.images, filters, columns.rows * pitch))
+    columns.share(work, filters)
     return y
 
 
 def convolve_weight(x: np.ndarray, g: np.ndarray, window: Window, groups: int) -> np.ndarray:
-    """The adjoint of `convolve` by the weights. The columns of `g` lie turned around, as BLAS
-    multiplies them fastest. Blocks are added up in their order, so that the same arguments give
-    the same bits whichever thread is first."""
+    """The adjoint of `convolve` by the weights. The places come first in the memory of `g`, as
+    BLAS multiplies them fastest. Blocks are added up in their order, so that the same arguments
+    give the same bits whichever thread is first."""
     dtype, filters = np.result_type(x, g), g.shape[1]
     columns = Columns(x, window, dtype, filters, groups)
-    width, pitch = columns.places[1], columns.pitch
+    width = columns.places[1]
     sums = -(-len(x) // columns.images) if columns.shared else 1
     total = np.zeros((sums, groups, columns.depth // groups, filters // groups), dtype)
 
     def work(first: int, last: int, scratch: Scratch) -> None:
-        for rows, block in columns.bands(first, last, scratch):
-            m, k = last - first, rows.stop - rows.start
-            turned = scratch.own[:m, :k]
-            turned[:, :, :width] = g[first:last, :, rows].transpose(0, 2, 3, 1)
-            left = columns.tiles(block, k)
-            right = turned.reshape(m, left.shape[2], left.shape[4], groups, filters // groups)
-            products = np.matmul(left, right.transpose(0, 3, 1, 2, 4))
-            total[first // columns.images if columns.shared else 0] += products.sum(axis=(0, 2))
+        for block in columns.blocks(first, last, scratch):
+            right = part(scratch.own, block.columns.shape[1], filters)
+            places = math.prod(block.shape)
+            turned = right[:places].reshape(*block.shape, filters)
+            turned[:, :, :width] = g[block.images, :, block.rows].transpose(0, 2, 3, 1)
+            turned[:, :, width:] = 0  # the windows too many
+            right[places:] = 0
+            right = right.reshape(block.tiles, -1, groups, filters // groups)
+            left = cut(block.columns, groups, block.tiles)
+            products = np.matmul(left, right.transpose(2, 0, 1, 3))
+            total[first // columns.images if columns.shared else 0] += products.sum(axis=1)
 
-    columns.share(work, (columns.images, columns.rows, pitch, filters))
+    columns.share(work, filters)
     matrix = np.add.reduce(total, axis=0).swapaxes(1, 2)
     return matrix.reshape(filters, x.shape[1] // groups, *window.kernel)
 
