@@ -97,7 +97,7 @@ def adadelta(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
 def lion(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
     m = s.get("m", 0 * g)
     s["m"] = 0.99 * m + 0.01 * g
-    return w * (1 - 0.01 * 0.1) - 0.01 * np.sign(0.9 * m + 0.1 * g)
+    return w * (1 - 0.3 * 0.1) - 0.3 * np.sign(0.9 * m + 0.1 * g)
 
 
 def muon(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
@@ -143,7 +143,7 @@ CASES: dict[str, tuple] = {
         lambda **k: O.Adagrad(0.1, lr_decay=0.1, initial=0.1, **k), adagrad,
         ("Adagrad", {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.1})),
     "Adadelta": (lambda **k: O.Adadelta(**k), adadelta, ("Adadelta", {"lr": 1.0})),
-    "Lion": (lambda **k: O.Lion(0.01, weight_decay=0.1, **k), lion, None),
+    "Lion": (lambda **k: O.Lion(0.3, weight_decay=0.1, **k), lion, None),
     "Muon": (lambda **k: O.Muon(0.02, others=O.AdamW(0.02, weight_decay=0.1), **k), muon, None),
     "LBFGS": (lambda **k: O.LBFGS(0.5, history=3, **k), None, ("LBFGS", {"lr": 0.5, "max_iter": 1, "history_size": 3})),
     "clipped": (lambda **k: O.SGD(0.1, clip=lambda g: clipping.by_value(g, 0.5), **k), clipped, None),

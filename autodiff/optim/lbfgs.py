@@ -10,7 +10,7 @@ from autodiff.dtypes import result_type
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import abs as absolute
 from autodiff.ops.elementwise import maximum, where
-from autodiff.ops.linalg import vecdot
+from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import concat, reshape, split
 from autodiff.ops.reductions import sum as total
 from autodiff.optim.leaves import filled, like, plain, restored
@@ -50,13 +50,13 @@ class LBFGS(Optimizer):
         if g.shape != state["g"].shape:
             raise ValueError("LBFGS: its state is of other variables (some were frozen since)")
         y, s = g - state["g"], state["move"]
-        curvature = vecdot(s, y)
+        curvature = matmul(s, y)
         kept = curvature > CURVED
         known = {
             "s": pushed(kept, state["s"], s),
             "y": pushed(kept, state["y"], y),
             "rho": pushed(kept, state["rho"], 1 / where(kept, curvature, 1)),
-            "scale": where(kept, curvature / where(kept, vecdot(y, y), 1), state["scale"]),
+            "scale": where(kept, curvature / where(kept, matmul(y, y), 1), state["scale"]),
         }
         lr = like(self.rate(state["step"]), g)
         first = 1 / maximum(total(absolute(g)), 1)
@@ -71,11 +71,11 @@ def direction(g: Any, s: Any, y: Any, rho: Any, scale: Any) -> Any:
     order = range(s.shape[0])
     weights = {}
     for i in reversed(order):
-        weights[i] = rho[i] * vecdot(s[i], g)
+        weights[i] = rho[i] * matmul(s[i], g)
         g = g - weights[i] * y[i]
     g = scale * g
     for i in order:
-        g = g + (weights[i] - rho[i] * vecdot(y[i], g)) * s[i]
+        g = g + (weights[i] - rho[i] * matmul(y[i], g)) * s[i]
     return g
 
 
