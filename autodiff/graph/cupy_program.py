@@ -4,9 +4,10 @@ through CuPy's own functions, and all of it is captured once as a CUDA graph and
 A graph reads and writes at the addresses that it was captured with. Inputs are copied into
 arrays that it keeps, results out of them; a donated input is used where it lies, the result
 that takes its place is written there, and a graph is captured for each set of addresses (a
-loop that passes its results on always comes with the same). Work is queued on the caller's
-stream; a graph's own stream and memory pool serve its capture and are kept as long as it.
-Once a program is captured, a run does not wait for the device.
+loop that passes its results on always comes with the same). Graphs are launched on the caller's
+stream; a program's own stream serves the captures, its own memory pool holds what its graphs
+use, and both are kept as long as they. The graphs of a program share that memory: each run waits,
+on the device, for the one before. Once a program is captured, the host waits for nothing.
 
 CuPy refuses to capture cuBLAS, so products go through nvmath-python where it is installed
 (autodiff.graph.cupy_products). What cannot be captured runs step by step, and `str(program)`
@@ -95,6 +96,7 @@ class CupyProgram:
         self.lock = threading.Lock()
         self.graphs: dict[tuple, Captured] = {}
         self.captures = 0
+        self.room: Room | None = None
         if library is not None and (self.why is None or not exact(self.precision)):
             self.use_products(library)
         elif not exact(self.precision) and any(is_product(step) for step in self.steps):
@@ -178,7 +180,10 @@ class CupyProgram:
     def give_up(self, why: str) -> None:
         """From now on step by step, with CuPy's own products unless others were asked for."""
         self.why = why
+        if self.room is not None:
+            self.room.stream.synchronize()  # what was tried there still reads the arguments
         self.graphs.clear()
+        self.room = None
         if exact(self.precision):
             for step in filter(is_product, self.steps):
                 step.product = None
@@ -221,23 +226,74 @@ class CupyProgram:
         own = first and not kept and self.is_own(node)
         return self.backend.asarray(made[node], copy=None if own else True)
 
+    # -- graphs --
+
     def replay(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> list:
-        if self.captures >= CAPTURES and len(self.graphs) == GRAPHS:
-            targets = {}
-        key = tuple((y, x.data.ptr) for y, x in targets.items())
+        """One run by a graph, queued on the current stream."""
+        key = tuple(x.data.ptr for x in targets.values())
+        if key not in self.graphs and self.captures >= CAPTURES:
+            key, targets = (), {}
+        stream = self.cp.cuda.get_current_stream()
+        if self.room is None:
+            self.room = Room(self.cp)
+        else:
+            stream.wait_event(self.room.done)
         graph = self.graphs.pop(key, None)
         if graph is None:
             if len(self.graphs) >= GRAPHS:
-                self.graphs.pop(next(iter(self.graphs))).done.synchronize()
-            graph = Captured(self, found, targets)
+                self.room.done.synchronize()
+                del self.graphs[next(iter(self.graphs))]
+            graph = self.capture(found, targets)
             self.captures += 1
         self.graphs[key] = graph  # the last used is the last to go
-        return graph.launch(found, targets)
+        graph.feed(found)
+        graph.graph.launch(stream)
+        made = {**found, **graph.outputs}
+        count = range(len(self.program.outputs))
+        results = [self.result(i, made, targets, kept=True) for i in count]
+        self.room.done.record(stream)
+        return results
+
+    def capture(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> Captured:
+        """A first run compiles kernels, plans products and fills the pool; the second is
+        recorded."""
+        room, cp = self.room, self.cp
+        in_place = {self.targets[y] for y in targets}
+        with cp.cuda.using_allocator(room.pool.malloc):
+            own = [x for x in self.readers if x not in in_place]
+            graph = Captured({x: cp.empty(x.shape, np.dtype(x.dtype)) for x in own})
+        graph.feed(found)
+        room.done.record(cp.cuda.get_current_stream())
+        room.stream.wait_event(room.done)
+        values = {**found, **graph.inputs}
+        with room.stream, cp.cuda.using_allocator(room.pool.malloc):
+            try:
+                self.compute(values, {}, captured=True)
+                room.stream.begin_capture()
+                made = self.record(values, targets)
+                graph.graph = room.stream.end_capture()
+            except Exception as error:
+                notes = ", ".join(getattr(error, "__notes__", ()))
+                raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
+            room.done.record(room.stream)
+        cp.cuda.get_current_stream().wait_event(room.done)
+        outputs = [y for y in self.program.outputs if isinstance(y, Equation) and not y.weak]
+        graph.outputs = {y: made[y] for y in outputs}
+        return graph
+
+    def record(self, values: dict[Node, Any], targets: dict[Equation, Any]) -> dict[Node, Any]:
+        try:
+            return self.compute(values, targets, captured=True)
+        except Exception:
+            with contextlib.suppress(Exception):  # the capture is void: the first error counts
+                self.room.stream.end_capture()
+            raise
 
     # -- telling --
 
     def memory(self) -> Memory:
-        return Memory(self.peak(), {k: g.pool.total_bytes() for k, g in self.graphs.items()})
+        held = self.room.pool.total_bytes() if self.room is not None else 0
+        return Memory(self.peak(), held, len(self.graphs))
 
     def peak(self) -> int:
         """Bytes that are alive at once while the steps run, without inputs and constants."""
@@ -266,66 +322,38 @@ class CupyProgram:
 
 @dataclasses.dataclass
 class Memory:
-    """What a run takes: `peak`, in bytes, of the values between inputs and results, and what the
-    pools of captured graphs hold for it."""
+    """What a run takes: `peak`, in bytes, of the values between inputs and results, and what a
+    program's own pool holds for its graphs."""
 
     peak: int
-    graphs: dict[tuple, int]
+    held: int
+    graphs: int
 
     def __str__(self) -> str:
-        held = sum(self.graphs.values())
-        count = len(self.graphs)
         return (
-            f"{self.peak:,} bytes of values alive at once; {held:,} held by {count} captured "
-            f"graph{'' if count == 1 else 's'}"
+            f"{self.peak:,} bytes of values alive at once; {self.held:,} held by {self.graphs} "
+            f"captured graph{'' if self.graphs == 1 else 's'}"
         )
 
 
-class Captured:
-    """A CUDA graph of a program, with the arrays that it reads and writes."""
+class Room:
+    """Where a program is captured: a stream that can be, and memory that nobody else is given.
+    `done` is the end of the last run."""
 
-    def __init__(
-        self, owner: CupyProgram, found: dict[Node, Any], targets: dict[Equation, Any]
-    ) -> None:
-        cp = owner.cp
-        self.owner = owner
+    def __init__(self, cp: Any) -> None:
         self.stream = cp.cuda.Stream(non_blocking=True)
         self.pool = cp.cuda.MemoryPool()
         self.done = cp.cuda.Event(disable_timing=True)
+
+
+class Captured:
+    """A CUDA graph, and the arrays that it reads and writes."""
+
+    def __init__(self, inputs: dict[Node, Any]) -> None:
+        self.inputs = inputs
+        self.outputs: dict[Node, Any] = {}
+        self.graph: Any = None
         self.filled: dict[Node, bytes] = {}
-        in_place = {owner.targets[y] for y in targets}
-        with cp.cuda.using_allocator(self.pool.malloc):
-            self.inputs = {
-                x: cp.empty(x.shape, np.dtype(x.dtype)) for x in owner.readers if x not in in_place
-            }
-        self.feed(found)
-        caller = cp.cuda.get_current_stream()
-        self.done.record(caller)
-        self.stream.wait_event(self.done)
-        with self.stream, cp.cuda.using_allocator(self.pool.malloc):
-            try:
-                self.graph, self.outputs = self.capture({**found, **self.inputs}, targets)
-            except Exception as error:
-                notes = ", ".join(getattr(error, "__notes__", ()))
-                raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
-        self.done.record(self.stream)
-
-    def capture(self, values: dict, targets: dict) -> tuple[Any, dict[Node, Any]]:
-        """A first run compiles kernels, plans products and fills the pool; the second is
-        recorded."""
-        self.owner.compute(values, {}, captured=True)
-        self.stream.begin_capture()
-        try:
-            made = self.owner.compute(values, targets, captured=True)
-        except Exception:
-            with contextlib.suppress(Exception):  # the capture is void: the first error counts
-                self.stream.end_capture()
-            raise
-        graph = self.stream.end_capture()
-        return graph, {y: made[y] for y in self.owner.program.outputs if self.makes(y)}
-
-    def makes(self, node: Node) -> bool:
-        return isinstance(node, Equation) and not node.weak
 
     def feed(self, found: dict[Node, Any]) -> None:
         """Copy the inputs of a run to where the graph reads them; a number only if it is another
@@ -338,18 +366,6 @@ class Captured:
                     self.filled[node] = value.tobytes()
             else:
                 place[...] = found[node]
-
-    def launch(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> list:
-        """One run, queued on the current stream, after any other of this graph."""
-        stream = self.owner.cp.cuda.get_current_stream()
-        stream.wait_event(self.done)
-        self.feed(found)
-        self.graph.launch(stream)
-        made = {**found, **self.outputs}
-        count = range(len(self.owner.program.outputs))
-        results = [self.owner.result(i, made, targets, kept=True) for i in count]
-        self.done.record(stream)
-        return results
 
 
 def find_looks(program: Program, steps: Sequence[Step]) -> dict[Node, set[Node]]:

@@ -44,6 +44,18 @@ class Jitted:
         self.warned: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, key = self.opened(args, kwargs)
+        entry = self.cache.get(key)
+        if entry is None:
+            if TRACED in key:
+                return self.f(*args, **kwargs)  # what differentiates it sees its ops
+            entry = self.cache[key] = Entry(self, args, kwargs)
+        else:
+            self.hits += 1
+        return entry.run(leaves)
+
+    def opened(self, args: tuple, kwargs: dict) -> tuple[list, tuple]:
+        """The leaves of the arguments, and what the program depends on."""
         leaves: list = []
         key: list = [args[i] for i in self.static]
         for arg in args:
@@ -52,18 +64,13 @@ class Jitted:
             key.append(tuple(kwargs))
             for arg in kwargs.values():
                 fingerprint(arg, leaves, key)
-        entry = self.cache.get(tuple(key))
-        if entry is None:
-            if TRACED in key:
-                return self.f(*args, **kwargs)  # what differentiates it sees its ops
-            entry = self.cache[tuple(key)] = Entry(self, args, kwargs)
-        else:
-            self.hits += 1
-        return entry.run(leaves)
+        return leaves, tuple(key)
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
-        """The program for these arguments: print its `.before`, `.after` and `.plan`."""
-        return Entry(self, args, kwargs).compiled
+        """The program for these arguments: print its `.before`, `.after` and `.plan`. That of
+        the runs, if there were some."""
+        entry = self.cache.get(self.opened(args, kwargs)[1])
+        return (entry or Entry(self, args, kwargs)).compiled
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
         """What a run would take at its peak, in bytes, before running; and who holds it."""
