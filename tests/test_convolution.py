@@ -10,6 +10,9 @@ import pytest
 
 import autodiff as ad
 import backends
+from autodiff.nn.convolution import Conv1d, Conv2d
+from autodiff.nn.module import LayerError, Module
+from autodiff.nn.pooling import AvgPool1d, AvgPool2d, Flatten, MaxPool1d, MaxPool2d
 from autodiff.testing import host
 from backends import numpy_windows, windows
 from backends.windows import Window
@@ -187,3 +190,93 @@ def test_bad_input_is_named(name: str) -> None:
     f, message = BAD[name]
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         f()
+
+
+# -- layers ------------------------------------------------------------------------------------------------
+
+
+class Network(Module):
+    def __init__(self) -> None:
+        self.first = Conv2d(1, 4, 3, padding="same")
+        self.pool = MaxPool2d(2)
+        self.second = Conv2d(4, 6, (3, 2), stride=2, groups=2, bias=False)
+        self.flatten = Flatten()
+
+    def forward(self, x):
+        return self.flatten(self.second(self.pool(ad.relu(self.first(x)))))
+
+
+def test_layers_hold_weights_of_the_shapes_that_their_numbers_say() -> None:
+    shapes = {name: w.shape for name, w in Network().named_parameters().items()}
+    assert shapes == {"first.weight": (4, 1, 3, 3), "first.bias": (4,), "second.weight": (6, 2, 3, 2)}
+    assert Conv1d(2, 3, 5, dtype="float64").weight.dtype == np.float64
+    assert Conv1d(2, 3, 5, initializer=lambda shape, dtype: ad.ones(shape, dtype=dtype)).weight.shape == (3, 2, 5)
+
+
+def test_weights_are_seeded_and_of_the_scale_of_what_a_filter_sees() -> None:
+    ad.random.seed(5)
+    first = Conv2d(16, 8, 3).weight
+    ad.random.seed(5)
+    assert np.array_equal(first.numpy(), Conv2d(16, 8, 3).weight.numpy())
+    assert 0.9 / 12 < abs(first.numpy()).max() <= 1 / 12
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_network_of_layers_is_the_same_on_every_backend_by_tape_and_compiled(home: str) -> None:
+    with ad.use_backend(home):
+        ad.random.seed(1)
+        model = Network()
+        x = ad.Tensor(backends.get(home).from_host(RNG.standard_normal((3, 1, 8, 7)).astype(np.float32)))
+
+        def loss(model, x):
+            return ad.mean(model(x) ** 2)
+
+        assert model(x).shape == (3, 6 * 1 * 1)
+        loss(model, x).backward()
+        by_tape = [w.grad for w in model.parameters()]
+        for step in (ad.grad(loss), ad.jit(ad.grad(loss))):
+            found = step(model, x)
+            for a, b in zip(host(found.parameters()), host(by_tape), strict=True):
+                assert np.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "function"),
+    [(MaxPool2d, ad.max_pool2d), (AvgPool2d, ad.avg_pool2d), (MaxPool1d, ad.max_pool1d), (AvgPool1d, ad.avg_pool1d)],
+)
+def test_pooling_layers_do_what_their_functions_do(layer, function) -> None:
+    x = X if "2d" in layer.__name__ else X[0]
+    assert np.array_equal(host(layer(2)(x))[0], function(x, 2))
+    assert np.array_equal(host(layer(3, 2, 1)(x))[0], function(x, 3, 2, 1))
+
+
+def test_flatten_keeps_the_first_axis() -> None:
+    assert Flatten()(X).shape == (2, 4 * 7 * 6)
+    assert Flatten()(X[:0]).shape == (0, 4 * 7 * 6)
+    assert Flatten()(B).shape == (6, 1)
+    with pytest.raises(LayerError, match="no first axis"):
+        Flatten()(np.array(1.0))
+
+
+def test_a_layer_says_where_it_is_and_what_does_not_fit() -> None:
+    model = Network()
+    with pytest.raises(LayerError, match=re.escape("first (Conv2d): conv2d: x of shape (3, 2, 8, 7) has 2 channels")):
+        model(np.zeros((3, 2, 8, 7), np.float32))
+    with pytest.raises(LayerError, match=re.escape("second (Conv2d): conv2d: a kernel that extends over 3")):
+        model(np.zeros((3, 1, 4, 7), np.float32))
+    with pytest.raises(LayerError, match=re.escape("MaxPool2d: max_pool2d: x must be (n, channels, height, width)")):
+        MaxPool2d(2)(X[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Conv2d(3, 4, 3, groups=2), "Conv2d: groups must divide channels and filters; got groups=2, channels=3, filters=4"),
+        (lambda: Conv2d(0, 4, 3), "Conv2d: channels must be a whole number from 1; got 0"),
+        (lambda: Conv1d(3, 4, 0), "Conv1d: kernel must be a whole number from 1; got 0"),
+        (lambda: Conv2d(3, 4, (3, 3, 3)), "Conv2d: kernel must be"),
+    ],
+)
+def test_layers_that_cannot_be_made(make, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()

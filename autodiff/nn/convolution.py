@@ -1,0 +1,94 @@
+"""Convolution layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from autodiff import random
+from autodiff.core import Tensor
+from autodiff.nn.module import Module, parameter
+from autodiff.nn.pooling import checked
+from autodiff.ops import windows
+from autodiff.ops.creation import zeros
+from autodiff.ops.windows import Sizes, each
+
+__all__ = ["Conv1d", "Conv2d"]
+
+
+def by_fan_in(shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """Weights (filters, channels / groups, *kernel), uniform within 1 / sqrt(the number of
+    elements that a filter sees): LeCun et al., "Efficient BackProp" (1998)."""
+    bound = 1 / math.sqrt(math.prod(shape[1:]))
+    return random.uniform(shape, -bound, bound, dtype=dtype)
+
+
+class Convolution(Module):
+    """What both have in common: weights (filters, channels / groups, *kernel) and a bias for
+    each filter."""
+
+    dims: int
+    function: Callable
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel: Sizes,
+        stride: Sizes = 1,
+        padding: Any = 0,
+        dilation: Sizes = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        initializer: Callable = by_fan_in,
+        dtype: Any = "float32",
+    ) -> None:
+        name = type(self).__name__
+        (channels,), (filters,) = (
+            each(name, label, number, 1)
+            for label, number in (("channels", channels), ("filters", filters))
+        )
+        if groups < 1 or channels % groups or filters % groups:
+            raise ValueError(
+                f"{name}: groups must divide channels and filters; got groups={groups}, "
+                f"channels={channels}, filters={filters}"
+            )
+        sizes = each(name, "kernel", kernel, self.dims)
+        self.weight = parameter(initializer((filters, channels // groups, *sizes), dtype))
+        self.bias = parameter(zeros((filters,), dtype=dtype)) if bias else None
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+
+    def forward(self, x: Any) -> Any:
+        options = (self.stride, self.padding, self.dilation, self.groups)
+        return checked(self.function, x, self.weight, self.bias, *options)
+
+
+class Conv2d(Convolution):
+    """Images (n, channels, h, w) by so many filters: (n, filters, h', w'); `autodiff.conv2d`.
+
+    Parameters
+    ----------
+    kernel : a filter's height and width; one number for both.
+    stride, padding, dilation, groups : as for `autodiff.conv2d`; padding may be "same".
+    initializer : a function of (shape, dtype) that gives the weights.
+
+    Example
+    -------
+    >>> model = Sequential(Conv2d(1, 16, 3, padding="same"), ReLU(), MaxPool2d(2), Flatten())
+    """
+
+    dims = 2
+    function = staticmethod(windows.conv2d)
+
+
+class Conv1d(Convolution):
+    """Sequences (n, channels, length) by so many filters: (n, filters, length'), as `Conv2d`
+    along one axis; `autodiff.conv1d`."""
+
+    dims = 1
+    function = staticmethod(windows.conv1d)
