@@ -342,6 +342,19 @@ def test_half_precision_counts_in_single() -> None:
     assert np.allclose(p["w"], 0.8, atol=1e-3), "1e-8 is no float16, its square root is"
 
 
+def test_bfloat16_where_the_backend_has_it() -> None:
+    pytest.importorskip("ml_dtypes")
+    torch = pytest.importorskip("torch")
+    p = {"w": torch.ones(3, 4, dtype=torch.bfloat16)}
+    g = {"w": torch.full((3, 4), 0.5, dtype=torch.bfloat16)}
+    for opt in (O.AdamW(0.125), O.MixedPrecision(O.AdamW(0.125), scale=None)):
+        q, state = opt.update(p, g, opt.init(p))
+        assert q["w"].dtype == torch.bfloat16
+        assert np.allclose(q["w"].float().numpy(), 0.875, atol=2**-8)
+        slots = state.get("inner", state)["slots"]
+        assert slots["['w']"]["m"].dtype == torch.float32
+
+
 class Model(ad.nn.Module):
     def __init__(self) -> None:
         self.weight = ad.nn.parameter(W)
