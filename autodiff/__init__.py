@@ -7,6 +7,7 @@ vjp, jvp, jacobian, hessian. See the README.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
 
@@ -46,7 +47,14 @@ from backends import use as use_backend
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
+_WHEN_USED = ("checkpoints", "data")  # parts that are imported when they are first asked for
 _KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _WHEN_USED:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _namespace(_self: Tensor, /, *, api_version: str | None = None) -> ModuleType:

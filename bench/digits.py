@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import autodiff as ad
+from autodiff.data import load_digits
 from backends import Backend
 from bench.problem import mlp_parameters
 from bench.workloads import descend, mlp_logits, mlp_loss, tensors
@@ -24,15 +24,9 @@ SEED = 0
 TARGET = 0.97
 
 
-def load() -> tuple[np.ndarray, np.ndarray]:
-    """1,797 images of 8x8 pixels, 0 to 16, and their labels, 0 to 9."""
-    with np.load(Path(__file__).parent / "data" / "digits.npz") as file:
-        return file["images"], file["labels"]
-
-
 def train(backend: Backend, dtype: str, tick: Callable[[], Any] = lambda: None) -> dict[str, Any]:
     """Train, and report the loss of each epoch and the accuracy on images held out."""
-    images, labels = load()
+    images, labels = load_digits()
     random = np.random.default_rng(SEED)
     order = random.permutation(len(images))
     pixels = (images.reshape(-1, WIDTHS[0]) / 16).astype(dtype)[order]

@@ -15,6 +15,7 @@ import pytest
 
 import autodiff as ad
 import backends
+from autodiff.data import load_digits
 from bench import byhand, digits, peer_transformer, peers, processes, transformer
 from bench.__main__ import main
 from bench.problem import mlp_problem
@@ -152,7 +153,7 @@ def test_eager_and_compiled_transformers_take_the_same_steps() -> None:
 
 
 def test_digits_are_what_they_say() -> None:
-    images, labels = digits.load()
+    images, labels = load_digits()
     assert images.shape == (1797, 8, 8)
     assert labels.shape == (1797,)
     assert (images.min(), images.max()) == (0, 16)
