@@ -1,0 +1,275 @@
+"""Layers: linear maps, activations, dropout, look-ups, and layers one after the other.
+
+A layer of one's own is a class of a few lines: `__init__` sets arrays and parts, `forward`
+computes with autodiff's functions, and a LayerError says what it cannot take.
+
+    class Scaled(Module):
+        def __init__(self, width, *, dtype="float32"):
+            self.layer = Linear(width, width, dtype=dtype)
+            self.gain = parameter(initializers.ones((width,), dtype))
+
+        def forward(self, x):
+            return x + self.gain * self.layer(x)
+
+A layer with weights takes `initializer` and `rng` (see autodiff.nn.initializers) and `dtype`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import backends
+from autodiff import random
+from autodiff.core import ROOT, Tensor, device_of, home_of
+from autodiff.dtypes import isdtype
+from autodiff.nn.initializers import Rng, glorot_uniform, normal, zeros
+from autodiff.nn.module import LayerError, Module, parameter
+from autodiff.ops import elementwise, reductions
+from autodiff.ops.elementwise import where
+from autodiff.ops.linalg import matmul
+from autodiff.ops.manipulation import expand_dims, move
+from autodiff.ops.ordering import take
+
+__all__ = [
+    "GELU",
+    "Dropout",
+    "Embedding",
+    "Identity",
+    "Lambda",
+    "Linear",
+    "LogSoftmax",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]
+
+
+def check_width(x: Any, width: int, name: str, weight: Any) -> None:
+    """Raise LayerError unless the last axis of x has this length, which `weight` asks for."""
+    if not hasattr(x, "shape"):
+        raise LayerError(f"x must be an array; got {type(x).__name__}")
+    if x.ndim < 1 or x.shape[-1] != width:
+        raise LayerError(
+            f"x has shape {tuple(x.shape)}, {name} has shape {tuple(weight.shape)}: the last axis "
+            f"of x must have length {width}"
+        )
+
+
+class Linear(Module):
+    """x @ weight + bias: (..., inputs) to (..., outputs); weight (inputs, outputs)."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        bias: bool = True,
+        *,
+        initializer: Callable = glorot_uniform,
+        dtype: Any = "float32",
+        rng: Rng = None,
+    ) -> None:
+        self.weight = parameter(initializer((inputs, outputs), dtype, rng))
+        self.bias = parameter(zeros((outputs,), dtype)) if bias else None
+
+    def forward(self, x: Any) -> Any:
+        check_width(x, self.weight.shape[0], "weight", self.weight)
+        y = matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Module):
+    """Rows of a table: integers (...) to (..., width); weight (count, width).
+
+    Parameters
+    ----------
+    padding : the integer that stands for nothing: its row is given as zeros, and not trained.
+
+    Raises LayerError for numbers that are no integers and, where they are at hand (on the CPU,
+    outside of jit), for integers that are not in 0 ... count - 1.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        width: int,
+        padding: int | None = None,
+        *,
+        initializer: Callable = normal,
+        dtype: Any = "float32",
+        rng: Rng = None,
+    ) -> None:
+        if padding is not None and not 0 <= padding < count:
+            raise ValueError(f"Embedding: padding must be from 0 to {count - 1}; got {padding}")
+        self.weight = parameter(initializer((count, width), dtype, rng))
+        self.padding = padding
+
+    def forward(self, ids: Any) -> Any:
+        dtype = getattr(ids, "dtype", None)
+        if dtype is None or not isdtype(dtype, "integral"):
+            raise LayerError(f"ids must be an array of integers; got {dtype or type(ids).__name__}")
+        check_ids(ids, self.weight)
+        y = take(self.weight, ids, axis=0)
+        if self.padding is None:
+            return y
+        return where(expand_dims(ids == self.padding, axis=-1), 0, y)
+
+
+def check_ids(ids: Any, weight: Any) -> None:
+    """Raise LayerError for a row that the table does not have, if the ids are at hand."""
+    if isinstance(ids, Tensor):
+        ids = ids.data if ids.interp is ROOT else None
+    home = home_of(ids)
+    if home is None or home.name != "numpy" or not ids.size:
+        return
+    count = weight.shape[0]
+    for extreme in (int(ids.min()), int(ids.max())):
+        if not 0 <= extreme < count:
+            raise LayerError(
+                f"ids has shape {tuple(ids.shape)} and holds {extreme}, weight has shape "
+                f"{tuple(weight.shape)}: ids must be from 0 to {count - 1}"
+            )
+
+
+class Dropout(Module):
+    """In training each element is zero with probability `p`, and the others are divided by
+    1 - p, so that the mean stays (Srivastava et al. 2014); in use x itself.
+
+    `rng` is the generator to draw from, by default autodiff.random's own.
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: p must be from 0 to 1; got {p}")
+        self.p = p
+        self.rng = rng
+
+    def forward(self, x: Any) -> Any:
+        if not self.training or self.p == 0:
+            return x
+        kept = 1 - self.p
+        here = backends.current()
+        home = here if here.xp is home_of(x).xp else home_of(x)
+        mask = (self.rng or random.default).bernoulli(kept, tuple(x.shape), backend=home)
+        return where(move(mask, device_of(x)), x * (1 / kept if kept else 0.0), 0)
+
+
+# -- activations ---------------------------------------------------------------------------------
+
+
+class Activation(Module):
+    """A function of each element."""
+
+    function: Callable
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+class ReLU(Activation):
+    """max(x, 0); its derivative at 0 is 0."""
+
+    function = staticmethod(elementwise.relu)
+
+
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    function = staticmethod(elementwise.sigmoid)
+
+
+class Tanh(Activation):
+    """tanh(x)."""
+
+    function = staticmethod(elementwise.tanh)
+
+
+class SiLU(Activation):
+    """x * sigmoid(x)."""
+
+    function = staticmethod(elementwise.silu)
+
+
+class GELU(Module):
+    """x * Phi(x); with `approximate` by a formula with tanh. See autodiff.gelu."""
+
+    def __init__(self, approximate: bool = False) -> None:
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Any:
+        return elementwise.gelu(x, approximate=self.approximate)
+
+
+class Softmax(Module):
+    """exp(x) / sum(exp(x)) over `axis`. A loss on logits wants none: see
+    losses.cross_entropy."""
+
+    function = staticmethod(reductions.softmax)
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x, axis=self.axis)
+
+
+class LogSoftmax(Softmax):
+    """log(softmax(x)) over `axis`, without overflow."""
+
+    function = staticmethod(reductions.log_softmax)
+
+
+# -- putting together ----------------------------------------------------------------------------
+
+
+class Identity(Module):
+    """x itself."""
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Lambda(Module):
+    """Any function as a layer. jit compiles anew for another function object."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+class Sequential(Module):
+    """Layers one after the other: modules, or functions of one array.
+
+    It can be indexed, sliced (a Sequential that shares the layers) and looped over.
+
+    Example
+    -------
+    >>> model = Sequential(Linear(784, 64), ReLU(), Linear(64, 10))
+    """
+
+    def __init__(self, *layers: Callable) -> None:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, type) or not callable(layer):
+                raise TypeError(f"Sequential: argument {i + 1} must be a layer; got {layer!r}")
+        self.layers = list(layers)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Callable]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return Sequential(*self.layers[index])
+        return self.layers[index]
