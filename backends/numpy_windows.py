@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from backends.threads import POOL
+from backends.threads import Pool, count
 from backends.windows import Pair, Window, inner
 
 BLOCK = 2**21  # bytes of columns at a time: about a core's own cache
 SINGLE = 2**19 - 1  # the most multiplications for which OpenBLAS uses one thread
+
+POOL = Pool(count(), prepare=partial(np.seterr, all="ignore"))
 
 
 class Scratch(NamedTuple):
@@ -65,15 +68,9 @@ class Columns:
     def share(self, work: Callable[[int, int, Scratch], None], filters: int) -> None:
         """work(first, last, scratch) for all images, a block of them at a time. A scratch's own
         part has room for a block's result."""
-        if 0 in (*self.places, len(self.x)):
-            return
-        if self.shared:
-            scratches = [self.scratch(filters) for _ in range(POOL.size)]
-            POOL.run(work, len(self.x), self.images, scratches)
-            return
-        scratch = self.scratch(filters)
-        for first in range(0, len(self.x), self.images):
-            work(first, min(first + self.images, len(self.x)), scratch)
+        if 0 not in self.places:
+            lanes = POOL.size if self.shared else 1
+            share(work, len(self.x), self.images, lanes, lambda: self.scratch(filters))
 
     def scratch(self, filters: int) -> Scratch:
         beyond = self.window.reach(1) - 1  # what the last of the windows too many reads
@@ -116,6 +113,29 @@ class Columns:
         """How many tiles, and how wide."""
         count = -(-places // self.widest) if self.shared else 1
         return count, -(-places // count)
+
+
+def share(
+    work: Callable[[int, int, Any], None],
+    total: int,
+    chunk: int,
+    lanes: int,
+    scratch: Callable[[], Any] = bool,
+) -> None:
+    """work(first, last, scratch) for chunks of so many things, each lane with a scratch of its
+    own."""
+    starts = iter(range(0, total, chunk))
+
+    def lane(_: int) -> None:
+        own = None
+        for first in starts:
+            own = scratch() if own is None else own
+            work(first, min(first + chunk, total), own)
+
+    if lanes == 1 or total <= chunk:
+        lane(0)
+    else:
+        POOL.run(lane)
 
 
 def part(flat: np.ndarray, *shape: int) -> np.ndarray:
@@ -203,7 +223,7 @@ def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> 
     flat_x, flat_out = x.reshape(-1, *size), out.reshape(-1, *size)
     flat_g, flat_y = g.reshape(-1, *places), y.reshape(-1, *places)
 
-    def work(first: int, last: int, _: None) -> None:
+    def work(first: int, last: int, _: Any) -> None:
         some = slice(first, last)
         best = flat_y[some]
         chosen = [np.equal(flat_x[some][key], best) for key in keys]
@@ -219,6 +239,5 @@ def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> 
             else:
                 np.add(place, np.multiply(share.view(bits), mask).view(dtype), out=place)
 
-    chunk = max(BLOCK // (2 * flat_x[0].nbytes), 1)
-    POOL.run(work, len(flat_x), chunk, [None] * POOL.size)
+    share(work, len(flat_x), max(BLOCK // (2 * flat_x[0].nbytes), 1), POOL.size)
     return out

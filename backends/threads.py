@@ -1,5 +1,5 @@
-"""A few threads that share out slices of work. NumPy lets go of the interpreter's lock inside
-its loops, so they do run at the same time."""
+"""A few threads that go through the same work side by side. NumPy lets go of the interpreter's lock
+inside its loops, so they do run at the same time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
-
-Work = Callable[[int, int, Any], None]
 
 
 class Pool:
-    """Threads that wait for work. The thread that deals it out takes part."""
+    """Threads that wait for work, each having called `prepare` once. The thread that deals work
+    out takes part."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, prepare: Callable[[], object] = bool) -> None:
         self.size = size
+        self.prepare = prepare
         self.jobs: queue.SimpleQueue = queue.SimpleQueue()
         self.started = False
 
@@ -26,33 +25,27 @@ class Pool:
             threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self) -> None:
+        self.prepare()
         while True:
-            take, scratch, done = self.jobs.get()
+            work, lane, done = self.jobs.get()
             try:
-                take(scratch)
+                work(lane)
                 done.put(None)
             except BaseException as error:  # it belongs to the one who waits
                 done.put(error)
 
-    def run(self, work: Work, rows: int, chunk: int, scratches: list) -> None:
-        """work(lo, hi, scratch) for slices of at most `chunk` rows; each thread brings a scratch
-        of its own."""
-        starts = iter(range(0, rows, chunk))
-
-        def take(scratch: Any) -> None:
-            for lo in starts:
-                work(lo, min(lo + chunk, rows), scratch)
-
-        helpers = min(self.size, -(-rows // chunk), len(scratches)) - 1
-        if helpers and not self.started:
+    def run(self, work: Callable[[int], None]) -> None:
+        """work(0), work(1), ... up to the number of threads, at the same time; the first error
+        of one of them is raised when all are done."""
+        if not self.started:
             self.start()
         done: queue.SimpleQueue = queue.SimpleQueue()
-        for scratch in scratches[1 : helpers + 1]:
-            self.jobs.put((take, scratch, done))
+        for lane in range(1, self.size):
+            self.jobs.put((work, lane, done))
         try:
-            take(scratches[0])
+            work(0)
         finally:
-            errors = [done.get() for _ in range(helpers)]
+            errors = [done.get() for _ in range(self.size - 1)]
         for error in errors:
             if error is not None:
                 raise error
@@ -66,6 +59,3 @@ def count() -> int:
         return max(1, int(given))
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(ours or 1, 8)
-
-
-POOL = Pool(count())
