@@ -54,6 +54,7 @@ def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "
     """d**2 / 2 for |d| <= delta, delta * (|d| - delta / 2) beyond (Huber 1964)."""
     if not delta > 0:
         raise ValueError(f"huber: delta must be positive; got {delta}")
+    delta = float(delta)  # Python's numbers decide no dtype
     size = absolute(difference("huber", predictions, targets))
     near = minimum(size, delta)
     return reduced("huber", 0.5 * near * near + delta * (size - near), reduction)
@@ -84,6 +85,7 @@ def cross_entropy(
         Shapes that do not fit; a label that is no class.
     """
     check_share("cross_entropy", "label_smoothing", label_smoothing)
+    label_smoothing = float(label_smoothing)
     logs = log_softmax(logits, axis=-1)
     if tuple(labels.shape) == tuple(logits.shape) and isdtype(labels, "real floating"):
         if ignore_index is not None:

@@ -313,6 +313,35 @@ def test_dtypes_stay(name: str) -> None:
         assert all(type(x) is np.ndarray for x in ad.tree.flatten((q, after))[0])
 
 
+@pytest.mark.parametrize("home", HOMES)
+def test_numbers_of_numpy_decide_no_dtype(home: str) -> None:
+    p = placed(home, {"w": np.ones(3, np.float32)})
+    rate = np.float64(0.1)
+    for opt in (O.SGD(rate, momentum=rate, clip=rate), O.AdamW(rate, (rate, rate), rate, rate),
+                O.Muon(rate, rate), O.RMSprop(rate, rate, rate, rate), O.SGD(schedules.cosine(rate, 10))):
+        q, state = opt.update(p, p, opt.init(p))
+        assert host(q["w"]).dtype == np.float32 and leaves.described(state) == leaves.described(opt.init(p))
+
+
+def test_many_models_at_once() -> None:
+    """vmap over whole models, with a state for each."""
+    opt = O.AdamW(0.1)
+    many = {k: np.stack([v, 2 * v, -v]) for k, v in START.items()}
+
+    def step(p: dict, state: dict) -> tuple:
+        return opt.update(p, ad.grad(loss)(p), state)
+
+    together, states = many, ad.vmap(opt.init)(many)
+    for _ in range(2):
+        together, states = ad.vmap(step)(together, states)
+    for i in range(3):
+        one = {k: v[i] for k, v in many.items()}
+        s = opt.init(one)
+        for _ in range(2):
+            one, s = step(one, s)
+        assert all(np.allclose(together[k][i], one[k], rtol=1e-12) for k in one)
+
+
 @pytest.mark.parametrize("name", ["SGD with everything", "AdamW", "Lion", "LBFGS"])
 def test_a_complex_variable_is_two_real_ones(name: str) -> None:
     opt = CASES[name][0]()

@@ -40,11 +40,8 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, parameters, clip)
         own = type(self).__name__
-        below_one(own, beta1=betas[0], beta2=betas[1])
-        at_least_zero(own, eps=eps, weight_decay=weight_decay)
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
+        self.betas = below_one(own, beta1=betas[0], beta2=betas[1])
+        self.eps, self.weight_decay = at_least_zero(own, eps=eps, weight_decay=weight_decay)
         self.amsgrad = amsgrad
         self.slots = ("m", "v", "v_max") if amsgrad else ("m", "v")
 

@@ -28,13 +28,10 @@ class RMSprop(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        below_one("RMSprop", decay=decay)
-        at_least_zero("RMSprop", eps=eps, momentum=momentum, weight_decay=weight_decay)
-        self.decay = decay
-        self.eps = eps
-        self.momentum = momentum
+        (self.decay,) = below_one("RMSprop", decay=decay)
+        self.eps, self.momentum = at_least_zero("RMSprop", eps=eps, momentum=momentum)
+        (self.weight_decay,) = at_least_zero("RMSprop", weight_decay=weight_decay)
         self.centered = centered
-        self.weight_decay = weight_decay
         self.slots = ("v", *(["mean"] if centered else []), *(["velocity"] if momentum else []))
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
@@ -67,12 +64,10 @@ class Adagrad(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        at_least_zero("Adagrad", lr_decay=lr_decay, eps=eps, initial=initial)
-        at_least_zero("Adagrad", weight_decay=weight_decay)
-        self.lr_decay = lr_decay
-        self.eps = eps
-        self.initial = initial
-        self.weight_decay = weight_decay
+        self.lr_decay, self.eps = at_least_zero("Adagrad", lr_decay=lr_decay, eps=eps)
+        self.initial, self.weight_decay = at_least_zero(
+            "Adagrad", initial=initial, weight_decay=weight_decay
+        )
 
     def slots_of(self, w: Any) -> dict[str, Any]:
         return {"total": full_like(w, self.initial)}
@@ -101,11 +96,8 @@ class Adadelta(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        below_one("Adadelta", decay=decay)
-        at_least_zero("Adadelta", eps=eps, weight_decay=weight_decay)
-        self.decay = decay
-        self.eps = eps
-        self.weight_decay = weight_decay
+        (self.decay,) = below_one("Adadelta", decay=decay)
+        self.eps, self.weight_decay = at_least_zero("Adadelta", eps=eps, weight_decay=weight_decay)
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         g = decayed(g, w, self.weight_decay)
@@ -130,10 +122,8 @@ class Lion(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        below_one("Lion", beta1=betas[0], beta2=betas[1])
-        at_least_zero("Lion", weight_decay=weight_decay)
-        self.betas = betas
-        self.weight_decay = weight_decay
+        self.betas = below_one("Lion", beta1=betas[0], beta2=betas[1])
+        (self.weight_decay,) = at_least_zero("Lion", weight_decay=weight_decay)
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         b1, b2 = self.betas

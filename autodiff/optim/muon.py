@@ -45,11 +45,9 @@ class Muon(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        below_one("Muon", momentum=momentum)
-        at_least_zero("Muon", weight_decay=weight_decay)
-        self.momentum = momentum
+        (self.momentum,) = below_one("Muon", momentum=momentum)
+        (self.weight_decay,) = at_least_zero("Muon", weight_decay=weight_decay)
         self.nesterov = nesterov
-        self.weight_decay = weight_decay
         self.rounds = rounds
         self.others = AdamW(3e-4) if others is None else others
         self.slots = ("velocity",)

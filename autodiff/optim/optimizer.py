@@ -13,6 +13,7 @@ real and imaginary parts, and a half-precision one in float32 (as are its slots)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from autodiff import tree
@@ -52,8 +53,8 @@ class Optimizer(Minimizer):
 
     Parameters
     ----------
-    lr : the learning rate: a number, or a schedule: a function of the number of steps that
-        were taken (a 0-d array).
+    lr : the learning rate: a number, which a compiled step keeps; or a schedule: a function of
+        the number of steps that were taken (a 0-d array).
     parameters : for `step()`: a Module, or a tree of Tensors that require a gradient.
     clip : what is done to the gradients first: a number, to which their norm (of all
         together) is limited; or a function of a tree of gradients.
@@ -69,11 +70,10 @@ class Optimizer(Minimizer):
     def __init__(
         self, lr: Rate, parameters: Any = None, clip: float | Callable | None = None
     ) -> None:
-        at_least_zero(type(self).__name__, lr=lr)
-        if isinstance(clip, (int, float)) and not clip > 0:
+        if isinstance(clip, Real) and not clip > 0:
             raise ValueError(f"{type(self).__name__}: clip must be positive; got {clip}")
-        self.lr = lr
-        self.clip = clip
+        (self.lr,) = at_least_zero(type(self).__name__, lr=lr)
+        self.clip = plain_number(clip)
         self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
         self.state: dict | None = None
         self.known: dict[tuple, dict] = {}  # what states look like, by the variables
@@ -290,16 +290,23 @@ class Around(Optimizer):
 # -- checks of arguments --------------------------------------------------------------------------
 
 
-def at_least_zero(where: str, **values: Any) -> None:
-    """Refuse a negative number, by its name."""
+def plain_number(x: Any) -> Any:
+    """A number as Python's, which decides no dtype, as NumPy's would; anything else as it is."""
+    return float(x) if isinstance(x, Real) else x
+
+
+def at_least_zero(where: str, **values: Any) -> tuple:
+    """Numbers, none of which is negative; what is no number is passed on."""
     for name, x in values.items():
-        if isinstance(x, (int, float)) and not x >= 0:
+        if isinstance(x, Real) and not x >= 0:
             what = "learning rate" if name == "lr" else name
             raise ValueError(f"{where}: the {what} cannot be negative; got {name}={x}")
+    return tuple(map(plain_number, values.values()))
 
 
-def below_one(where: str, **values: float) -> None:
-    """Refuse a decay outside [0, 1)."""
+def below_one(where: str, **values: float) -> tuple:
+    """Numbers within [0, 1)."""
     for name, x in values.items():
         if not 0 <= x < 1:
             raise ValueError(f"{where}: {name} must be within [0, 1); got {x}")
+    return tuple(map(plain_number, values.values()))

@@ -24,12 +24,12 @@ class SGD(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        at_least_zero("SGD", momentum=momentum, weight_decay=weight_decay)
+        self.momentum, self.weight_decay = at_least_zero(
+            "SGD", momentum=momentum, weight_decay=weight_decay
+        )
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum, 0.9 for example")
-        self.momentum = momentum
         self.nesterov = nesterov
-        self.weight_decay = weight_decay
         self.slots = ("velocity",) if momentum else ()
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
