@@ -100,11 +100,12 @@ def launch(call: Callable) -> None:
 def outcome(make: Callable, *sources: Any) -> Any:
     """What a call gives on the host: views of its sources now, what else it computes now or, if
     recorded, at each launch."""
-    result = make()
+    recorded = get_current_stream().recorded
+    with np.errstate(all="ignore") if recorded is not None else contextlib.nullcontext():
+        result = make()
     parts = result if isinstance(result, (tuple, list)) else (result,)
     known = [x for x in sources if isinstance(x, np.ndarray)]
     fresh = [isinstance(p, (np.ndarray, np.generic)) and not any_shares(p, known) for p in parts]
-    recorded = get_current_stream().recorded
     if True not in fresh or (recorded is None and _local.allocators[-1] is None):
         return result
     kept = [copied(np.asarray(p)) if new else p for p, new in zip(parts, fresh, strict=True)]

@@ -131,6 +131,9 @@ class ndarray:
         host = self._host
         return view(outcome(lambda: host.reshape(*shape), host))
 
+    def swapaxes(self, a: int, b: int) -> ndarray:
+        return view(self._host.swapaxes(a, b))
+
     def fill(self, value: Any) -> None:
         launch(lambda host=self._host: host.fill(bare(value)))
 

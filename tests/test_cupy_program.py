@@ -3,6 +3,8 @@ fixed addresses, donated memory is written to, what cannot be captured is told a
 
 from __future__ import annotations
 
+import importlib.util
+import pathlib
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from autodiff import jit, tree
 from autodiff.graph import cupy_program
 from autodiff.graph.compile import Compiled
 from autodiff.graph.cupy_steps import Fused
-from autodiff.graph.kernels import DEVICE_PREAMBLE
+from autodiff.graph.kernels import DEVICE_PREAMBLE, TYPES, Kernel
 from test_kernels import compiled, needs_nvrtc
 
 HOME = backends.get("fake_cupy")
@@ -452,6 +454,37 @@ def test_nvrtc_compiles_the_kernels_of_programs() -> None:
     sources = dict.fromkeys(kernel.cuda("NAME") for kernel in kernels)
     source = DEVICE_PREAMBLE + "".join(s.replace("NAME", f"k{i}") for i, s in enumerate(sources))
     fine, log, _ = compiled(source)
+    assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
+
+
+def in_cupys_frame(kernel: Kernel, name: str) -> str:
+    """A kernel as CuPy 14 writes it around the body of an ElementwiseKernel."""
+    ins, outs, body = kernel.elementwise()
+    parameters = [part.split() for part in f"{ins}, {outs}".split(", ") if part]
+    rank = max(1, len(kernel.shape))
+    arrays = [f"CArray<{TYPES[dtype]}, {rank}, 1, 1> _raw_{x}" for dtype, x in parameters]
+    names = [f"{'const ' * (x[0] == 'x')}{TYPES[dtype]} &{x} = _raw_{x}[_ind.get()];" for dtype, x in parameters]
+    return f"""extern "C" __global__ void {name}({', '.join(arrays)}, CIndexer<{rank}, 1> _ind) {{
+        CUPY_FOR(i, _ind.size()) {{
+            _ind.set(i);
+            {' '.join(names)}
+            {body};
+        }}
+    }}"""
+
+
+@needs_nvrtc
+def test_nvrtc_compiles_them_with_cupys_headers() -> None:
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed: no headers of its")
+    plans = [jit(momentum_step).lower(*there((*mlp(), *batch(0))), 0.1).plan, jit(block_step).lower(*there(block())).plan]
+    kernels = [step.kernel for plan in plans for step in plan.steps if isinstance(step, Fused)]
+    headers = "".join(f"#include <cupy/{x}>\n" for x in ("complex.cuh", "carray.cuh", "atomics.cuh", "math_constants.h"))
+    sources = [in_cupys_frame(kernel, f"k{i}") for i, kernel in enumerate(kernels)]
+    (site,) = {pathlib.Path(p).parent for p in importlib.util.find_spec("cupy").submodule_search_locations}
+    folders = (site / "cupy/_core/include", *site.glob("nvidia/cu*/include"), *site.glob("nvidia/cu*/include/cccl"))
+    options = ["--fmad=false", *[f"-I{folder}" for folder in folders]]
+    fine, log, _ = compiled(headers + DEVICE_PREAMBLE + "".join(sources), *options)
     assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
 
 

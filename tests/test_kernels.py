@@ -211,13 +211,14 @@ def nvrtc_path() -> pathlib.Path | None:
 needs_nvrtc = pytest.mark.skipif(nvrtc_path() is None, reason="no NVRTC here: pip install nvidia-cuda-nvrtc")
 
 
-def compiled(source: str) -> tuple[bool, str, int]:
+def compiled(source: str, *more: str) -> tuple[bool, str, int]:
     """(whether NVRTC takes a source for sm_90, its log, the bytes of machine code)."""
     nvrtc = ctypes.CDLL(str(nvrtc_path()))
     program = ctypes.c_void_p()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None) == 0
-    options = (ctypes.c_char_p * 2)(b"--gpu-architecture=sm_90", b"--std=c++17")
-    status = nvrtc.nvrtcCompileProgram(program, 2, options)
+    given = [option.encode() for option in ("--gpu-architecture=sm_90", "--std=c++17", *more)]
+    options = (ctypes.c_char_p * len(given))(*given)
+    status = nvrtc.nvrtcCompileProgram(program, len(given), options)
     size = ctypes.c_size_t()
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

@@ -98,16 +98,18 @@ class Product:
         return x if apart and (by_columns or by_rows) else self.cp.ascontiguousarray(x)
 
     def multiply(self, a: Any, b: Any, y: Any) -> None:
-        """Write a @ b into y; with beta = 0 nothing of what was there is read."""
-        operands = (a, b, y)
-        key = tuple((x.shape, x.strides, alignment(x)) for x in operands)
+        """Write a @ b into y. cublasLt is at home with columns, so it is given the transposed
+        product; with beta = 0 nothing of what was in y is read."""
+        left, right, result = (x.swapaxes(-1, -2) for x in (b, a, y))
+        key = tuple((x.shape, x.strides, alignment(x)) for x in (left, right, result))
         plan = self.plans.get(key)
         if plan is None:
-            plan = self.library.Matmul(a, b, c=y, beta=0.0, options=dict(self.options))
+            options = dict(self.options)
+            plan = self.library.Matmul(left, right, c=result, beta=0.0, options=options)
             plan.plan()
             self.plans[key] = plan
         else:
-            plan.reset_operands(a=a, b=b, c=y)
+            plan.reset_operands(a=left, b=right, c=result)
         plan.execute()
         plan.release_operands()
 

@@ -88,6 +88,8 @@ class CupyProgram:
         self.looks = find_looks(program, self.steps)
         self.targets = self.find_targets([program.inputs[i] for i in donated])
         self.dead = self.last_uses()
+        outputs = program.outputs
+        self.outputs = [(y, y not in outputs[:i] and self.is_own(y)) for i, y in enumerate(outputs)]
         read = {x for step in self.steps for x in step.inputs}
         given = [*program.inputs, *self.draws, *self.numbers]
         self.readers = [x for x in given if x in read]
@@ -168,8 +170,7 @@ class CupyProgram:
                         return self.replay(found, targets)
                     except Uncapturable as error:
                         self.give_up(str(error))
-            made = self.compute(found, targets)
-            return [self.result(i, made, targets) for i in range(len(self.program.outputs))]
+            return self.results(self.compute(found, targets), targets)
 
     def may_replay(self) -> bool:
         """Whether to run as a graph of its own, and not as a part of what is being captured."""
@@ -216,15 +217,17 @@ class CupyProgram:
                     values.pop(x, None)
         return values
 
-    def result(self, i: int, made: dict, targets: dict, kept: bool = False) -> Any:
-        """Output number i as an array that is the caller's own; `kept`: what was made stays with
-        a graph."""
-        node = self.program.outputs[i]
-        first = self.program.outputs.index(node) == i
-        if first and node in targets:
-            return targets[node]
-        own = first and not kept and self.is_own(node)
-        return self.backend.asarray(made[node], copy=None if own else True)
+    def results(self, made: dict, targets: dict, kept: bool = False) -> list:
+        """The outputs as arrays that are the caller's own; `kept`: what was made stays with a
+        graph."""
+        found = []
+        for node, free in self.outputs:
+            if free and node in targets:
+                found.append(targets[node])
+            else:
+                copy = None if free and not kept else True
+                found.append(self.backend.asarray(made[node], copy=copy))
+        return found
 
     # -- graphs --
 
@@ -248,9 +251,7 @@ class CupyProgram:
         self.graphs[key] = graph  # the last used is the last to go
         graph.feed(found)
         graph.graph.launch(stream)
-        made = {**found, **graph.outputs}
-        count = range(len(self.program.outputs))
-        results = [self.result(i, made, targets, kept=True) for i in count]
+        results = self.results({**found, **graph.outputs}, targets, kept=True)
         self.room.done.record(stream)
         return results
 
