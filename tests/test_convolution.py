@@ -11,6 +11,7 @@ import pytest
 import autodiff as ad
 import backends
 from autodiff.nn.convolution import Conv1d, Conv2d
+from autodiff.nn.initializers import ones
 from autodiff.nn.module import LayerError, Module
 from autodiff.nn.pooling import AvgPool1d, AvgPool2d, Flatten, MaxPool1d, MaxPool2d
 from autodiff.testing import host
@@ -210,7 +211,7 @@ def test_layers_hold_weights_of_the_shapes_that_their_numbers_say() -> None:
     shapes = {name: w.shape for name, w in Network().named_parameters().items()}
     assert shapes == {"first.weight": (4, 1, 3, 3), "first.bias": (4,), "second.weight": (6, 2, 3, 2)}
     assert Conv1d(2, 3, 5, dtype="float64").weight.dtype == np.float64
-    assert Conv1d(2, 3, 5, initializer=lambda shape, dtype: ad.ones(shape, dtype=dtype)).weight.shape == (3, 2, 5)
+    assert Conv1d(2, 3, 5, initializer=ones).weight.numpy().min() == 1
 
 
 def test_weights_are_seeded_and_of_the_scale_of_what_a_filter_sees() -> None:
@@ -218,7 +219,9 @@ def test_weights_are_seeded_and_of_the_scale_of_what_a_filter_sees() -> None:
     first = Conv2d(16, 8, 3).weight
     ad.random.seed(5)
     assert np.array_equal(first.numpy(), Conv2d(16, 8, 3).weight.numpy())
-    assert 0.9 / 12 < abs(first.numpy()).max() <= 1 / 12
+    assert 0.9 * np.sqrt(6 / 144) < abs(first.numpy()).max() <= np.sqrt(6 / 144)
+    drawn = [Conv2d(16, 8, 3, rng=ad.random.Generator(7)).weight.numpy() for _ in range(2)]
+    assert np.array_equal(*drawn)
 
 
 @pytest.mark.parametrize("home", HOMES)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from autodiff import random
-from autodiff.core import Tensor
+from autodiff.nn.initializers import Rng, he_uniform, zeros
 from autodiff.nn.module import Module, parameter
 from autodiff.nn.pooling import checked
 from autodiff.ops import windows
-from autodiff.ops.creation import zeros
 from autodiff.ops.windows import Sizes, each
 
 __all__ = ["Conv1d", "Conv2d"]
-
-
-def by_fan_in(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    """Weights (filters, channels / groups, *kernel), uniform within 1 / sqrt(the number of
-    elements that a filter sees): LeCun et al., "Efficient BackProp" (1998)."""
-    bound = 1 / math.sqrt(math.prod(shape[1:]))
-    return random.uniform(shape, -bound, bound, dtype=dtype)
 
 
 class Convolution(Module):
@@ -42,8 +32,9 @@ class Convolution(Module):
         groups: int = 1,
         bias: bool = True,
         *,
-        initializer: Callable = by_fan_in,
+        initializer: Callable = he_uniform,
         dtype: Any = "float32",
+        rng: Rng = None,
     ) -> None:
         name = type(self).__name__
         (channels,), (filters,) = (
@@ -56,8 +47,8 @@ class Convolution(Module):
                 f"channels={channels}, filters={filters}"
             )
         sizes = each(name, "kernel", kernel, self.dims)
-        self.weight = parameter(initializer((filters, channels // groups, *sizes), dtype))
-        self.bias = parameter(zeros((filters,), dtype=dtype)) if bias else None
+        self.weight = parameter(initializer((filters, channels // groups, *sizes), dtype, rng))
+        self.bias = parameter(zeros((filters,), dtype)) if bias else None
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
@@ -75,7 +66,7 @@ class Conv2d(Convolution):
     ----------
     kernel : a filter's height and width; one number for both.
     stride, padding, dilation, groups : as for `autodiff.conv2d`; padding may be "same".
-    initializer : a function of (shape, dtype) that gives the weights.
+    initializer : gives the weights, (filters, channels / groups, *kernel), from `rng`.
 
     Example
     -------
