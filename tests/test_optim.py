@@ -456,6 +456,18 @@ def test_updates_can_be_differentiated() -> None:
     assert np.allclose(ad.grad(after)(0.01), by_hand, rtol=1e-5)
 
 
+IN_PLACE = [O.SGD(0.1), O.Adam(weight_decay=0.1), O.AdamW(), O.AdamW(amsgrad=True), O.AdamW(clip=1.0),
+            O.RMSprop(), O.Adagrad(), O.Adadelta(), O.Lion(weight_decay=0.1)]
+
+
+@pytest.mark.parametrize("opt", IN_PLACE, ids=repr)
+def test_a_compiled_update_is_in_place(opt: O.Optimizer) -> None:
+    """Parameters and state go where the old ones were, slices of rows at a time."""
+    p = [np.ones((500, 500), np.float32), np.ones((400, 600), np.float32), np.ones(3, np.float32)]
+    memory = ad.jit(opt.update, donate_argnums=(0, 2)).lower(p, p, opt.init(p)).memory()
+    assert memory.peak < 1000
+
+
 # -- states --------------------------------------------------------------------------------------
 
 
