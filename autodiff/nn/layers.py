@@ -30,6 +30,7 @@ from autodiff.ops.elementwise import where
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import expand_dims, move
 from autodiff.ops.ordering import take
+from backends.base import is_inexact
 
 __all__ = [
     "GELU",
@@ -50,8 +51,12 @@ __all__ = [
 
 def check_width(x: Any, width: int, name: str, weight: Any) -> None:
     """Raise LayerError unless the last axis of x has this length, which `weight` asks for."""
-    if not hasattr(x, "shape"):
-        raise LayerError(f"x must be an array; got {type(x).__name__}")
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or not is_inexact(dtype):
+        raise LayerError(
+            f"x must be an array of floating numbers; got {dtype or type(x).__name__} (use "
+            "autodiff.astype)"
+        )
     if x.ndim < 1 or x.shape[-1] != width:
         raise LayerError(
             f"x has shape {tuple(x.shape)}, {name} has shape {tuple(weight.shape)}: the last axis "
