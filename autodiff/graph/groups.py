@@ -9,6 +9,7 @@ views that leave the first axis alone.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Container, Sequence
 
@@ -37,15 +38,20 @@ class Rows:
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do."""
+        products = itertools.accumulate(e.op.name == "matmul" for e in equations)
+        return self.steps(list(equations), dict(zip(equations, products, strict=True)))
+
+    def steps(self, rest: list[Equation], stretch: dict[Node, int]) -> list[Step]:
+        """The same, of equations between matrix products: what is asked for in a later stretch
+        is computed there, not kept until then."""
         steps: list[Step] = []
-        rest = list(equations)
         while rest:
             first = next((i for i, e in enumerate(rest) if self.begins(e)), len(rest))
             steps += [Step([e]) for e in rest[:first]]
             rest = rest[first:]
             if rest:
-                before, group, rest = self.gather(rest)
-                steps += self.schedule(before)
+                before, group, rest = self.gather(rest, stretch)
+                steps += self.steps(before, stretch)
                 steps.append(Step(group, group[0].shape[0], group=True))
         return steps
 
@@ -57,16 +63,19 @@ class Rows:
         return work >= SMALL and self.goes(e, e.shape[0], frozenset())
 
     def gather(
-        self, equations: list[Equation]
+        self, equations: list[Equation], stretch: dict[Node, int]
     ) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """(what comes before, the group that the first equation begins, what comes after)."""
-        rows = equations[0].shape[0]
+        rows, here = equations[0].shape[0], stretch[equations[0]]
         before: list[Equation] = []
         later: list[Equation] = []
         group: dict[Node, None] = {}
         waiting: set[Node] = set()
         for e in equations:
             reads_group = any(x in group for x in e.inputs)
+            if stretch[e] != here:
+                later.append(e)
+                continue
             if any(x in waiting for x in e.inputs):
                 joins = False
             else:

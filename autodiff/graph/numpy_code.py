@@ -45,9 +45,11 @@ REDUCERS = {
     "any": "logical_or",
 }
 VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
-WRITERS = frozenset(("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add"))
+WRITERS = frozenset(
+    ("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add", "zeros_kept")
+)
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
-ROWS = Rows(UFUNCS, frozenset((*REDUCERS, "mean")))
+ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
 NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
 quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other
@@ -130,11 +132,12 @@ def writes(equation: Equation) -> bool:
 
 def in_place(equation: Equation) -> bool:
     """Whether an equation may write over an argument of its own shape, element by element."""
-    return equation.op.name in UFUNCS
+    return equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
 
 
 def by_rows(equation: Equation, kind: str) -> int | None:
-    """The rows by which a product, or a copy into another shape, may be cut."""
+    """The rows by which a product, a sum over the rows of a matrix, or a copy into another shape
+    may be cut."""
     rows = equation.shape[0] if equation.shape else 0
     if kind != INTO or rows < POOL.size:
         return None
@@ -146,7 +149,13 @@ def by_rows(equation: Equation, kind: str) -> int | None:
         return rows if matrices and heavy and rows >= least and products().libraries else None
     if equation.op.name == "reshape" and work >= SMALL:
         return x.shape[0] if rows % x.shape[0] == 0 and x.shape[0] >= POOL.size else None
-    return None
+    return rows if is_column_sum(equation) and math.prod(x.shape) >= SMALL else None
+
+
+def is_column_sum(equation: Equation) -> bool:
+    """Whether a reduction leaves the columns of a matrix, which may be shared out."""
+    name, x, axis = equation.op.name, equation.inputs[0], equation.params.get("axis")
+    return name in REDUCERS and axis == (0,) and len(x.shape) == 2 and len(equation.shape) == 1
 
 
 def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
@@ -158,7 +167,7 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
     def is_view(equation: Equation) -> bool:
         return plan.actions[equation] == VIEW
 
-    return Weaver(POOL.size, cut, is_view, plan.roots, actions.layout).phases(steps)
+    return Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated).phases(steps)
 
 
 def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:
@@ -260,11 +269,14 @@ class Writer:
         self.lines.append(f"together(h{self.phases})")
 
     def write_share(self, e: Equation) -> None:
-        """A product, or a copy, on the rows lo:hi."""
+        """A product, a sum of columns or a copy, on the rows lo:hi."""
         out = self.names[e]
         if e.op.name == "reshape":
             x = self.names[e.inputs[0]]
             self.lines.append(f"copyto({out}.reshape({x}.shape)[lo:hi], {x}[lo:hi])")
+            return
+        if is_column_sum(e):
+            self.emit(e, f"{out}[lo:hi]", [f"{self.names[e.inputs[0]]}[:, lo:hi]"])
             return
         args = [
             f"{self.names[x]}[lo:hi]" if wants_rows(e, i) else self.names[x]
@@ -349,6 +361,12 @@ class Writer:
             self.where(equation, out, args)
         elif name == "reshape":  # of what lies in another order
             self.lines.append(f"copyto({out}.reshape({args[0]}.shape), {args[0]})")
+        elif name == "zeros_kept":
+            y, buffers = equation.inputs[0], self.plan.buffers
+            there = y in buffers and buffers[y] is buffers[equation]
+            self.lines.append(
+                f"{self.give(name, zeros_kept)}({args[0]}, {args[1]}, {out}, {there})"
+            )
         elif name in ("astype", "cast"):
             self.lines.append(f"copyto({out}, {args[0]}, 'unsafe')")
         elif name == "concat":
@@ -430,6 +448,17 @@ class Writer:
         return [e for e, b in buffers if b.offset is not None and b.group is None]
 
 
+def zeros_kept(y: np.ndarray, g: np.ndarray, out: np.ndarray, there: bool) -> None:
+    """y into `out` (unless it is there), with 0 where g is 0: y is a multiple of g, so that only
+    NaN needs replacing."""
+    least = np.minimum.reduce(y, axis=None, initial=0)  # NaN if there is one
+    zeros = None if least == least else g == 0
+    if not there:
+        np.copyto(out, y)
+    if zeros is not None:
+        np.copyto(out, 0, where=zeros)
+
+
 def block(head: str, body: list[str]) -> str:
     return "\n".join([head, *[f"    {line}" for line in body]])
 
@@ -507,7 +536,8 @@ def aligned(size: int) -> np.ndarray:
 
 def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
     piece = arena[buffer.offset : buffer.offset + buffer.bytes]
-    return piece.view(equation.dtype).reshape(buffer.shape)
+    shape = equation.shape if buffer.group is None else buffer.shape
+    return piece.view(equation.dtype).reshape(shape)
 
 
 def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:

@@ -47,6 +47,7 @@ class Weaver:
     is_view : whether an equation is another look at its arguments.
     roots : the values in whose memory each value may lie.
     layout : an array that lies as a value will.
+    donated : inputs whose memory results are to take.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Weaver:
         is_view: Callable[[Equation], bool],
         roots: dict[Node, frozenset[Node]],
         layout: Callable[[Node], np.ndarray],
+        donated: Sequence[Node] = (),
     ) -> None:
         self.lanes = lanes
         self.by_rows = by_rows
         self.is_view = is_view
         self.roots = roots
         self.layout = layout
+        self.donated = frozenset(donated)
 
     def phases(self, steps: Sequence[Step]) -> list[Phase]:
         for step in steps:
@@ -115,6 +118,8 @@ class Weaver:
             mine = self.roots[x] & made
             if mine and not (own and all(self.in_step(x, root, units) for root in mine)):
                 return None
+            if own and x in self.donated and x in phase.whole:
+                return None  # its update writes over it, which others of the phase still read
         return units
 
     def whole(self, step: Step, units: int) -> set[Node]:
@@ -168,7 +173,8 @@ def wants_rows(e: Equation, position: int) -> bool:
         alike = len(x.shape) == len(e.shape) and x.shape[0] == e.shape[0]
         return position == 0 if len(e.shape) == 2 else alike
     if len(e.inputs) == 1:
-        return True
+        axis = e.params.get("axis")
+        return not isinstance(axis, tuple) or 0 not in axis
     return bool(sliced(x, e))
 
 

@@ -69,6 +69,7 @@ class Plan:
         weave: Callable[[list[Step], Plan], list[Phase]],
     ) -> None:
         self.program = program
+        self.donated = [program.inputs[i] for i in donated]
         self.actions = {e: action(e) for e in program.equations()}
         self.roots = self.find_roots()
         self.phases = weave(schedule(program.equations()), self)
@@ -78,10 +79,10 @@ class Plan:
         self.step = {e: step for step in self.steps for e in step.equations}
         self.phase = {e: phase for phase in self.phases for s in phase.steps for e in s.equations}
         self.in_place = in_place
-        self.donated = [program.inputs[i] for i in donated]
         self.last = self.last_uses()
         self.inner = self.find_inner()
         self.buffers: dict[Node, Buffer] = {}
+        self.spare: dict[tuple, list[Buffer]] = {}  # by size, those that phases may use again
         self.assign()
         everything = self.all_buffers()
         self.size = allocate([b for b in everything if b.offset is not None and b.group is None])
@@ -140,7 +141,7 @@ class Plan:
                 shape = (chunk_rows(step), *equation.shape[1:])
                 buffer = Buffer(shape, equation.dtype, i, offset=0, group=step)
             else:
-                buffer = Buffer(equation.shape, equation.dtype, i, offset=0)
+                buffer = self.recycled(equation, i)
             buffer.last = max(buffer.last, self.last.get(equation, i))
             buffer.values.append(equation)
             self.buffers[equation] = buffer
@@ -180,8 +181,9 @@ class Plan:
 
     def donation(self, equation: Equation, i: int, over: Node | None, free: set[Input]) -> Buffer:
         """Memory for an output: that of a donated input that nobody reads any more, or new."""
-        start = self.start(equation)
-        done = [x for x in self.donated if x in free and self.last.get(x, -1) < start]
+        whole, start = self.phase[equation].whole, self.start(equation)
+        times = {x: start if x in whole else i for x in free}  # other threads may be behind
+        done = [x for x in self.donated if x in free and self.last.get(x, -1) < times[x]]
         if isinstance(over, Input):
             done.insert(0, over)
         for x in done:
@@ -189,6 +191,20 @@ class Plan:
                 free.discard(x)
                 return Buffer(x.shape, x.dtype, i, donor=x)
         return Buffer(equation.shape, equation.dtype, i)
+
+    def recycled(self, equation: Equation, i: int) -> Buffer:
+        """A place in the arena: in a phase that of a value that is dead by then, of the same
+        size and read by each thread in its own rows only, so that no thread writes where
+        another may still read."""
+        phase = self.phase[equation]
+        size = Buffer(equation.shape, equation.dtype, i, offset=0)
+        for other in self.spare.get((phase.units, size.bytes), ()):
+            gone = other.last < i and self.phase[self.equations[other.last]] is phase
+            if gone and phase.whole.isdisjoint(other.values):
+                return other
+        if phase.units:
+            self.spare.setdefault((phase.units, size.bytes), []).append(size)
+        return size
 
     def all_buffers(self) -> list[Buffer]:
         return list({id(b): b for b in self.buffers.values()}.values())

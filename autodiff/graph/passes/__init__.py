@@ -8,5 +8,8 @@ from autodiff.graph.passes.bodies import bodies
 from autodiff.graph.passes.broadcasts import broadcasts
 from autodiff.graph.passes.common import common
 from autodiff.graph.passes.constants import constants
+from autodiff.graph.passes.guards import guards
+from autodiff.graph.passes.recompute import recompute
+from autodiff.graph.passes.slices import slices
 
-PASSES = (bodies, constants, algebra, broadcasts, common)
+PASSES = (bodies, constants, algebra, broadcasts, common, slices, guards, recompute)

@@ -1,5 +1,5 @@
 """Bodies: an op that is written in terms of others (softmax, gelu) is replaced by what it is
-written as, so that the planner sees every array that it makes."""
+written as, so that the planner sees every array that it makes, and fusion every loop."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 
 import backends
 from autodiff.core import Tensor, box
+from autodiff.graph import kernels
 from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
 from autodiff.graph.numpy_code import PRIMITIVE
 from autodiff.graph.stage import Stage
 from autodiff.ops import creation, elementwise, manipulation, reductions
 from backends.base import is_complex
+from backends.cupy import CupyBackend
+from backends.numpy import NumpyBackend
 
 CHAPTERS = (elementwise, reductions, manipulation, creation)
+# What each backend's way of running takes as it is; other backends take all.
+WHOLE = {NumpyBackend: PRIMITIVE, CupyBackend: PRIMITIVE | kernels.OPS}
 FUNCTIONS = {name: getattr(chapter, name) for chapter in CHAPTERS for name in chapter.__all__}
 
 
@@ -37,11 +42,12 @@ class Body:
 
 
 def bodies(program: Program) -> Program:
-    if program.backend.name != "numpy":
+    whole = WHOLE.get(type(program.backend))
+    if whole is None:
         return program
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
-        if equation.op.impl is None or equation.op.name in PRIMITIVE:
+        if equation.op.impl is None or equation.op.name in whole:
             return same(equation, inputs)
         found = expanded(equation, inputs, program.backend)
         return same(equation, inputs) if found is None else found

@@ -1,0 +1,109 @@
+"""What the passes make of programs that they are for: the same numbers from other equations."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff.graph import numpy_code
+from autodiff.graph.passes import PASSES, guards, recompute, slices
+
+RNG = np.random.default_rng(3)
+X = RNG.standard_normal((6, 9))
+WIDE = RNG.standard_normal((512, 512)).astype("float32")
+
+
+def ops(f, *args):
+    return Counter(e.op.name for e in ad.jit(f).lower(*args).after.equations())
+
+
+def agrees(f, *args):
+    for expected, got in zip(ad.tree.flatten(f(*args))[0], ad.tree.flatten(ad.jit(f)(*args))[0], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-12)
+    return True
+
+
+def gradient_of(f):
+    return ad.grad(lambda x: ad.sum(ad.sin(f(x))))
+
+
+SLICED = {
+    "rows": lambda x: x[0] * x[1] * x[2] + x[3] * x[4] * x[-1],
+    "columns": lambda x: ad.tanh(x[:, :4]) * x[:, 5:] + x[:, 4:5],
+    "negative bounds": lambda x: x[:-2, :] * x[-1] + x[-2:-1, :],
+    "in another order": lambda x: x[:, 6:] * x[:, 3:6] * x[:, :3],
+}
+NOT_COVERED = {
+    "a gap": lambda x: x[0] * x[1] * x[2],
+    "twice": lambda x: x[:, :5] * x[:, 4:],
+    "steps": lambda x: x[::2] * x[1::2],
+    "two axes": lambda x: ad.sum(x[:3, :3]) * x[3:, 3:],
+}
+
+
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_that_cover_an_array_are_joined(name):
+    f = gradient_of(SLICED[name])
+    found = ops(f, X)
+    assert found["concat"] == 1 and found["scatter_add"] == 0 and agrees(f, X)
+
+
+@pytest.mark.parametrize("name", NOT_COVERED)
+def test_slices_that_do_not_are_added_up(name):
+    f = gradient_of(NOT_COVERED[name])
+    found = ops(f, X)
+    assert found["concat"] == 0 and found["scatter_add"] >= 2 and agrees(f, X)
+
+
+@pytest.mark.parametrize("at_zero", [False, True])
+def test_a_guard_is_one_look(at_zero):
+    def f(x, s):
+        return ad.grad(lambda s: ad.sum(ad.where(x > 0, x / s, 0.0)))(s)
+
+    s = ad.abs(X) + (0 if not at_zero else np.where(X < 0, -ad.abs(X), 0))
+    found = ops(f, X, s)
+    assert found["zeros_kept"] == 1 and found["equal"] == 0
+    with np.errstate(all="ignore"):
+        assert agrees(f, X, s) and np.isfinite(ad.jit(f)(X, s)).all()
+
+
+def test_a_guard_writes_over_what_it_guards_only():
+    y, g = np.array([1.0, np.nan, 3.0]), np.array([1.0, 0.0, 2.0])
+    for out in (np.empty(3), g.copy()):
+        numpy_code.zeros_kept(y, g, out, False)
+        np.testing.assert_array_equal(out, [1.0, 0.0, 3.0])
+    numpy_code.zeros_kept(y, g, y, True)
+    np.testing.assert_array_equal(y, [1.0, 0.0, 3.0])
+
+
+def test_cheap_values_are_made_again_behind_a_product():
+    def f(w, x):
+        def loss(w, x=x):
+            for _ in range(3):
+                t = ad.tanh(x @ w)
+                x = 0.5 * t * (1 + t)
+            return ad.sum(x)
+
+        return ad.grad(loss)(w)
+
+    program = ad.jit(f).lower(WIDE, WIDE)
+    assert agrees(f, WIDE / 30, WIDE)
+    without = ad.graph.compile.compile_program(program.before, (), [p for p in PASSES if p is not recompute])
+    again = Counter(e.op.name for e in program.after.equations())
+    assert again["multiply"] > Counter(e.op.name for e in without.after.equations())["multiply"]
+    assert program.memory().peak < without.memory().peak
+
+
+def test_small_and_expensive_values_are_kept():
+    def f(w, x):
+        return ad.grad(lambda w: ad.sum(ad.tanh(x @ w) @ w))(w)
+
+    assert ops(f, WIDE, WIDE)["tanh"] == 1
+    small = WIDE[:8, :8]
+    before = ad.jit(f).lower(small, small)
+    assert len(recompute(before.before).equations()) == len(before.before.equations())
+
+
+def test_passes_are_there():
+    assert {slices, guards, recompute} <= set(PASSES)
