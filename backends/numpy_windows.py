@@ -149,12 +149,17 @@ def cut(matrix: np.ndarray, groups: int, tiles: int) -> np.ndarray:
     return matrix.reshape(groups, rows // groups, tiles, columns // tiles).swapaxes(1, 2)
 
 
+def wide(dtype: np.dtype) -> np.dtype:
+    """The dtype to compute in: BLAS has no half precision."""
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
 def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.ndarray:
     """Images (n, c, h, w) by weights (o, c/groups, *kernel): (n, o, *places)."""
     dtype, filters = np.result_type(x, w), len(w)
-    columns = Columns(x, window, dtype, filters, groups)
+    columns = Columns(x, window, wide(dtype), filters, groups)
     y = np.empty((len(x), filters, *columns.places), dtype)
-    matrix = w.reshape(groups, 1, filters // groups, -1)
+    matrix = w.astype(columns.dtype, copy=False).reshape(groups, 1, filters // groups, -1)
 
     def work(first: int, last: int, scratch: Scratch) -> None:
         for block in columns.blocks(first, last, scratch):
@@ -173,10 +178,10 @@ def convolve_weight(x: np.ndarray, g: np.ndarray, window: Window, groups: int) -
     BLAS multiplies them fastest. Blocks are added up in their order, so that the same arguments
     give the same bits whichever thread is first."""
     dtype, filters = np.result_type(x, g), g.shape[1]
-    columns = Columns(x, window, dtype, filters, groups)
+    columns = Columns(x, window, wide(dtype), filters, groups)
     width = columns.places[1]
     sums = -(-len(x) // columns.images) if columns.shared else 1
-    total = np.zeros((sums, groups, columns.depth // groups, filters // groups), dtype)
+    total = np.zeros((sums, groups, columns.depth // groups, filters // groups), columns.dtype)
 
     def work(first: int, last: int, scratch: Scratch) -> None:
         for block in columns.blocks(first, last, scratch):
@@ -192,7 +197,7 @@ def convolve_weight(x: np.ndarray, g: np.ndarray, window: Window, groups: int) -
             total[first // columns.images if columns.shared else 0] += products.sum(axis=1)
 
     columns.share(work, filters)
-    matrix = np.add.reduce(total, axis=0).swapaxes(1, 2)
+    matrix = np.add.reduce(total, axis=0).astype(dtype, copy=False).swapaxes(1, 2)
     return matrix.reshape(filters, x.shape[1] // groups, *window.kernel)
 
 

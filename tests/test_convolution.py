@@ -93,6 +93,16 @@ def test_the_same_arguments_give_the_same_bits() -> None:
     assert all(np.array_equal(step(w), first) for _ in range(20))
 
 
+def test_half_precision_is_computed_in_single() -> None:
+    x = RNG.standard_normal((8, 64, 6, 6)).astype(np.float16)
+    w = RNG.standard_normal((4, 64, 3, 3)).astype(np.float16)
+    value, pullback = ad.vjp(lambda x, w: ad.conv2d(x, w, padding=1), x, w)
+    exact, back = ad.vjp(lambda x, w: ad.conv2d(x, w, padding=1), x.astype(float), w.astype(float))
+    for a, b in zip([value, *pullback(value)], [exact, *back(value.astype(float))], strict=True):
+        assert a.dtype == np.float16
+        assert np.allclose(a, b, rtol=1e-3, atol=1e-3 * abs(b).max())
+
+
 # -- vmap and jit ------------------------------------------------------------------------------------
 
 
