@@ -23,6 +23,7 @@ from autodiff.exchange import *
 from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
+from autodiff.learn import Learner
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *

@@ -35,6 +35,10 @@ __all__ = [
 REDUCTIONS = ("mean", "sum", "none")
 
 
+class LabelError(ValueError):
+    """A label that is none of those there are."""
+
+
 # -- regression ----------------------------------------------------------------------------------
 
 
@@ -225,4 +229,4 @@ def check_range(name: str, labels: Any, low: int, high: int, why: str) -> None:
         return
     for worst in (labels.min().item(), labels.max().item()):
         if not low <= worst <= high:
-            raise ValueError(f"{name}: label {worst} is not within {low}..{high}: {why}")
+            raise LabelError(f"{name}: label {worst} is not within {low}..{high}: {why}")

@@ -1,0 +1,201 @@
+"""Callbacks: what is done besides training, at fixed points of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from autodiff.checkpoints import Checkpoints
+from autodiff.learn.step import own
+
+if TYPE_CHECKING:
+    from autodiff.learn.learner import Learner
+
+__all__ = ["Callback", "Calls", "EarlyStopping", "SaveCheckpoints"]
+
+
+class Callback:
+    """A base to override. Each method gets the learner, whose `epoch`, `step` and `history`
+    say where training is; `learner.stop(why)` ends it after the method.
+
+    At the begin and end of an epoch, and of `fit`, `learner.model` has the arrays of that
+    moment. `state` and `restore` are for callbacks that remember something: it goes into
+    checkpoints (a dict of numbers, strings and arrays).
+    """
+
+    def on_fit_begin(self, learner: Learner) -> None: ...
+
+    def on_epoch_begin(self, learner: Learner) -> None: ...
+
+    def on_batch_end(self, learner: Learner) -> None: ...
+
+    def on_epoch_end(self, learner: Learner) -> None: ...
+
+    def on_fit_end(self, learner: Learner) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+EVENTS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
+
+
+class Calls(Callback):
+    """Functions of the learner as a callback.
+
+    Example
+    -------
+    >>> Calls(on_epoch_end=lambda learner: print(learner.history["loss"][-1]))
+    """
+
+    def __init__(self, **calls: Callable[[Learner], Any]) -> None:
+        unknown = [name for name in calls if name not in EVENTS]
+        if unknown:
+            raise TypeError(f"Calls: there is no {', '.join(unknown)}; there are {EVENTS}")
+        for name, call in calls.items():
+            setattr(self, name, call)
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    if isinstance(callbacks, Callback) or callable(callbacks):
+        callbacks = (callbacks,)
+    found = [c if isinstance(c, Callback) else Calls(on_epoch_end=c) for c in callbacks]
+    for c in callbacks:
+        if not isinstance(c, Callback) and not callable(c):
+            raise TypeError(
+                "fit: a callback is a Callback or a function of the learner, called after each "
+                f"epoch; got {type(c).__name__}"
+            )
+    return found
+
+
+class EarlyStopping(Callback):
+    """Stop when a number of the history has not improved for `patience` epochs.
+
+    Parameters
+    ----------
+    monitor : a name of the history; by default "val_loss" where there is validation, else "loss".
+    patience : epochs without improvement after which training ends.
+    least : what counts as an improvement must be more than this.
+    larger : whether larger is better; by default for all but losses and errors.
+    restore : whether the model gets the arrays of its best epoch in the end.
+    """
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        patience: int = 5,
+        least: float = 0.0,
+        larger: bool | None = None,
+        restore: bool = True,
+    ) -> None:
+        if patience < 0:
+            raise ValueError(f"EarlyStopping: patience is a number of epochs; got {patience}")
+        self.monitor = monitor
+        self.patience = patience
+        self.least = least
+        self.larger = larger
+        self.keeps = restore
+        self.best = math.nan
+        self.since = 0
+        self.arrays: dict[str, Any] = {}
+
+    def on_fit_begin(self, learner: Learner) -> None:
+        self.best, self.since, self.arrays = math.nan, 0, {}
+
+    def on_epoch_end(self, learner: Learner) -> None:
+        name = self.monitor or monitored(learner)
+        value = learner.history[name][-1]
+        sign = 1 if is_larger_better(name, self.larger) else -1
+        if math.isnan(self.best) or sign * (value - self.best) > self.least:
+            self.best, self.since = value, 0
+            if self.keeps:
+                self.arrays = {k: own(v) for k, v in learner.model.arrays().items()}
+            return
+        self.since += 1
+        if self.since >= self.patience:
+            learner.stop(f"{name} has not improved on {self.best:.6g} for {self.since} epochs")
+
+    def on_fit_end(self, learner: Learner) -> None:
+        if self.arrays:
+            learner.put(self.arrays)
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "since": self.since, **self.arrays}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.arrays = dict(state)
+        self.best, self.since = self.arrays.pop("best"), self.arrays.pop("since")
+
+
+def monitored(learner: Learner) -> str:
+    return "val_loss" if "val_loss" in learner.history.names else "loss"
+
+
+def is_larger_better(name: str, larger: bool | None) -> bool:
+    return not name.endswith(("loss", "error")) if larger is None else larger
+
+
+class SaveCheckpoints(Callback):
+    """Write a checkpoint after each `epochs` epochs, each `steps` steps and `seconds` seconds,
+    whichever comes.
+
+    Parameters
+    ----------
+    where : a folder, or a `Checkpoints`.
+    keep : how many of the last ones stay, besides the best.
+    monitor, larger : what the best one is told by; see EarlyStopping.
+    """
+
+    def __init__(
+        self,
+        where: Any,
+        epochs: int | None = 1,
+        steps: int | None = None,
+        seconds: float | None = None,
+        keep: int = 3,
+        monitor: str | None = None,
+        larger: bool | None = None,
+    ) -> None:
+        for name, every in (("epochs", epochs), ("steps", steps), ("seconds", seconds)):
+            if every is not None and not every > 0:
+                raise ValueError(f"SaveCheckpoints: {name} must be positive; got {every}")
+        best = "max" if is_larger_better(monitor or "loss", larger) else "min"
+        self.files = where if isinstance(where, Checkpoints) else Checkpoints(where, keep, best)
+        self.epochs = epochs
+        self.steps = steps
+        self.seconds = seconds
+        self.monitor = monitor
+        self.last = time.monotonic()
+
+    def on_batch_end(self, learner: Learner) -> None:
+        due = self.steps is not None and learner.step % self.steps == 0
+        late = self.seconds is not None and time.monotonic() - self.last >= self.seconds
+        if due or late:
+            self.save(learner)
+
+    def on_epoch_end(self, learner: Learner) -> None:
+        if self.epochs is not None and learner.epoch % self.epochs == 0:
+            name = self.monitor or monitored(learner)
+            self.save(learner, learner.history[name][-1])
+
+    def save(self, learner: Learner, score: float | None = None) -> None:
+        """Write one now."""
+        if learner.running is None:
+            raise RuntimeError("SaveCheckpoints.save: only during fit; see Learner.save")
+        learner.running.checkpoint(self.files, score)
+        self.last = time.monotonic()
+
+
+def add_saver(callbacks: list[Callback], checkpoint: Any) -> SaveCheckpoints | None:
+    """The callback that writes checkpoints, which comes last: it saves what others remember."""
+    given = [c for c in callbacks if isinstance(c, SaveCheckpoints)]
+    if checkpoint is None:
+        return given[0] if given else None
+    saver = checkpoint if isinstance(checkpoint, SaveCheckpoints) else SaveCheckpoints(checkpoint)
+    callbacks.append(saver)
+    return saver
