@@ -99,6 +99,15 @@ def test_a_compiled_step_takes_and_gives_models():
     assert fast.layers[0].weight.requires_grad and fast.layers[0].weight.node.op is None
 
 
+def test_a_compiled_model_has_the_arrays_that_the_model_has_now():
+    model = Net().eval()
+    fast = ad.jit(model)
+    np.testing.assert_allclose(fast(X).numpy(), model(X).numpy(), rtol=1e-12)
+    model.assign({name: 2 * x for name, x in model.arrays().items()} | {"layers[1].count": ad.asarray(0)})
+    np.testing.assert_allclose(fast(X).numpy(), model(X).numpy(), rtol=1e-12)
+    assert fast.cache_info().misses == 1 and "model_layers_0_weight" in str(fast.lower(X).before)
+
+
 def test_static_attributes_and_mode_are_part_of_the_program():
     f = ad.jit(lambda model, x: model(x))
     f(Net(), X), f(Net(), X), f(Net(3), X), f(Net().eval(), X), f(Net().eval().train(), X)

@@ -81,6 +81,29 @@ class Jitted:
         return CacheInfo(self.hits, len(self.cache), len(self.cache))
 
 
+class JittedTree(Jitted):
+    """The same for a callable that is itself a tree of arrays, such as a model: it is an argument
+    like the others, so that its arrays are inputs of the program and may change."""
+
+    def __init__(
+        self, f: Callable, static: Sequence[int], donate: Sequence[int], *rest: Any
+    ) -> None:
+        moved = [[i + 1 if i >= 0 else i for i in places] for places in (static, donate)]
+        super().__init__(applied, *moved, *rest)
+        self.tree = f
+        self.name = f"jit of a {type(f).__name__}"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(self.tree, *args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Compiled:
+        return super().lower(self.tree, *args, **kwargs)
+
+
+def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
+    return model(*args, **kwargs)
+
+
 TRACED = object()  # in the key of arguments that something outside differentiates
 
 
@@ -224,6 +247,8 @@ def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
     """A name for each leaf, from the function's own: "params['w']" as params_w."""
     code = getattr(f, "__code__", None)
     own = code.co_varnames[: code.co_argcount] if code else ()
+    if getattr(f, "__self__", None) is not None:
+        own = own[1:]  # of a bound method: the caller does not give the first
     found: list[str] = []
     for position, arg in enumerate(args):
         prefix = own[position] if position < len(own) else f"arg{position}"
@@ -245,7 +270,8 @@ def jit(
 
     f runs once for each structure, shapes and dtypes of its arguments, on staged values; what
     it did is rewritten, planned into few buffers, and run from then on without f. Gradients
-    and updates taken inside are part of the program: jit a whole training step.
+    and updates taken inside are part of the program: jit a whole training step. A model is used,
+    not differentiated, by jit(model): for its gradient make it an argument, jit(step)(model, x).
 
     Parameters
     ----------
@@ -275,4 +301,5 @@ def jit(
     donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"jit: precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
-    return Jitted(f, static, donate, precision)
+    kind = Jitted if tree.open_container(f) is None else JittedTree
+    return kind(f, static, donate, precision)
