@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 from autodiff import fft, linalg, losses, nn, optim, random, special, tree
 from autodiff import inplace as _inplace
@@ -23,7 +24,6 @@ from autodiff.exchange import *
 from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
-from autodiff.learn import Learner
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *
@@ -48,11 +48,13 @@ from backends import use as use_backend
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
-_WHEN_USED = ("checkpoints", "data")  # parts that are imported when they are first asked for
+_WHEN_USED = ("checkpoints", "data", "learn")  # parts that are imported when first asked for
 _KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "Learner":
+        return __getattr__("learn").Learner
     if name in _WHEN_USED:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

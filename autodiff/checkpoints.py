@@ -15,7 +15,6 @@ import math
 import operator
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +78,7 @@ def save(path: Location, arrays: Mapping[str, Any], meta: Mapping[str, Any] | No
         "format": FORMAT,
         "version": str(VERSION),
         "contents": contents,
-        "sha256": hashlib.sha256(contents.encode()).hexdigest(),
+        "sha256": seal(str(VERSION), contents),
     }
     replace(Path(path), lambda temporary: write(temporary, stored, header))
 
@@ -274,9 +273,13 @@ def described(path: Location, header: dict[str, str] | None) -> dict[str, Any]:
             f"{path} was written by a newer autodiff, in version {version} of the format; this "
             f"one reads up to version {VERSION}: upgrade it"
         )
-    if hashlib.sha256(contents.encode()).hexdigest() != header.get("sha256"):
+    if seal(version, contents) != header.get("sha256"):
         raise CheckpointError(f"{path} was altered: the description in its header is damaged")
     return json.loads(contents)
+
+
+def seal(version: str, contents: str) -> str:
+    return hashlib.sha256(f"{version}\n{contents}".encode()).hexdigest()
 
 
 def write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> None:
@@ -294,7 +297,7 @@ def write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` write a file beside `path`, and put it in its place once it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}{TEMPORARY}")
     try:
         write(temporary)
         flush(temporary, os.O_RDWR)
@@ -390,18 +393,19 @@ class Checkpoints:
         is for a person to decide.
         """
         steps = self.steps()
-        return self.loaded(steps[-1]) if steps else None
+        return self.read(steps[-1], load) if steps else None
 
     def best(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """The same of the checkpoint with the best score; None if none has a score."""
+        """The same of the checkpoint with the best score; None if none has a score. Raises as
+        `latest` if any is damaged, since that may be the best."""
         if self.order is None:
             raise ValueError('Checkpoints.best: say which is best: Checkpoints(..., best="min")')
-        step = self.best_step()
-        return None if step is None else self.loaded(step)
+        step = self.best_of({step: self.read(step, load_meta) for step in self.steps()})
+        return None if step is None else self.read(step, load)
 
-    def loaded(self, step: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def read(self, step: int, how: Callable[[Path], Any]) -> Any:
         try:
-            return load(self.path(step))
+            return how(self.path(step))
         except CheckpointError as error:
             whole = next(
                 (s for s in reversed(self.steps()) if s != step and self.is_whole(s)), None
@@ -411,29 +415,25 @@ class Checkpoints:
                 advice = f"the newest other that is whole is {self.path(whole)}"
             raise CheckpointError(f"{error}; {advice}") from None
 
-    def is_whole(self, step: int) -> bool:
+    def is_whole(self, step: int, how: Callable[[Path], Any] = load) -> bool:
         try:
-            load(self.path(step))
+            how(self.path(step))
         except CheckpointError:
             return False
         return True
 
-    def best_step(self) -> int | None:
+    def best_of(self, metas: Mapping[int, dict[str, Any]]) -> int | None:
         """The step with the best score, the first of equal ones."""
-        scores = {}
-        for step in self.steps():
-            try:
-                score = load_meta(self.path(step)).get("score")
-            except CheckpointError:
-                continue  # whoever loads it is told
-            if score is not None and not math.isnan(score):
-                scores[step] = -score if self.order == "max" else score
-        return min(scores, key=scores.__getitem__, default=None)
+        scores = {step: meta.get("score") for step, meta in metas.items()}
+        found = {k: v for k, v in scores.items() if v is not None and not math.isnan(v)}
+        choose = max if self.order == "max" else min
+        return choose(found, key=found.__getitem__, default=None)
 
     def tidy(self) -> None:
         """Remove what is not kept, and what a process that died has left half written."""
         steps = self.steps()
-        best = None if self.order is None else self.best_step()
+        readable = [s for s in steps if self.order and self.is_whole(s, load_meta)]
+        best = self.best_of({step: load_meta(self.path(step)) for step in readable})
         for step in steps[: -self.keep]:
             if step != best:
                 self.path(step).unlink(missing_ok=True)
