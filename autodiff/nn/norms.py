@@ -13,7 +13,7 @@ from autodiff.dtypes import isdtype, result_type
 from autodiff.nn.layers import check_width
 from autodiff.nn.module import Buffer, LayerError, Module, parameter
 from autodiff.ops.creation import ones, zeros
-from autodiff.ops.elementwise import sqrt, stop_gradient
+from autodiff.ops.elementwise import sqrt, stop_gradient, subtract
 from autodiff.ops.manipulation import astype, reshape
 from autodiff.ops.reductions import mean, widened
 
@@ -54,7 +54,8 @@ class LayerNorm(Module):
         wide = widened(x)
         centered = wide - mean(wide, axis=-1, keepdims=True)
         variance = mean(centered * centered, axis=-1, keepdims=True)
-        y = astype(centered * (1 / sqrt(variance + self.eps)), x.dtype, copy=False) * self.gain
+        unit = astype(centered * (1 / sqrt(variance + self.eps)), x.dtype, copy=False)
+        y = self.gain * unit
         return y if self.bias is None else y + self.bias
 
 
@@ -72,7 +73,7 @@ class RMSNorm(Module):
         check_width(x, self.gain.shape[0], "gain", self.gain)
         wide = widened(x)
         scale = 1 / sqrt(mean(wide * wide, axis=-1, keepdims=True) + self.eps)
-        return astype(wide * scale, x.dtype, copy=False) * self.gain
+        return self.gain * astype(wide * scale, x.dtype, copy=False)
 
 
 class BatchNorm(Module):
@@ -115,7 +116,7 @@ class BatchNorm(Module):
             center = reshape(self.mean.value, channels)
             variance = reshape(self.variance.value, channels)
         scale = reshape(widened(self.gain), channels) / sqrt(variance + self.eps)
-        y = (wide - center) * scale + reshape(widened(self.bias), channels)
+        y = scale * subtract(wide, center) + reshape(widened(self.bias), channels)
         if self.training:
             self.track(center, variance, math.prod(x.shape) // width)
         return astype(y, result_type(x.dtype, self.gain.dtype), copy=False)

@@ -12,7 +12,7 @@ from autodiff import random, tree
 from autodiff.core import home_of, no_grad
 from autodiff.nn.module import Module, Place, places, watch
 
-__all__ = ["Row", "Summary", "summary"]
+__all__ = ["Summary", "summary"]
 
 HEAD = ("path", "layer", "output", "parameters", "memory", "")
 NUMBERS = (3, 4)  # the columns that are aligned to the right
@@ -76,14 +76,12 @@ def aligned(cells: tuple[str, ...], widths: list[int]) -> Iterator[str]:
         yield cell.rjust(width) if i in NUMBERS else cell.ljust(width)
 
 
-def memory(size: float) -> str:
-    if size < 1000:
-        return f"{size} B"
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 1000:
-            break
-    return f"{size:,.1f} {unit}"
+def memory(count: int) -> str:
+    """Bytes in a unit in which there are fewer than a thousand."""
+    if count < 1000:
+        return f"{count} B"
+    power = min((len(str(count)) - 1) // 3, 3)
+    return f"{count / 1000**power:,.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def summary(model: Module, *inputs: Any, **options: Any) -> Summary:
