@@ -56,6 +56,7 @@ CASES: dict[str, tuple[Callable, np.ndarray, Callable]] = {
     "linear, no rows": (lambda d: nn.Linear(4, 3, dtype=d), X[:0], lambda x, p: x @ p["weight"] + p["bias"]),
     "linear, no bias": (lambda d: nn.Linear(4, 3, bias=False, dtype=d), X, lambda x, p: x @ p["weight"]),
     "embedding": (lambda d: nn.Embedding(6, 3, dtype=d), IDS, lambda x, p: p["weight"][x]),
+    "embedding, one id": (lambda d: nn.Embedding(6, 3, dtype=d), IDS[0, 1], lambda x, p: p["weight"][x]),
     "embedding, padded": (
         lambda d: nn.Embedding(6, 3, 2, dtype=d), IDS, lambda x, p: np.where(x[..., None] == 2, 0, p["weight"][x])),
     "relu": (lambda d: nn.ReLU(), X, lambda x, p: np.maximum(x, 0)),
@@ -389,6 +390,7 @@ REFUSED: dict[str, tuple[Callable, type, str]] = {
     "ids that are none": (lambda: nn.Embedding(6, 2)(X), LayerError, "array of integers; got float64"),
     "padding": (lambda: nn.Embedding(6, 2, 6), ValueError, "padding must be from 0 to 5; got 6"),
     "p": (lambda: nn.Dropout(1.1), ValueError, "Dropout: p must be from 0 to 1; got 1.1"),
+    "dropout of a list": (lambda: nn.Dropout()([1.0]), LayerError, "^Dropout: x must be an array; got list"),
     "a class": (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU), TypeError, "argument 2 must be a layer; got <class"),
     "a list of layers": (lambda: nn.Sequential([nn.ReLU()]), TypeError, "argument 1 must be a layer"),
 }

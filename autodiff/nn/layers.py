@@ -155,9 +155,12 @@ class Dropout(Module):
     def forward(self, x: Any) -> Any:
         if not self.training or self.p == 0:
             return x
+        home = home_of(x)
+        if home is None:
+            raise LayerError(f"x must be an array; got {type(x).__name__}")
+        if backends.current().xp is home.xp:
+            home = backends.current()
         kept = 1 - self.p
-        here = backends.current()
-        home = here if here.xp is home_of(x).xp else home_of(x)
         mask = (self.rng or random.default).bernoulli(kept, tuple(x.shape), backend=home)
         return where(move(mask, device_of(x)), x * (1 / kept if kept else 0.0), 0)
 

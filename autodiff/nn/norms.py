@@ -13,7 +13,7 @@ from autodiff.dtypes import isdtype, result_type
 from autodiff.nn.layers import check_width
 from autodiff.nn.module import Buffer, LayerError, Module, parameter
 from autodiff.ops.creation import ones, zeros
-from autodiff.ops.elementwise import sqrt, stop_gradient, subtract
+from autodiff.ops.elementwise import sqrt, subtract
 from autodiff.ops.manipulation import astype, reshape
 from autodiff.ops.reductions import mean, widened
 
@@ -128,7 +128,7 @@ class BatchNorm(Module):
             (self.variance, variance * (count / (count - 1))),
         ):
             old = running.value
-            batch = astype(reshape(stop_gradient(batch), old.shape), old.dtype, copy=False)
+            batch = astype(reshape(batch, old.shape), old.dtype, copy=False)
             running.write((1 - self.momentum) * old + self.momentum * batch)
 
 
