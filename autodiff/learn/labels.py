@@ -45,7 +45,7 @@ class Labels:
         labels = self.every if self.every is not None else integers(self.batch)
         if labels is None or not math.prod(labels.shape):
             return
-        least, most = HOST.min(labels), HOST.max(labels)
+        least, most = HOST.min(labels, axis=None), HOST.max(labels, axis=None)
         if self.known is None or least < self.known[0] or most > self.known[1]:
             self.ask(extremes(labels, least, most))
             low, high = self.known or (least, most)
