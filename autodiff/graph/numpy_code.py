@@ -7,6 +7,7 @@ functions and parameters are passed in under the names of their ids.
 
 from __future__ import annotations
 
+import contextvars
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -343,10 +344,31 @@ class Writer:
             work = self.give(f"k{i}", partial(number, equation))
             self.lines.append(f"t{i} = {work}(({''.join(f'{a}, ' for a in args)}))")
             return
+        short = self.shortly(equation, args, params)
+        if short is not None:
+            self.lines.append(f"t{i} = {short}")
+            return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
         if params:
             args = [*args, f"**{self.give(f'p{i}', params)}"]
         self.lines.append(f"t{i} = {kernel}({', '.join(args)})")
+
+    def shortly(self, equation: Equation, args: list[str], params: dict[str, Any]) -> str | None:
+        """The expression for a view, or for a sum to one number, where NumPy's own is shorter
+        than a call of the backend's function."""
+        name, i = equation.op.name, self.ids[equation]
+        if name == "permute_dims":
+            return f"{args[0]}.transpose({self.give(f'p{i}', params['axes'])})"
+        if name == "reshape" and self.plan.actions[equation] == VIEW:
+            return f"{args[0]}.reshape({self.give(f'p{i}', params['shape'])})"
+        if self.plan.actions[equation] != SCALAR or (name not in REDUCERS and name != "mean"):
+            return None
+        x = equation.inputs[0]
+        if params.get("dtype") is not None or x.dtype != equation.dtype or not writes(equation):
+            return None
+        reducer = self.function(REDUCERS.get(name, "add"))
+        total = f"{reducer}.reduce({args[0]}, {self.give(f'a{i}', params['axis'])})"
+        return f"{total} / {math.prod(x.shape)}" if name == "mean" else total
 
     def emit(self, equation: Equation, out: str, args: list[str]) -> None:
         """The lines that compute an equation into the array `out`."""
@@ -500,13 +522,12 @@ class NumpyProgram:
         if run is None:
             run = self.bind()
         try:
-            with np.errstate(all="ignore"):
-                return run(*values)
+            return run(*values)
         finally:
             self.free.append(run)
 
     def bind(self) -> Any:
-        """The function over an arena of its own."""
+        """The function over an arena of its own, in a context where NumPy is quiet."""
         arena = aligned(self.plan.size)
         arrays: dict[Node, np.ndarray] = {}
         for equation in self.writer.in_arena():
@@ -519,7 +540,9 @@ class NumpyProgram:
         for group in self.writer.groups:
             buffers = [(e, self.plan.buffers[e]) for e in group]
             static.append([[placed(piece, b, e) for e, b in buffers] for piece in pieces])
-        return self.make(*static)
+        context = contextvars.copy_context()
+        context.run(quiet)
+        return partial(context.run, self.make(*static))
 
     def memory(self) -> Memory:
         return self.plan.memory()
