@@ -13,11 +13,10 @@ the host and waits are refused, as CuPy refuses them.
 from __future__ import annotations
 
 import builtins
-import functools
 import sys
 import types
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -389,6 +388,8 @@ def _gemm(ta: str, tb: str, a: ndarray, b: ndarray, out: ndarray, alpha: float, 
 class ElementwiseKernel:
     """A kernel whose body a C compiler takes; and Philox, of which NumPy has the same."""
 
+    waiting: ClassVar[weakref.WeakSet] = weakref.WeakSet()  # to be compiled, all at once
+
     def __init__(
         self, inputs: str, outputs: str, body: str, name: str, preamble: str = "", options: tuple = ()
     ) -> None:
@@ -396,17 +397,21 @@ class ElementwiseKernel:
         self.name, self.body = name, body
         self.inputs = [part.split() for part in inputs.split(",") if part]
         self.outputs = [part.split() for part in outputs.split(",")]
+        self.function: Any = None
+        if name != "autodiff_philox":
+            self.waiting.add(self)
 
     def __call__(self, *args: Any) -> ndarray:
         if self.name == "autodiff_philox":
             return self.philox(*args)
-        count = len(self.inputs)
+        if self.function is None:
+            self.compile()
+        function, count = self.function, len(self.inputs)
         for x, (dtype, _) in zip(args, (*self.inputs, *self.outputs), strict=True):
             assert not isinstance(x, ndarray) or x.dtype == dtype, (x.dtype, dtype)
         sources = [np.asarray(bare(x), dtype=t) for x, (t, _) in zip(args[:count], self.inputs, strict=True)]
         targets = [y._host for y in args[count:]]
         assert builtins.all(y.flags.c_contiguous for y in targets)
-        function = self.function()
         launch(lambda: c_loops.call(function, sources, targets))
         return args[count]
 
@@ -415,18 +420,25 @@ class ElementwiseKernel:
         out._host[...] = (draws >> np.uint64(11)) * 2.0**-53
         return out
 
-    @functools.cache  # noqa: B019  (kernels are few)
-    def function(self) -> Any:
-        """The body as a loop in C."""
+    def compile(self) -> None:
+        """This kernel and all others that wait."""
         if c_loops.COMPILER is None:
             pytest.skip("the stand-in's ElementwiseKernel: no C compiler here")
+        kernels = [self, *(kernel for kernel in self.waiting if kernel is not self)]
+        self.waiting.clear()
+        library = c_loops.library("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
+        for i, kernel in enumerate(kernels):
+            kernel.function = library[f"k{i}"]
+
+    def loop(self, name: str) -> str:
+        """The body as a loop in C."""
         ins, outs = ([(TYPES[t], n) for t, n in part] for part in (self.inputs, self.outputs))
         arguments = [f"const {t}* p_{n}" for t, n in ins] + [f"{t}* p_{n}" for t, n in outs]
         reads = "".join(f"const {t} {n} = p_{n}[i];\n" for t, n in ins)
         made = "".join(f"{t} {n};\n" for t, n in outs)
         writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs)
-        source = f"void kernel(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
-        return c_loops.library(f"{source}{reads}{made}{self.body}\n{writes}}}\n}}\n", "-O1").kernel
+        opening = f"void {name}(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
+        return f"{opening}{reads}{made}{self.body}\n{writes}}}\n}}\n"
 
 
 get_default_memory_pool = fake_cuda.get_default_memory_pool

@@ -81,7 +81,7 @@ class CupyProgram:
         self.backend = program.backend
         self.cp = program.backend.cp
         self.precision = precision or _around.get().precision
-        self.steps = schedule(program, updates_last=bool(donated))
+        self.steps = schedule(program)
         self.numbers = [e for e in program.equations() if e.weak]
         self.draws = program.draws()
         self.constants = {x: x.value for x in program.nodes() if isinstance(x, Constant)}

@@ -3,6 +3,7 @@ and single equations that a function of CuPy computes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,17 +31,29 @@ class Fused:
         self.kernel: Kernel | None = None
         self.function: Any = None
 
-    def has_room(self, e: Equation) -> bool:
+    def is_full(self, e: Equation) -> bool:
         more = self.reads | {x for x in e.inputs if not is_literal(x)}
-        return len(self.equations) < MOST_EQUATIONS and len(more) <= MOST_LEAVES
+        return len(self.equations) == MOST_EQUATIONS or len(more) > MOST_LEAVES
+
+    def meets(self, e: Equation) -> bool:
+        """Whether an equation reads what is read or made here."""
+        return any(x in self.reads or x in self.equations for x in e.inputs)
 
     def join(self, e: Equation) -> None:
         self.reads |= {x for x in e.inputs if not is_literal(x) and x not in self.equations}
         self.equations.append(e)
 
-    def close(self, read_elsewhere: set[Node]) -> None:
-        """Make the kernel, which writes what others read."""
+    def close(self, read_elsewhere: set[Node], cp: Any) -> None:
+        """Make the kernel, which writes what others read. CuPy compiles it when it first runs.
+        Products and sums stay apart, as they are in CuPy's own kernels."""
         self.kernel = Kernel(self.equations, [e for e in self.equations if e in read_elsewhere])
+        names = "_".join(e.op.name for e in self.equations[:6])
+        self.function = cp.ElementwiseKernel(
+            *self.kernel.elementwise(),
+            f"autodiff_{names}",
+            preamble=DEVICE_PREAMBLE,
+            options=("--fmad=false",),
+        )
 
     @property
     def inputs(self) -> list[Node]:
@@ -52,22 +65,10 @@ class Fused:
 
     def run(self, cp: Any, args: list, outs: list) -> Sequence:
         """The values of `outputs`; `outs` are arrays to write into, None for new ones."""
-        if self.function is None:
-            self.function = self.compiled(cp)
         pairs = zip(self.outputs, outs, strict=True)
         made = [cp.empty(self.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
         self.function(*args, *made)
         return made
-
-    def compiled(self, cp: Any) -> Any:
-        """The kernel of CuPy. Products and sums stay apart, as they are in CuPy's own kernels."""
-        names = "_".join(e.op.name for e in self.equations[:6])
-        return cp.ElementwiseKernel(
-            *self.kernel.elementwise(),
-            f"autodiff_{names}",
-            preamble=DEVICE_PREAMBLE,
-            options=("--fmad=false",),
-        )
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
@@ -131,50 +132,81 @@ def number_places(equation: Equation) -> list[tuple[int, np.dtype]]:
     return [(i, dtype) for i in places]
 
 
-def schedule(program: Program, updates_last: bool = False) -> list[Step]:
-    """Equations into steps: each that fuses joins the last kernel of its shape, if what it reads
-    is there by then. `updates_last`: what leads to outputs only comes when all else is done, so
-    that nobody reads any more what it may be written over. Numbers made of numbers are the
-    host's affair."""
+def schedule(program: Program) -> list[Step]:
+    """Equations into steps. What no call reads comes when all else is done: by then nobody reads
+    any more what it may be written over. Numbers made of numbers are the host's affair."""
     equations = [e for e in program.equations() if not e.weak]
-    last_ones = updates(equations) if updates_last else set()
-    steps = gather([e for e in equations if e not in last_ones], program)
-    steps += gather([e for e in equations if e in last_ones], program)
+    first, rest = in_time(equations)
+    steps = [*gather(first, program), *gather(rest, program)]
     place = {e: step for step in steps for e in step.equations}
     read = set(program.outputs)
     for e in equations:
         read.update(x for x in e.inputs if place.get(x) is not place[e])
     for step in steps:
         if isinstance(step, Fused):
-            step.close(read)
+            step.close(read, program.backend.cp)
     return steps
 
 
-def updates(equations: Sequence[Equation]) -> set[Node]:
-    """What goes into kernels and is read, if at all, by others such only."""
-    others: set[Node] = set()
-    found: set[Node] = set()
-    for e in reversed(equations):
-        if fuses(e) and e not in others:
-            found.add(e)
-        else:
-            others.update(e.inputs)
-    return found
+def fusable(e: Equation) -> bool:
+    return fuses(e) and 0 not in e.shape
+
+
+def in_time(equations: Sequence[Equation]) -> tuple[list[Equation], list[Equation]]:
+    """The equations with those that fuse as late as they are needed, next to what reads them; and
+    those that calls need not at all. One that is made of several large values is not put off,
+    for they would have to be kept in place of it."""
+    order: list[Equation] = []
+    number = {e: i for i, e in enumerate(equations)}
+    waiting: dict[Node, set[Node]] = {}  # and the large values that each is made of
+
+    def fetch(nodes: Sequence[Node]) -> None:
+        """What waits among some values, and what those wait for."""
+        found: set[Node] = set()
+        stack = [x for x in nodes if x in waiting]
+        while stack:
+            x = stack.pop()
+            if x not in found:
+                found.add(x)
+                stack.extend(y for y in x.inputs if y in waiting)
+        order.extend(sorted(found, key=number.__getitem__))
+        for x in found:
+            del waiting[x]
+
+    for e in equations:
+        if not fusable(e):
+            fetch(e.inputs)
+            order.append(e)
+            continue
+        half = math.prod(e.shape) / 2
+        made_of: set[Node] = set()
+        for x in e.inputs:
+            large = x in number and math.prod(x.shape) > half
+            made_of |= waiting.get(x, {x} if large else set())
+        waiting[e] = made_of
+        if len(made_of) > 1:
+            fetch([e])
+    return order, sorted(waiting, key=number.__getitem__)
 
 
 def gather(equations: Sequence[Equation], program: Program) -> list[Step]:
-    """Steps of equations, all of whose other arguments are there before the first."""
+    """Steps of equations: one that fuses joins the last kernel of its shape, if what it reads is
+    there by then and the kernel is the last step or deals with the same values."""
     steps: list[Step] = []
     place: dict[Node, int] = {}  # the step that makes a value
     last: dict[tuple[int, ...], int] = {}  # the last kernel of a shape
     for e in equations:
-        if not fuses(e) or 0 in e.shape:
+        if not fusable(e):
             place[e] = len(steps)
             steps.append(Call(e, program.backend))
             continue
         earliest = max((place[x] for x in e.inputs if x in place), default=0)
-        at = last.get(e.shape)
-        if at is None or at < earliest or not steps[at].has_room(e):
+        at = last.get(e.shape, -1)
+        if (
+            at < earliest
+            or not (at == len(steps) - 1 or steps[at].meets(e))
+            or steps[at].is_full(e)
+        ):
             at = last[e.shape] = len(steps)
             steps.append(Fused(e.shape))
         steps[at].join(e)
