@@ -13,7 +13,7 @@ from autodiff.dtypes import isdtype, result_type
 from autodiff.nn.layers import check_width
 from autodiff.nn.module import Buffer, LayerError, Module, parameter
 from autodiff.ops.creation import ones, zeros
-from autodiff.ops.elementwise import sqrt, subtract
+from autodiff.ops.elementwise import sqrt, square, subtract
 from autodiff.ops.manipulation import astype, reshape
 from autodiff.ops.reductions import mean, widened
 
@@ -111,12 +111,12 @@ class BatchNorm(Module):
         channels = (width, *[1] * (x.ndim - 2))  # a shape that broadcasts against x
         wide = widened(x)
         if self.training:
-            center, variance = moments(wide)
+            center, centered, variance = moments(wide)
         else:
-            center = reshape(self.mean.value, channels)
+            centered = subtract(wide, reshape(self.mean.value, channels))
             variance = reshape(self.variance.value, channels)
         scale = reshape(widened(self.gain), channels) / sqrt(variance + self.eps)
-        y = scale * subtract(wide, center) + reshape(widened(self.bias), channels)
+        y = scale * centered + reshape(widened(self.bias), channels)
         if self.training:
             self.track(center, variance, math.prod(x.shape) // width)
         return astype(y, result_type(x.dtype, self.gain.dtype), copy=False)
@@ -132,8 +132,8 @@ class BatchNorm(Module):
             running.write((1 - self.momentum) * old + self.momentum * batch)
 
 
-def moments(x: Any) -> tuple[Any, Any]:
-    """Mean and variance of each channel, with axes that broadcast against x."""
+def moments(x: Any) -> tuple[Any, Any, Any]:
+    """Mean of each channel, x without it, and variance, with axes that broadcast against x."""
     if math.prod(x.shape) < 2 * x.shape[1]:
         raise LayerError(
             f"x has shape {tuple(x.shape)}: in training a channel needs 2 values or more to have a "
@@ -142,4 +142,4 @@ def moments(x: Any) -> tuple[Any, Any]:
     axes = (0, *range(2, x.ndim))
     center = mean(x, axis=axes, keepdims=True)
     centered = x - center
-    return center, mean(centered * centered, axis=axes, keepdims=True)
+    return center, centered, mean(square(centered), axis=axes, keepdims=True)
