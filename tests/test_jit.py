@@ -16,8 +16,8 @@ from autodiff import jit
 from autodiff.graph import groups, numpy_code, plan
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
-from autodiff.graph.threads import Pool
 from autodiff.testing import host
+from backends.threads import Pool
 from homes import HOMES
 
 RNG = np.random.default_rng(11)

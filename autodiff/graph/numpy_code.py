@@ -23,7 +23,7 @@ from autodiff.graph.groups import SMALL, Rows, Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 from autodiff.graph.phases import Phase, Weaver, shares, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Buffer, Memory, Plan, chunk_rows
-from autodiff.graph.threads import Pool, count
+from backends.threads import Pool, count
 
 UFUNCS = frozenset(
     (
