@@ -15,6 +15,7 @@ import math
 import operator
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -296,15 +297,20 @@ def write(path: Path, arrays: dict[str, np.ndarray], header: dict[str, str]) -> 
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a file beside `path`, and put it in its place once it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}{TEMPORARY}")
+    """Let `write` write a file beside `path`, and put it in its place once it is on the disk.
+
+    It is written in a directory of its own, since the library makes files of names of its own
+    on the way, which a process that is killed leaves behind."""
+    scratch = path.with_name(f".{path.name}.{os.urandom(8).hex()}{TEMPORARY}")
+    scratch.mkdir()
     try:
+        temporary = scratch / path.name
         write(temporary)
+        temporary.chmod(scratch.stat().st_mode & 0o666)  # what a new file may be here
         flush(temporary, os.O_RDWR)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     if os.name != "nt":  # a directory cannot be opened there
         flush(path.parent, os.O_RDONLY)
 
@@ -438,4 +444,4 @@ class Checkpoints:
             if step != best:
                 self.path(step).unlink(missing_ok=True)
         for leftover in self.directory.glob(f".step-*{TEMPORARY}"):
-            leftover.unlink(missing_ok=True)
+            shutil.rmtree(leftover, ignore_errors=True)

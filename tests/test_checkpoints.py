@@ -208,6 +208,17 @@ def test_what_fails_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPa
         assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_who_may_read_it_is_as_for_any_file(tmp_path: Path) -> None:
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        try:
+            save(tmp_path / "x", SMALL)
+        finally:
+            os.umask(before)
+        assert (tmp_path / "x").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 def test_a_directory_that_is_absent(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="absent"):
         save(tmp_path / "absent" / "x", SMALL)
@@ -307,7 +318,8 @@ def test_leftovers_are_ignored_then_cleaned_and_other_files_stay(tmp_path: Path)
     kept = Checkpoints(tmp_path, keep=1)
     kept.save(1, SMALL)
     leftover = tmp_path / f".step-00000002.safetensors.0123{checkpoints.TEMPORARY}"
-    leftover.write_bytes(b"half")
+    leftover.mkdir()
+    (leftover / ".tmp1HmR1m").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     assert kept.steps() == [1] and kept.latest()[1]["step"] == 1 and leftover.exists()
     kept.save(2, SMALL)

@@ -40,7 +40,11 @@ def load_npz(path: Location) -> dict[str, np.ndarray]:
 def load_npy(path: Location, memory_map: bool = True) -> np.ndarray:
     """The array of an .npy file: memory-mapped and read-only, so that what is not used is
     not read; or in memory."""
-    return decoded(path, lambda: np.load(path, mmap_mode="r" if memory_map else None))
+    found = decoded(path, lambda: np.load(path, mmap_mode="r" if memory_map else None))
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{path} holds several arrays by name: use load_npz")
+    return found
 
 
 def load_csv(
@@ -56,7 +60,7 @@ def load_csv(
 
     values = array("d")
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         rows = ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
         try:
             names, rows = columns(path, rows, header)

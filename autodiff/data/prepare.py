@@ -60,8 +60,7 @@ def standardize(x: Any) -> Standardized:
 
     Raises ValueError for NaN and infinities, and says in which row they are.
     """
-    x = aligned("standardize", (x,))[0][0]
-    x = np.asarray(x)
+    x = np.asarray(aligned("standardize", (x,))[0][0])
     if x.dtype.kind not in "fiub":
         raise TypeError(f"standardize: x must be of real numbers; got {x.dtype}")
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype("float64")
@@ -70,10 +69,10 @@ def standardize(x: Any) -> Standardized:
         place = tuple(map(int, bad[0]))
         raise ValueError(f"standardize: x{list(place)} is {x[place]}; {len(bad)} values are so")
     constant = np.all(x == x[:1], axis=0)  # whose computed deviation is seldom exactly 0
-    mean = np.mean(x, axis=0, dtype="float64")
-    std = np.std(x, axis=0, dtype="float64")
-    mean = np.where(constant, x[0], mean).astype(dtype)
-    return Standardized(mean, np.where(constant | (std == 0), 1, std).astype(dtype))
+    varying = np.where(constant, 0, x)
+    mean = np.where(constant, x[0], np.mean(varying, axis=0, dtype="float64"))
+    std = np.std(varying, axis=0, dtype="float64").astype(dtype)
+    return Standardized(mean.astype(dtype), np.where(std == 0, dtype.type(1), std))
 
 
 def one_hot(labels: Any, classes: int | None = None, dtype: Any = "float32") -> np.ndarray:
