@@ -15,7 +15,7 @@ import backends
 from autodiff.core import NUMBERS, Tensor
 from autodiff.dtypes import isdtype
 from autodiff.ops.elementwise import abs as absolute
-from autodiff.ops.elementwise import exp, log, log1p, maximum, minimum, relu, where
+from autodiff.ops.elementwise import log, maximum, minimum, relu, softplus, where
 from autodiff.ops.manipulation import astype, expand_dims, squeeze
 from autodiff.ops.ordering import take_along_axis
 from autodiff.ops.reductions import log_softmax, mean
@@ -127,16 +127,15 @@ def kl(log_probabilities: Any, targets: Any, reduction: str = "mean") -> Any:
 def binary_cross_entropy_with_logits(logits: Any, labels: Any, reduction: str = "mean") -> Any:
     """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for 0, and between.
 
-    max(x, 0) - x z + log(1 + exp(-|x|)) is the form that keeps small losses exact. Raises
-    ValueError for a label outside [0, 1].
+    Written with softplus(x) = log(1 + exp(x)), which keeps small losses exact and is smooth: all
+    derivatives are right, at 0 too. Raises ValueError for a label outside [0, 1].
     """
     name = "binary_cross_entropy_with_logits"
     if type(labels) not in NUMBERS:
         check_shapes(name, "logits", logits, labels)
     check_range(name, labels, 0, 1, "a label is a probability of the class 1")
     z = like(logits, labels)
-    rest = log1p(exp(-absolute(logits)))
-    return reduced(name, maximum(logits, 0.0) - logits * z + rest, reduction)
+    return reduced(name, softplus(-logits) * z + softplus(logits) * (1 - z), reduction)
 
 
 def hinge(scores: Any, labels: Any, reduction: str = "mean") -> Any:

@@ -167,6 +167,13 @@ def test_values_at_extremes(home: str) -> None:
         assert np.allclose(host(small)[0], np.exp(-30.0), rtol=1e-12)
 
 
+def test_binary_curvature_at_zero() -> None:
+    """The second derivative is sigmoid' = 1/4 at the logit 0, the first point of a Newton method."""
+    f = losses.binary_cross_entropy_with_logits
+    for label in (0.0, 0.25, 1.0):
+        assert np.allclose(ad.hessian(lambda x, z=label: f(x, np.full(3, z), "sum"))(np.zeros(3)), np.eye(3) / 4)
+
+
 def test_impossible_classes_add_nothing() -> None:
     """A logit of -inf is a class that is masked out."""
     x = np.array([[0.0, 1.0, -np.inf]])
