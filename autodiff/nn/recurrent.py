@@ -18,7 +18,7 @@ from autodiff.nn.module import LayerError, Module, parameter
 from autodiff.ops import creation
 from autodiff.ops.elementwise import sigmoid, tanh, where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import astype, concat, expand_dims, permute_dims, stack
+from autodiff.ops.manipulation import astype, concat, expand_dims, permute_dims, split, stack
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -97,11 +97,10 @@ class LSTMCell(Cell):
 
     def step(self, state: tuple, row: Any) -> tuple:
         h, c = state
-        n = h.shape[-1]
-        gates = row + matmul(h, self.recurrent)
-        gated = sigmoid(gates[..., : 3 * n])
-        c = gated[..., n : 2 * n] * c + gated[..., :n] * tanh(gates[..., 3 * n :])
-        return gated[..., 2 * n :] * tanh(c), c
+        gates, new = split(row + matmul(h, self.recurrent), [3 * h.shape[-1]], axis=-1)
+        i, f, o = split(sigmoid(gates), 3, axis=-1)
+        c = f * c + i * tanh(new)
+        return o * tanh(c), c
 
 
 class GRUCell(Cell):
@@ -117,11 +116,12 @@ class GRUCell(Cell):
 
     def step(self, state: tuple, row: Any) -> tuple:
         (h,) = state
-        n = h.shape[-1]
-        product = matmul(h, self.recurrent)
-        gated = sigmoid(row[..., : 2 * n] + product[..., : 2 * n])
-        new = tanh(row[..., 2 * n :] + gated[..., :n] * (product[..., 2 * n :] + self.inner))
-        return (new + gated[..., n:] * (h - new),)
+        cut = [2 * h.shape[-1]]
+        gates, new = split(row, cut, axis=-1)
+        past_gates, past_new = split(matmul(h, self.recurrent), cut, axis=-1)
+        r, z = split(sigmoid(gates + past_gates), 2, axis=-1)
+        new = tanh(new + r * (past_new + self.inner))
+        return (new + z * (h - new),)
 
 
 def still(x: Any, shape: tuple, parts: int) -> tuple:
