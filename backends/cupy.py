@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +40,7 @@ for (int round = 0; round < 10; ++round) {
 unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
 """
 
+JOINED = 8  # arrays that CuPy's concatenate copies one by one
 # What cupy.add.at accumulates; complex values go as their two parts.
 SCATTERED = ("float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
 
@@ -111,6 +112,20 @@ class CupyBackend(Backend):
 
     def add_into(self, total: Any, x: Any) -> Any:
         return self.cp.add(total, x, out=total) if total.dtype == x.dtype else total + x
+
+    def concat(self, arrays: Sequence, /, *, axis: int | None = 0) -> Any:
+        """As the standard has it. Of more than eight arrays CuPy sends the addresses to the
+        device, which it refuses while a stream is captured: then eight at a time."""
+        if len(arrays) <= JOINED or not self.cp.cuda.get_current_stream().is_capturing():
+            return self.xp.concat(arrays, axis=axis)
+        starts = range(0, len(arrays), JOINED)
+        parts = [self.xp.concat(arrays[i : i + JOINED], axis=axis) for i in starts]
+        return self.concat(parts, axis=axis)
+
+    def stack(self, arrays: Sequence, /, *, axis: int = 0) -> Any:
+        if len(arrays) <= JOINED:
+            return self.xp.stack(arrays, axis=axis)
+        return self.concat([self.xp.expand_dims(x, axis=axis) for x in arrays], axis=axis)
 
     # -- indexing --
 

@@ -252,6 +252,8 @@ def refused(name: str, args: tuple) -> bool:
     """Whether CuPy does not do something while capturing: it calls a library, or waits."""
     inexact = any_inexact(args)
     waits = name in WAITING or (name == "where" and len(args) == 1)
+    if name in JOINED and len(args[0]) > 8:
+        raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
     return waits or ((name in LIBRARY or name.startswith("linalg.")) and inexact)
 
 

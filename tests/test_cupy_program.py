@@ -354,7 +354,7 @@ def test_what_cannot_be_captured_runs_and_says_why(case: str) -> None:
 
 
 def test_a_scan_is_captured_whole(nvmath: None) -> None:
-    (w, x), key = arrays((3, 3), (4, 3)), ad.random.Generator(1)
+    (w, x), key = arrays((3, 3), (20, 3)), ad.random.Generator(1)
 
     def f(w: Any, x: Any) -> Any:
         return ad.scan(lambda h, row: (ad.tanh(h @ w + row), ad.sum(h)), ad.zeros_like(x[0]), x)
@@ -515,6 +515,39 @@ def test_nvrtc_compiles_them_with_cupys_headers() -> None:
     options = ["--fmad=false", *[f"-I{folder}" for folder in folders]]
     fine, log, _ = compiled(headers + DEVICE_PREAMBLE + "".join(sources), *options)
     assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
+
+
+# -- CuPy itself -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("cupy" in homes.MISSING, reason=homes.MISSING.get("cupy", ""))
+@pytest.mark.parametrize("donate", [(), (0, 1)], ids=["copied", "donated"])
+def test_on_a_device(donate: tuple) -> None:
+    home = backends.get("cupy")
+    (p, v), fast = mlp(), jit(momentum_step, donate_argnums=donate)
+    state = tree.map(home.from_host, (p, v))
+    for i in range(6):
+        x, y = batch(i)
+        value, p, v = momentum_step(p, v, x, y, 0.1)
+        loss, *state = fast(*state, home.from_host(x), home.from_host(y), 0.1)
+        same(tree.map(home.to_host, (loss, *state)), (value, p, v))
+    plan = fast.lower(*state, home.from_host(x), home.from_host(y), 0.1).plan
+    assert (plan.why is None) == (home.cublaslt() is not None), plan.why
+    assert len(plan.graphs) == (plan.why is None)
+
+
+@pytest.mark.skipif("cupy" in homes.MISSING, reason=homes.MISSING.get("cupy", ""))
+def test_precision_on_a_device() -> None:
+    home = backends.get("cupy")
+    if home.cublaslt() is None:
+        pytest.skip("nvmath-python is not installed")
+    a, b = arrays((200, 300), (300, 200))
+    exact = a.astype("float64") @ b
+    off = {}
+    for precision in ("fp32", "tf32", "bf16"):
+        fast = jit(lambda a, b: a @ b, precision=precision)
+        off[precision] = np.abs(home.to_host(fast(*map(home.from_host, (a, b)))) - exact).max()
+    assert off["fp32"] < 1e-3 < off["tf32"] < off["bf16"] < 1
 
 
 def test_a_program_without_steps() -> None:

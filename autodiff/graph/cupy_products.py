@@ -8,6 +8,7 @@ Transposed operands are layouts; what cublasLt cannot read as it lies is copied 
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Product:
             kinds = library.MatmulComputeType
             self.options["compute_type"] = getattr(kinds, COMPUTE[precision])
         self.plans: dict[tuple, Any] = {}
+        self.lock = threading.Lock()  # a plan holds the operands of one call
 
     @staticmethod
     def takes(equation: Equation) -> bool:
@@ -102,16 +104,17 @@ class Product:
         product; with beta = 0 nothing of what was in y is read."""
         left, right, result = (x.swapaxes(-1, -2) for x in (b, a, y))
         key = tuple((x.shape, x.strides, alignment(x)) for x in (left, right, result))
-        plan = self.plans.get(key)
-        if plan is None:
-            options = dict(self.options)
-            plan = self.library.Matmul(left, right, c=result, beta=0.0, options=options)
-            plan.plan()
-            self.plans[key] = plan
-        else:
-            plan.reset_operands(a=left, b=right, c=result)
-        plan.execute()
-        plan.release_operands()
+        with self.lock:
+            plan = self.plans.get(key)
+            if plan is None:
+                options = dict(self.options)
+                plan = self.library.Matmul(left, right, c=result, beta=0.0, options=options)
+                plan.plan()
+                self.plans[key] = plan
+            else:
+                plan.reset_operands(a=left, b=right, c=result)
+            plan.execute()
+            plan.release_operands()
 
 
 def alignment(x: Any) -> int:
