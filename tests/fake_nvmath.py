@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import fake_cuda
+import fake_cupy
 
 
 class MatmulComputeType(enum.IntEnum):
@@ -18,6 +19,12 @@ class MatmulComputeType(enum.IntEnum):
     COMPUTE_32F_FAST_16BF = 3
 
 
+class MatmulEpilog(enum.IntEnum):
+    BIAS = 4
+    BGRADA = 256
+
+
+refused: set[MatmulEpilog] = set()  # epilogs that are not to be had
 KEPT = {MatmulComputeType.COMPUTE_32F_FAST_TF32: 10, MatmulComputeType.COMPUTE_32F_FAST_16BF: 7}
 
 
@@ -58,28 +65,46 @@ class Matmul:
         self.operands = (a, b, c)
         self.like = [(x.shape, x.strides, x.dtype) for x in self.operands]
         self.alignments = [x.data.ptr & -x.data.ptr for x in self.operands]
-        self.ready = False
+        self.ready, self.epilog, self.bias = False, None, None
 
-    def plan(self) -> None:
+    def plan(self, *, epilog: MatmulEpilog | None = None, epilog_inputs: dict | None = None) -> None:
         fake_cuda.wait()  # it waits for the device, so it is nothing for a capture
+        if epilog in refused:
+            raise RuntimeError("Planning failed to find any suitable algorithm.")
+        if epilog is not None:
+            assert {x.ndim for x in self.operands} == {2}
+            assert self.operands[2].strides[0] == self.operands[2].itemsize, "by columns"
+        self.epilog = epilog
+        self.set_inputs(epilog_inputs)
         Matmul.planned += 1
         self.ready = True
 
-    def reset_operands(self, *, a: Any, b: Any, c: Any) -> None:
+    def set_inputs(self, epilog_inputs: dict | None) -> None:
+        assert (epilog_inputs is not None) == (self.epilog == MatmulEpilog.BIAS)
+        if epilog_inputs is not None:
+            (self.bias,) = epilog_inputs.values()
+            assert list(epilog_inputs) == ["bias"] and self.bias.shape == (self.operands[2].shape[0],)
+            assert self.bias.dtype == self.operands[2].dtype and self.bias.flags.c_contiguous
+
+    def reset_operands(self, *, a: Any, b: Any, c: Any, epilog_inputs: dict | None = None) -> None:
         for x, like, least in zip((a, b, c), self.like, self.alignments, strict=True):
             if (x.shape, x.strides, x.dtype) != like:
                 raise ValueError("The operand's attributes do not match those of the original one")
             assert x.data.ptr % min(least, 256) == 0, "planned for a better alignment"
         self.operands = (a, b, c)
+        self.set_inputs(epilog_inputs)
 
     def release_operands(self) -> None:
-        self.operands = None
+        self.operands = self.bias = None
 
     def execute(self) -> Any:
         assert self.ready and self.operands is not None
         a, b, c = (x._host for x in self.operands)
-        fake_cuda.launch(lambda: np.copyto(c, self.product(a, b)))
-        return self.operands[2]
+        bias = 0 if self.bias is None else self.bias._host[:, None]
+        fake_cuda.launch(lambda: np.copyto(c, self.product(a, b) + bias))
+        if self.epilog != MatmulEpilog.BGRADA:
+            return self.operands[2]
+        return self.operands[2], {"bgrada": fake_cupy.view(fake_cuda.outcome(lambda: a.sum(axis=1)))}
 
     def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a @ b if self.bits is None else rounded(a, self.bits) @ rounded(b, self.bits)

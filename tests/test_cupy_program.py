@@ -413,6 +413,60 @@ def test_products_of_all_layouts(nvmath: None) -> None:
     same(here(jit(lambda a, b: a @ b)(*there(whole))), whole[0] @ whole[0])
 
 
+def layers(p: dict, x: Any) -> tuple:
+    def loss(p: dict) -> Any:
+        h = ad.tanh(x @ p["w1"] + p["b1"])
+        return ad.mean((p["b2"] + h @ p["w2"]) ** 2)
+
+    return ad.value_and_grad(loss)(p)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6)], ids=["rows", "stacks"])
+@pytest.mark.parametrize("refused", [(), tuple(fake_nvmath.MatmulEpilog)], ids=["", "cublasLt has none"])
+def test_biases_go_with_their_products(shape: tuple, refused: tuple, nvmath: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_nvmath, "refused", set(refused))
+    p, _ = mlp()
+    fast = jit(layers)
+    for i in range(3):
+        x = arrays(shape)[0]
+        p = {k: w + 0.1 * i for k, w in p.items()}
+        found, count = launched(lambda: fast(*there((p, x))))
+        same(here(found), layers(p, x))
+        assert count == 1
+    plan = fast.lower(*there((p, x))).plan
+    names = [[e.op.name for e in step.equations] for step in plan.steps if "by cublasLt" in str(step)]
+    assert names.count(["linear"]) == 2 and names.count(["matmul", "sum"]) == 2, str(plan)
+
+
+def test_a_bias_that_is_none(nvmath: None) -> None:
+    """What is added to a product and is no row for each row; products that others read."""
+    given = arrays((4, 3), (3, 5), (5,), (4, 1), (4, 5))
+    for f in (
+        lambda a, b, row, column, grid: a @ b + column,
+        lambda a, b, row, column, grid: a @ b + grid,
+        lambda a, b, row, column, grid: (lambda z: (z + row, ad.sum(z)))(a @ b),
+        lambda a, b, row, column, grid: ad.sum(a @ b + row, axis=0),
+        lambda a, b, row, column, grid: (a @ b + row) @ ad.matrix_transpose(b) + ad.sum(b, axis=0)[:3],
+        lambda a, b, row, column, grid: a @ b + ad.sum(b, axis=0),
+        lambda a, b, row, column, grid: (a + ad.sum(b, axis=0)[:3]) @ b,
+        lambda a, b, row, column, grid: (row, a @ b + ad.sum(ad.reshape(b, (3, 5)), axis=0, keepdims=True)),
+    ):
+        for _ in range(2):
+            same(here(jit(f)(*there(given))), f(*given))
+
+
+def test_a_program_with_biases_that_cannot_be_captured(nvmath: None) -> None:
+    def f(p: dict, x: Any) -> Any:
+        value, g = layers(p, x)
+        return value, g, ad.linalg.inv(ad.matrix_transpose(x) @ x + p["b1"][:1])
+
+    (p, _), x = mlp(), arrays((9, 6))[0]
+    lowered = jit(f).lower(*there((p, x)))
+    for _ in range(2):
+        same(here(lowered(there([*p.values(), x]))), f(p, x), 1e-3)
+    assert "NotImplementedError" in lowered.plan.why
+
+
 def test_a_product_is_planned_once(nvmath: None) -> None:
     before = fake_nvmath.Matmul.planned
     fast = jit(lambda a, b: ad.tanh(a @ b) @ b)

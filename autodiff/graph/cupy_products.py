@@ -7,6 +7,7 @@ Transposed operands are layouts; what cublasLt cannot read as it lies is copied 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from typing import Any
@@ -33,12 +34,20 @@ class Product:
     ----------
     library : nvmath.linalg.advanced.
     precision : as CupyProgram has it.
+    epilog : "BIAS", which is the third argument; "BGRADA": the sum of the rows of b is a second
+        result. Where cublasLt has no such product, CuPy does that part.
     """
 
     def __init__(
-        self, cp: Any, library: Any, equation: Equation, precision: str | None = None
+        self,
+        cp: Any,
+        library: Any,
+        equation: Equation,
+        precision: str | None = None,
+        epilog: str | None = None,
     ) -> None:
         self.cp = cp
+        self.epilog = epilog
         self.library = library
         self.dtype = np.dtype(equation.dtype)
         self.shape = equation.shape
@@ -52,23 +61,26 @@ class Product:
     @staticmethod
     def takes(equation: Equation) -> bool:
         """Whether an equation is a product that CuPy gives to cuBLAS."""
-        if equation.op.name != "matmul":
+        if equation.op.name not in ("matmul", "linear"):
             return False
         return np.dtype(equation.dtype).kind in "fc"
 
-    def __call__(self, a: Any, b: Any, out: Any = None) -> Any:
-        """a @ b; `out`: an array in order to write into."""
+    def __call__(self, a: Any, b: Any, *bias: Any, out: Any = None) -> list:
+        """[a @ b], and what the epilog gives beside it; `out`: an array in order to write
+        into."""
         cp = self.cp
         fresh = out is None or out.data.ptr % ALIGNMENT
         y = cp.empty(self.shape, self.dtype) if fresh else out
+        more: list = []
         if 0 in (*a.shape, *b.shape):
             y.fill(0)
         else:
-            self.multiply(*self.matrices(a, b, y))
+            bias = [cp.ascontiguousarray(x) for x in bias]
+            more = self.multiply(*self.matrices(a, b, y), *bias)
         if fresh and out is not None:
             out[...] = y
-            return out
-        return y
+            y = out
+        return [y, *more]
 
     def matrices(self, a: Any, b: Any, y: Any) -> tuple[Any, Any, Any]:
         """The operands and the result as matrices, or as stacks with one axis in front."""
@@ -99,22 +111,36 @@ class Product:
         apart = x.ndim == 2 or x.shape[0] == 1 or x.strides[0] > 0
         return x if apart and (by_columns or by_rows) else self.cp.ascontiguousarray(x)
 
-    def multiply(self, a: Any, b: Any, y: Any) -> None:
-        """Write a @ b into y. cublasLt is at home with columns, so it is given the transposed
-        product; with beta = 0 nothing of what was in y is read."""
-        left, right, result = (x.swapaxes(-1, -2) for x in (b, a, y))
-        key = tuple((x.shape, x.strides, alignment(x)) for x in (left, right, result))
+    def multiply(self, a: Any, b: Any, y: Any, *bias: Any) -> list:
+        """Write a @ b into y; returns what the epilog gives. cublasLt is at home with columns, so
+        it is given the transposed product; with beta = 0 nothing of what was in y is read."""
+        operands = dict(zip("abc", (x.swapaxes(-1, -2) for x in (b, a, y)), strict=True))
+        key = tuple((x.shape, x.strides, alignment(x)) for x in (*operands.values(), *bias))
+        given = {"epilog_inputs": {"bias": bias[0]}} if bias else {}
         with self.lock:
-            plan = self.plans.get(key)
-            if plan is None:
-                options = dict(self.options)
-                plan = self.library.Matmul(left, right, c=result, beta=0.0, options=options)
-                plan.plan()
-                self.plans[key] = plan
-            else:
-                plan.reset_operands(a=left, b=right, c=result)
-            plan.execute()
+            if key not in self.plans:
+                self.plans[key] = self.planned(operands, given)
+            plan, epilog = self.plans[key]
+            plan.reset_operands(**operands, **(given if epilog else {}))
+            found = plan.execute()
             plan.release_operands()
+        if bias and epilog is None:
+            self.cp.add(y, bias[0], out=y)
+        if self.epilog == "BGRADA":
+            return [self.cp.sum(b, axis=0) if epilog is None else found[1]["bgrada"]]
+        return []
+
+    def planned(self, operands: dict[str, Any], given: dict[str, Any]) -> tuple[Any, str | None]:
+        """A plan, and the epilog that it has: none if cublasLt has no such product."""
+        a, b, c = operands.values()
+        if self.epilog is not None:
+            plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+            with contextlib.suppress(ValueError, RuntimeError):
+                plan.plan(epilog=getattr(self.library.MatmulEpilog, self.epilog), **given)
+                return plan, self.epilog
+        plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+        plan.plan()
+        return plan, None
 
 
 def alignment(x: Any) -> int:

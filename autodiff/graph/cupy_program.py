@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import Node
+from autodiff.graph.cupy_epilogs import LINEAR, with_bias, with_sums
 from autodiff.graph.cupy_products import Product, exact
 from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
 from autodiff.graph.ir import Constant, Equation, Input, Program, is_number, number
@@ -77,11 +78,16 @@ class CupyProgram:
     def __init__(
         self, program: Program, donated: Sequence[int] = (), precision: str | None = None
     ) -> None:
-        self.program = program
         self.backend = program.backend
         self.cp = program.backend.cp
         self.precision = precision or _around.get().precision
+        library = self.backend.cublaslt()
+        self.why = obstacle(program, library)
+        by_cublaslt = library is not None and (self.why is None or not exact(self.precision))
+        program = with_bias(program) if by_cublaslt else program
+        self.program = program
         self.steps = schedule(program)
+        self.steps = with_sums(self.steps) if by_cublaslt else self.steps
         self.numbers = [e for e in program.equations() if e.weak]
         self.draws = program.draws()
         self.constants = {x: x.value for x in program.nodes() if isinstance(x, Constant)}
@@ -93,13 +99,13 @@ class CupyProgram:
         read = {x for step in self.steps for x in step.inputs}
         given = [*program.inputs, *self.draws, *self.numbers]
         self.readers = [x for x in given if x in read]
-        library = self.backend.cublaslt()
-        self.why = obstacle(program, library) if self.steps else "there is nothing to capture"
+        if not self.steps:
+            self.why = "there is nothing to capture"
         self.lock = threading.Lock()
         self.graphs: dict[tuple, Captured] = {}
         self.captures = 0
         self.room: Room | None = None
-        if library is not None and (self.why is None or not exact(self.precision)):
+        if by_cublaslt:
             self.use_products(library)
         elif not exact(self.precision) and any(is_product(step) for step in self.steps):
             raise ValueError(
@@ -109,7 +115,9 @@ class CupyProgram:
 
     def use_products(self, library: Any) -> None:
         for step in filter(is_product, self.steps):
-            step.product = Product(self.cp, library, step.equation, self.precision)
+            epilog = "BIAS" if step.equation.op is LINEAR else None
+            epilog = "BGRADA" if len(step.equations) > 1 else epilog
+            step.product = Product(self.cp, library, step.equation, self.precision, epilog)
 
     # -- what lies where --
 

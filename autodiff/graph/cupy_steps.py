@@ -18,7 +18,9 @@ MOST_EQUATIONS = 64  # in one kernel
 MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere
 
 # What CuPy computes into memory of its own, never a look at an argument's.
-OWN_MEMORY = frozenset((*REDUCERS, "mean", "matmul", "concat", "scatter_add", "argmax", "argmin"))
+OWN_MEMORY = frozenset(
+    (*REDUCERS, "mean", "matmul", "linear", "concat", "scatter_add", "argmax", "argmin")
+)
 
 
 class Fused:
@@ -80,9 +82,8 @@ class Call:
 
     def __init__(self, equation: Equation, backend: Any) -> None:
         self.equation = equation
-        self.equations = (equation,)
+        self.equations: tuple[Equation, ...] = (equation,)
         self.inputs = equation.inputs
-        self.outputs = (equation,)
         self.product: Callable | None = None  # in CuPy's place, for a product: cupy_products
         if equation.op is PROJECT:
             self.function = lambda parts, *, index: parts[index]
@@ -90,17 +91,25 @@ class Call:
             self.function = equation.op.kernel(backend)
         self.numbers = [] if isinstance(equation.dtype, tuple) else number_places(equation)
 
-    def run(self, _cp: Any, args: list, outs: list) -> Sequence:
+    @property
+    def outputs(self) -> Sequence[Equation]:
+        return self.equations
+
+    def join(self, rows: Equation) -> None:
+        """Take in the sum of the rows of a product's second argument."""
+        self.equations = (self.equation, rows)
+
+    def run(self, cp: Any, args: list, outs: list) -> Sequence:
         for place, dtype in self.numbers:
             if hasattr(args[place], "shape"):  # in a CUDA graph a number is an array
                 args[place] = args[place].astype(dtype)
         if self.product is not None:
-            return (self.product(*args, out=outs[0]),)
+            return self.product(*args, out=outs[0])
         y = self.function(*args, **self.equation.params)
-        if outs[0] is None:
-            return (y,)
-        outs[0][...] = y
-        return outs
+        if outs[0] is not None:
+            outs[0][...] = y
+            y = outs[0]
+        return (y, cp.sum(args[1], axis=0)) if len(self.equations) > 1 else (y,)
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
@@ -111,7 +120,8 @@ class Call:
 
     def __str__(self) -> str:
         by = " by cublasLt" if self.product is not None else ""
-        return f"{self.equation.op.name} {self.equation.shape}{by}"
+        names = " ".join(e.op.name for e in self.equations)
+        return f"{names} {self.equation.shape}{by}"
 
 
 Step = Fused | Call
