@@ -151,6 +151,15 @@ def test_swapped_arrays_are_told(file: Path) -> None:
         load(file)
 
 
+@pytest.mark.parametrize(("old", "new"), [(b'"F32"', b'"I32"'), (b'"shape":[2,3]', b'"shape":[3,2]')])
+def test_bytes_read_as_another_array_are_told(file: Path, old: bytes, new: bytes) -> None:
+    data = file.read_bytes()
+    assert data.count(old) == 1
+    file.write_bytes(data.replace(old, new))
+    with pytest.raises(CheckpointError, match=r"was altered: the array w"):
+        load(file)
+
+
 @pytest.mark.parametrize("content", [b"hello, this is no checkpoint", b"PK\3\4" * 20, bytes(100), b"\x80\x04" * 50])
 def test_foreign_files(file: Path, content: bytes) -> None:
     file.write_bytes(content)

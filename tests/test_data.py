@@ -30,6 +30,7 @@ from autodiff.data import (
     standardize,
     train_test_split,
 )
+from autodiff.data.rows import order
 from homes import HOMES
 
 X = np.arange(46.0).reshape(23, 2)
@@ -76,6 +77,14 @@ def test_the_order_follows_from_the_seed_alone() -> None:
     with ad.use_backend("array_api_strict:device1"):
         assert labels_of(Batches(X, Y, batch_size=4, seed=3)) == twins[0]
     assert twins[0][0] == [9, 7, 8, 3]  # written down: another version gives the same
+
+
+def test_no_two_epochs_share_random_numbers() -> None:
+    places = [np.argsort(order(400, 0, epoch)) for epoch in range(4)]
+    for i, first in enumerate(places):
+        for second in places[i + 1 :]:
+            shifted = [np.corrcoef(first[k:], second[: len(second) - k])[0, 1] for k in range(200)]
+            assert max(map(abs, shifted)) < 0.4
 
 
 def test_drop_last() -> None:
@@ -315,11 +324,16 @@ def test_state_after_an_exception_is_that_of_what_was_taken(monkeypatch: pytest.
 
 
 def test_nothing_is_left_when_the_consumer_stops_early() -> None:
+    full = threading.Semaphore(0)
+
     def endless():
         while True:
+            full.release()
             yield np.zeros(1000)
 
     for _ in prefetch(endless(), ahead=3):
+        assert all(full.acquire(timeout=20) for _ in range(4))
+        time.sleep(0.01)  # the thread waits for room
         break
     assert threads() == 0
     source = endless()
