@@ -19,5 +19,9 @@ EXAMPLES: dict[str, str] = {
     "cnn": "handwritten digits by a convolutional network, above 98% right",
     "logistic": "logistic regression by Newton's method with an exact Hessian",
     "gp": "a Gaussian process whose hyperparameters are learnt through a Cholesky factor",
+    "char_transformer": "a small transformer that learns English, character by character",
+    "lstm": "adding two numbers of a long sequence: what an LSTM remembers",
+    "vae": "digits as points of a plane, by a variational autoencoder; new digits are plotted",
+    "neural_ode": "a pendulum's differential equation, learnt through a Runge-Kutta solver",
     "rosenbrock": "Rosenbrock's valley through SciPy, with exact gradients and Hessians",
 }
