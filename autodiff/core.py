@@ -190,6 +190,16 @@ def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Arr
     return target.asarray(data, dtype=dtype, copy=True)
 
 
+def copy_beside(x: Any, array: Any) -> Array:
+    """A copy of an array, raw, where another one is: on its backend and device."""
+    while isinstance(array, Tensor):
+        array = array.interp.beneath(array)
+    home, target = backends.of(array), home_of(x)
+    if home is not target:
+        return target.from_host(home.to_host(array), device=device_of(x))
+    return target.asarray(array, copy=True, device=device_of(x))
+
+
 def home_of(x: Any) -> backends.Backend | None:
     """The backend of a raw array or a Tensor; None for anything else."""
     return x.backend if isinstance(x, Tensor) else backends.of(x)

@@ -190,3 +190,23 @@ def test_forward_mode_and_jacobians_of_models():
 def test_a_model_is_printed_with_the_shapes_of_its_arrays():
     assert repr(Dense(3, 4)) == "Dense(weight=float64[3, 4], bias=float64[4])"
     assert repr(Net()).splitlines()[1].startswith("    layers=[Dense(weight=float64[3, 4]")
+
+
+def test_a_model_that_is_no_argument_of_jit_keeps_no_value_without_numbers():
+    model = Running(3)
+    with pytest.raises(TypeError, match=r"Buffer\.write: .* pass the model"):
+        ad.jit(lambda x: ad.sum(model(x)))(X)
+    assert model(X).shape == (5, 3) and model.count.value.item() == 1
+
+
+def test_assign_keeps_to_the_device_of_the_model():
+    with ad.use_backend("array_api_strict:device1"):
+        model = ad.nn.Linear(3, 2)
+    model.assign({"weight": np.ones((3, 2), "float32"), "bias": ad.ones(2, dtype="float32")})
+    assert str(model.weight.device) == str(model.bias.device) and "device1" in str(model.weight.device)
+    assert model.weight.requires_grad and model.bias.numpy().tolist() == [1, 1]
+
+
+def test_a_model_sums_itself_up():
+    model = ad.nn.Sequential(ad.nn.Linear(3, 4), ad.nn.ReLU())
+    assert model.summary(ad.asarray(X, dtype="float32")).parameters == 16

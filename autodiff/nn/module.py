@@ -19,7 +19,7 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import ROOT, Leaf, Tape, Tensor, box, home_of
+from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
 from autodiff.forward import Dual
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
@@ -46,11 +46,18 @@ class Buffer(tree.Held):
 
     def write(self, value: Any) -> None:
         """Replace the value. It carries no derivative: transforms are stripped off, so that
-        a layer can write while it is being differentiated."""
+        a layer can write while it is being differentiated. Inside jit the model must be an
+        argument: a value without numbers is not kept in a model that outlives the program."""
         while isinstance(value, Tensor) and value.interp is not ROOT and differentiates(value):
             value = value.data
         if isinstance(value, Tensor) and value.interp is ROOT:
             value = value.data
+        staged, was = isinstance(value, Tensor), isinstance(self.value, Tensor)
+        if staged and was and self.value.interp is ROOT:
+            raise TypeError(
+                "Buffer.write: a value inside jit (or vmap) cannot be kept in a model that is no "
+                "argument of it: pass the model, and return it"
+            )
         home = backends.of(value)
         self.value = value if home is None else box(home.hold(value), ROOT, home, None)
 
@@ -300,11 +307,14 @@ def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def put(cell: Any, value: Any) -> None:
-    """A new array in the Tensor or Buffer of a model, on the backend where it is."""
-    if isinstance(cell, tree.Held):
-        cell.value = Tensor(value, backend=home_of(cell.value))
+    """A new array in the Tensor or Buffer of a model, on the backend and device where it is."""
+    held = isinstance(cell, tree.Held)
+    x = cell.value if held else cell
+    home, raw = home_of(x), copy_beside(x, value)
+    if held:
+        cell.value = box(home.hold(raw), ROOT, home, None)
     else:
-        cell.data = Tensor(value, backend=cell.backend).data
+        cell.data = home.hold(raw)
 
 
 # -- a module as a tree --------------------------------------------------------------------------

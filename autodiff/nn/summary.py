@@ -117,6 +117,9 @@ def summary(model: Module, *inputs: Any, **options: Any) -> Summary:
     )
 
 
+Module.summary = summary
+
+
 @contextmanager
 def in_use(model: Module) -> Iterator[None]:
     """Inside the block the model is in use and nothing is recorded; after it everything that a

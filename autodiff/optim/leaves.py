@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autodiff import tree
-from autodiff.core import NUMBERS, ROOT, Tensor, box, device_of, home_of, is_complex, lifted
+from autodiff.core import (
+    NUMBERS,
+    ROOT,
+    Tensor,
+    box,
+    copy_beside,
+    device_of,
+    home_of,
+    is_complex,
+    lifted,
+)
 from autodiff.inplace import is_leaf
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.manipulation import astype, stack
@@ -188,8 +198,4 @@ def differences(missing: list[str], extra: list[str]) -> str:
 
 def fetched(x: Tensor, array: Any) -> Tensor:
     """A loaded array where x is."""
-    raw = constant_data(constant(array))
-    home = home_of(raw)
-    if home is not x.backend:
-        raw = x.backend.from_host(home.to_host(raw), device=x.device)
-    return lifted(x.backend.hold(x.backend.asarray(raw, copy=True)))
+    return lifted(x.backend.hold(copy_beside(x, array)))
