@@ -13,6 +13,7 @@ the host and waits are refused, as CuPy refuses them.
 from __future__ import annotations
 
 import builtins
+import itertools
 import sys
 import types
 import weakref
@@ -414,6 +415,9 @@ class ElementwiseKernel:
         sources = [np.asarray(bare(x), dtype=t) for x, (t, _) in zip(args[:count], self.inputs, strict=True)]
         targets = [y._host for y in args[count:]]
         assert builtins.all(y.flags.c_contiguous for y in targets)
+        for x, y in itertools.product(sources, targets):  # threads read and write in any order
+            alike = x.ctypes.data == y.ctypes.data and x.strides == y.strides
+            assert alike or not np.may_share_memory(x, y), "reads elsewhere what another thread writes"
         launch(lambda: c_loops.call(function, sources, targets))
         return args[count]
 

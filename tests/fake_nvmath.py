@@ -99,6 +99,7 @@ class Matmul:
 
     def execute(self) -> Any:
         assert self.ready and self.operands is not None
+        assert self.operands[2].data.ptr % 256 == 0, "nvmath asks for algorithms for such results"
         a, b, c = (x._host for x in self.operands)
         bias = 0 if self.bias is None else self.bias._host[:, None]
         fake_cuda.launch(lambda: np.copyto(c, self.product(a, b) + bias))

@@ -309,6 +309,32 @@ def test_a_graph_for_each_set_of_addresses_and_not_more_than_a_few() -> None:
     same(here(y), w - 1.0 * g)
 
 
+def test_all_that_can_be_is_written_over(nvmath: None) -> None:
+    """Also where the parameters have the shape of what is computed with them."""
+    def step(p: list, x: Any) -> tuple:
+        value, g = ad.value_and_grad(lambda p: ad.sum(ad.tanh(ad.tanh(x @ p[0]) @ p[1]) ** 2))(p)
+        return value, [w - 0.1 * d for w, d in zip(p, g, strict=True)]
+
+    late = jit(lambda w: (w * 2, ad.sum(ad.exp(w)), ad.sum(w)), donate_argnums=0)
+    w = HOME.from_host(arrays((4, 4))[0])
+    assert late(w)[0] is w
+    p, x = arrays((4, 4), (4, 4)), arrays((4, 4))[0]
+    fast, given = jit(step, donate_argnums=0), there(p)
+    _, found = fast(given, HOME.from_host(x))
+    assert [a is b for a, b in zip(found, given, strict=True)] == [True, True]
+    same(here(found), step(p, x)[1])
+
+
+def test_a_product_is_written_to_where_cublaslt_can(nvmath: None) -> None:
+    (a, b), memory = arrays((3, 3), (3, 3)), HOME.from_host(np.zeros(30, "float32"))
+    fast = jit(lambda w, a, b: (ad.sum(w), a @ b)[1], donate_argnums=0)
+    for start in (0, 1):
+        w = ad.reshape(memory[start : start + 9], (3, 3))
+        y, count = launched(lambda: fast(w, *there((a, b))))
+        same(here(y), a @ b)
+        assert y is w and count == 1
+
+
 def test_what_is_not_written_over() -> None:
     """An argument in another order or that is given twice; one that something later looks at."""
     w = arrays((3, 3))[0]
@@ -320,7 +346,11 @@ def test_what_is_not_written_over() -> None:
     same(here(both(turned, HOME.from_host(w))), (w.T + 1, w * 2))
     for f in (
         lambda a: (a + 1, ad.sum(a + 1, axis=0) + a[0]),
-        lambda a: (a + a.T, ad.matrix_transpose(a)),
+        lambda a: a + ad.matrix_transpose(a),
+        lambda a: a + a[0],
+        lambda a: (a + ad.matrix_transpose(a), ad.matrix_transpose(a)),
+        lambda a: (a + 1, a[0]),
+        lambda a: (a + 1, a),
         lambda a: (ad.cumulative_sum(a + 1, axis=0), a),
     ):
         for _ in range(2):
@@ -369,6 +399,11 @@ def test_a_scan_is_captured_whole(nvmath: None) -> None:
         found, count = launched(lambda: fast(*there((w + i, x))))
         same(here(found), step(w + i, x))
         assert count == 1
+    y = arrays((5, 3, 3))[0]  # whose rows lie at addresses of several alignments
+    products = lambda y: ad.scan(lambda h, row: (ad.tanh(h @ row), ad.sum(h)), y[0], y)  # noqa: E731
+    found, count = launched(lambda: jit(products)(HOME.from_host(y)))
+    same(here(found), products(y))
+    assert count == 1
 
     def noisy(x: Any) -> Any:
         return ad.scan(lambda h, row: (h + key.normal(row.shape, dtype=row.dtype, backend="fake_cupy"), row), x[0], x)
@@ -451,8 +486,11 @@ def test_a_bias_that_is_none(nvmath: None) -> None:
         lambda a, b, row, column, grid: (a + ad.sum(b, axis=0)[:3]) @ b,
         lambda a, b, row, column, grid: (row, a @ b + ad.sum(ad.reshape(b, (3, 5)), axis=0, keepdims=True)),
     ):
+        fast = jit(f)
         for _ in range(2):
-            same(here(jit(f)(*there(given))), f(*given))
+            same(here(fast(*there(given))), f(*given))
+        products = [s for s in fast.lower(*there(given)).plan.steps if "cublasLt" in str(s)]
+        assert len(products) == 1 + ("matrix_transpose" in f.__code__.co_names)
 
 
 def test_a_program_with_biases_that_cannot_be_captured(nvmath: None) -> None:
