@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from autodiff import tree
-from autodiff.checkpoints import CheckpointError, Checkpoints
+from autodiff.checkpoints import Checkpoints
 from autodiff.learn.callbacks import Callback
 from autodiff.learn.failures import Interrupts, TrainingError, culprit, is_finite
 from autodiff.learn.labels import Labels
@@ -113,11 +113,8 @@ class Fit:
         self.whole = True
 
     def resume(self, meta: dict[str, Any], states: list[dict]) -> None:
-        """Go on where a checkpoint was written. The learner has its arrays already."""
-        try:
-            self.data.state = meta["data"]
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"fit: not the data of the checkpoint: {error}") from None
+        """Go on where a checkpoint was written. The learner has its arrays already, the data
+        their state."""
         self.tally.restore(meta["tally"])
         self.first, self.last, self.restored = meta["first"], meta["last"], states
         self.begin = self.learner.step
@@ -164,7 +161,8 @@ class Fit:
         while learner.epoch < self.last and learner.history.stopped is None:
             self.epoch()
         self.check()
-        self.sync()
+        if learner.batch:  # stopped within an epoch, at whose end the model would get its arrays
+            self.sync()
         self.call("on_fit_end")
 
     def epoch(self) -> None:
@@ -319,7 +317,8 @@ class Fit:
     def blamed(self, x: Any, y: Any) -> tuple[str, str | None]:
         """What first gives NaN or inf in the next step, run op by op."""
         model, _ = tree.unflatten(self.structure, owned(self.leaves))
-        return culprit(model, apply, self.learner.loss, x, y)
+        with self.leaves[0].backend.quiet():
+            return culprit(model, apply, self.learner.loss, x, y)
 
     def error(self, what: str, layer: str | None) -> TrainingError:
         learner = self.learner

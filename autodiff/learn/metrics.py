@@ -13,12 +13,15 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.dtypes import isdtype
-from autodiff.ops.creation import arange
+from autodiff.linalg import diagonal
+from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import abs as absolute
-from autodiff.ops.elementwise import maximum, sqrt, where
-from autodiff.ops.manipulation import astype, expand_dims, reshape, stack
+from autodiff.ops.elementwise import maximum, sqrt
+from autodiff.ops.manipulation import astype, concat, expand_dims, reshape, stack
+from autodiff.ops.ordering import take_along_axis
 from autodiff.ops.reductions import argmax, mean
 from autodiff.ops.reductions import sum as total
+from autodiff.ops.scans import cumulative_sum
 
 __all__ = [
     "Metric",
@@ -165,34 +168,35 @@ def top_k(k: int) -> Metric:
         raise ValueError(f"top_k: k is at least 1; got {k}")
 
     def sums(prediction: Any, target: Any) -> Any:
-        classes = arange(prediction.shape[-1], device=prediction.device)
-        chosen = expand_dims(target, axis=-1) == classes
-        own = total(where(chosen, prediction, 0), axis=-1, keepdims=True)
+        own = take_along_axis(prediction, expand_dims(target, axis=-1), axis=-1)
         above = total(astype(prediction > own, "int64"), axis=-1)
         return hits(above < k)
 
     return Metric(f"top_{k}", sums, ratio)
 
 
-def confusion(prediction: Any, target: Any, classes: int | None = None) -> Any:
-    """How often class i (row) was predicted as j (column): (classes, classes) float64.
-    `classes` is by default the number of scores, 2 for logits of one class."""
-    if classes is None:
-        classes = prediction.shape[-1] if prediction.ndim > target.ndim else 2
+def confusion(prediction: Any, target: Any) -> Any:
+    """How often class i (row) was predicted as j (column): (classes, classes) float64, of as
+    many classes as there are scores, 2 for logits of one class."""
     chosen, labels = labels_of(prediction, target)
-    every = arange(classes, device=prediction.device)
-    rows = astype(reshape(labels, (-1, 1)) == every, "float64")
-    columns = astype(reshape(chosen, (-1, 1)) == every, "float64")
-    return rows.T @ columns
+    several = prediction.ndim > labels.ndim
+    first = reshape(prediction, (-1, prediction.shape[-1]))[0] if several else None
+    return indicators(labels, first).T @ indicators(chosen, first)
+
+
+def indicators(labels: Any, scores: Any) -> Any:
+    """(rows, classes) float64: 1 in the column of each label. `scores` are those of one row."""
+    flat = reshape(labels, (-1, 1))
+    if scores is None:
+        return astype(concat([flat == 0, flat == 1], axis=1), "float64")
+    numbers = cumulative_sum(astype(ones_like(scores), "int64")) - 1  # where the scores are
+    return astype(flat == numbers, "float64")
 
 
 def macro_f1(counts: Any) -> Any:
     """The mean over the classes of 2 hits / (predicted + present); 0 for one that is neither."""
-    classes = counts.shape[0]
-    on = arange(classes, device=getattr(counts, "device", None))
-    diagonal = total(where(expand_dims(on, axis=1) == on, counts, 0), axis=0)
     both = total(counts, axis=0) + total(counts, axis=1)
-    return mean(2 * diagonal / maximum(both, 1.0))
+    return mean(2 * diagonal(counts) / maximum(both, 1.0))
 
 
 f1 = Metric("f1", confusion, macro_f1)

@@ -50,18 +50,18 @@ def taken_within(fit: Fit) -> Saved:
     return arrays, meta
 
 
-def put_back(learner: Learner, saved: Saved) -> None:
+def put_back(learner: Learner, saved: Saved, path: Any) -> None:
     """Give a learner what `taken` took. Raises CheckpointError before anything is changed."""
     arrays, meta = saved
-    model = below(arrays, "model/")
-    checkpoints.check_names(learner.model.arrays(), model, "arrays of the model")
-    try:
-        state = learner.optimizer.load_state(below(arrays, "optimizer/"), learner.model)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
     missing = [name for name in FACTS if name not in meta]
     if missing:
-        raise CheckpointError(f"not the checkpoint of a Learner: no {', '.join(missing)} in it")
+        raise CheckpointError(f"{path} is not of a Learner: it has no {', '.join(missing)}")
+    model = below(arrays, "model/")
+    try:
+        checkpoints.check_names(learner.model.arrays(), model, "arrays of the model")
+        state = learner.optimizer.load_state(below(arrays, "optimizer/"), learner.model)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     learner.model.assign(model)
     learner.kept = state
     learner.epoch, learner.step, learner.batch = (meta[k] for k in ("epoch", "steps", "batch"))
@@ -88,9 +88,14 @@ def begin(fit: Fit, files: Checkpoints, resume: bool) -> None:
     if saved is None:
         return
     arrays, meta = saved
+    path = files.path(steps[-1])
     if "data" not in meta:
-        raise CheckpointError(f"{files.path(steps[-1])} was not written during a fit")
-    put_back(fit.learner, saved)
+        raise CheckpointError(f"{path} was not written during a fit")
+    try:
+        fit.data.state = meta["data"]
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"fit: not the data of {path}: {error}") from None
+    put_back(fit.learner, saved, path)
     states = [
         {**facts, **below(arrays, f"callbacks/{i}/")} for i, facts in enumerate(meta["callbacks"])
     ]
@@ -108,4 +113,4 @@ def save(learner: Learner, path: Any) -> None:
 def load(learner: Learner, path: Any) -> None:
     if learner.running is not None:
         raise RuntimeError("Learner.load: not during fit")
-    put_back(learner, checkpoints.load(path))
+    put_back(learner, checkpoints.load(path), path)

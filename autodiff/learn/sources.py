@@ -18,6 +18,8 @@ from autodiff import tree
 from autodiff.core import Tensor, home_of
 from autodiff.data import Batches, prefetch
 
+HOST = backends.get("numpy")
+
 
 def training_source(
     x: Any, y: Any, batch_size: int, shuffle: bool, seed: int, steps: int | None, home: Any
@@ -224,9 +226,9 @@ def put(x: Any, like: Tensor, dtype: Any) -> Any:
     home = home_of(x)
     if isinstance(x, Tensor):
         x = x.data
-    if dtype is not None and x.dtype != dtype and is_real(home, x.dtype):
-        x = home.astype(x, home.native(dtype.name))
-    if home is not like.backend:
+    if dtype is not None and home.canonical(x.dtype) != dtype and is_real(home, x.dtype):
+        x = home.astype(x, dtype.name)
+    if home is not like.backend or (home is not HOST and home.device_of(x) != like.device):
         x = like.backend.from_host(home.to_host(x), device=like.device)
     return x
 
