@@ -5,7 +5,7 @@ planned ones), plans only outside of a capture, and rounds float32 as the asked 
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,6 +50,7 @@ def check_layout(x: Any) -> None:
 
 class Matmul:
     planned = 0  # how many were
+    epilogs: ClassVar[list[MatmulEpilog]] = []  # and those of them that had some
 
     def __init__(self, a: Any, b: Any, /, c: Any = None, *, beta: float | None = None, options: dict) -> None:
         assert options.pop("inplace") and beta == 0.0
@@ -76,6 +77,7 @@ class Matmul:
             assert self.operands[2].strides[0] == self.operands[2].itemsize, "by columns"
         self.epilog = epilog
         self.set_inputs(epilog_inputs)
+        self.epilogs.extend([] if epilog is None else [epilog])
         Matmul.planned += 1
         self.ready = True
 

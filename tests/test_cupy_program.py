@@ -342,6 +342,10 @@ def test_what_is_not_written_over() -> None:
     x = HOME.from_host(w)
     same(here(both(x, x)), (w + 1, w * 2))
     assert (HOME.to_host(x) == w).all()
+    assert (HOME.to_host(x) == w).all()
+    once = jit(lambda a, b: (a + 1, ad.linalg.inv(b)), donate_argnums=0)  # is not captured
+    for _ in range(2):
+        same(here(once(x, x)), (w + 1, np.linalg.inv(w)), 1e-3)
     turned = HOME.from_host(w).T
     same(here(both(turned, HOME.from_host(w))), (w.T + 1, w * 2))
     for f in (
@@ -460,6 +464,7 @@ def layers(p: dict, x: Any) -> tuple:
 @pytest.mark.parametrize("refused", [(), tuple(fake_nvmath.MatmulEpilog)], ids=["", "cublasLt has none"])
 def test_biases_go_with_their_products(shape: tuple, refused: tuple, nvmath: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_nvmath, "refused", set(refused))
+    monkeypatch.setattr(fake_nvmath.Matmul, "epilogs", [])
     p, _ = mlp()
     fast = jit(layers)
     for i in range(3):
@@ -471,6 +476,7 @@ def test_biases_go_with_their_products(shape: tuple, refused: tuple, nvmath: Non
     plan = fast.lower(*there((p, x))).plan
     names = [[e.op.name for e in step.equations] for step in plan.steps if "by cublasLt" in str(step)]
     assert names.count(["linear"]) == 2 and names.count(["matmul", "sum"]) == 2, str(plan)
+    assert len(fake_nvmath.Matmul.epilogs) == (0 if refused else 4)
 
 
 def test_a_bias_that_is_none(nvmath: None) -> None:

@@ -135,7 +135,7 @@ class Product:
         a, b, c = operands.values()
         if self.epilog is not None:
             plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
-            with contextlib.suppress(ValueError, RuntimeError):
+            with contextlib.suppress(Exception):  # each of three libraries has its own
                 plan.plan(epilog=getattr(self.library.MatmulEpilog, self.epilog), **given)
                 return plan, self.epilog
         plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))

@@ -21,48 +21,28 @@ import dataclasses
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.cupy_epilogs import LINEAR, with_bias, with_sums
+from autodiff.graph.cupy_graphs import (
+    Captured,
+    Room,
+    Uncapturable,
+    around,
+    obstacle,
+    surroundings,
+)
 from autodiff.graph.cupy_products import Product, exact
 from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
-from autodiff.graph.ir import Constant, Equation, Input, Program, is_number, number
+from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
 CAPTURES = 16  # after which the addresses are taken to be new each time
 BLOCK = 512  # bytes: CuPy's pool gives multiples of it
-DECIDED_BY_HOST = ("cond", "while_loop")
-
-
-class Uncapturable(Exception):
-    """What keeps a program from being captured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """Where a branch or a loop's body runs: in a program whose precision it has, and which may
-    be about to be captured with all that is in it."""
-
-    precision: str | None = None
-    captured: bool = False
-
-
-ALONE = Surroundings()
-_around: ContextVar[Surroundings] = ContextVar("surroundings", default=ALONE)
-
-
-@contextlib.contextmanager
-def around(precision: str | None, captured: bool) -> Iterator[None]:
-    token = _around.set(Surroundings(precision, captured or _around.get().captured))
-    try:
-        yield
-    finally:
-        _around.reset(token)
 
 
 class CupyProgram:
@@ -80,7 +60,7 @@ class CupyProgram:
     ) -> None:
         self.backend = program.backend
         self.cp = program.backend.cp
-        self.precision = precision or _around.get().precision
+        self.precision = precision or surroundings().precision
         library = self.backend.cublaslt()
         self.why = obstacle(program, library)
         by_cublaslt = library is not None and (self.why is None or not exact(self.precision))
@@ -171,18 +151,20 @@ class CupyProgram:
                 found[node] = node.draw()
             for e in self.numbers:
                 found[e] = number(e, [found[x] for x in e.inputs])
-            targets = self.writable(found)
             if self.may_replay():
                 with self.lock:
                     try:
-                        return self.replay(found, targets)
+                        return self.replay(found)
                     except Uncapturable as error:
                         self.give_up(str(error))
+            targets = self.targets_at(self.places(found), found)
+            if targets and not are_apart([found[x] for x in self.program.inputs if not x.weak]):
+                targets = {}
             return self.results(self.compute(found, targets), targets)
 
     def may_replay(self) -> bool:
         """Whether to run as a graph of its own, and not as a part of what is being captured."""
-        if self.why is not None or _around.get().captured:
+        if self.why is not None or surroundings().captured:
             return False
         return not self.cp.cuda.get_current_stream().is_capturing()
 
@@ -197,13 +179,16 @@ class CupyProgram:
             for step in filter(is_product, self.steps):
                 step.product = None
 
-    def writable(self, found: dict[Node, Any]) -> dict[Equation, Any]:
-        """The arrays of donated inputs that can be written to, in order, each at one place."""
-        pairs = self.targets.items()
-        chosen = {y: found[x] for y, x in pairs if found[x].flags.c_contiguous}
-        spans = sorted((x.data.ptr, x.data.ptr + x.nbytes) for x in chosen.values())
-        apart = all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-        return chosen if apart else {}
+    def places(self, found: dict[Node, Any]) -> tuple[int, ...]:
+        """The addresses of the donated inputs that results can be written over; 0 for one that
+        does not lie in order."""
+        given = [found[x] for x in self.targets.values()]
+        return tuple([x.data.ptr if x.flags.c_contiguous else 0 for x in given])
+
+    def targets_at(self, places: tuple[int, ...], found: dict[Node, Any]) -> dict[Equation, Any]:
+        """Outputs, and the arrays that they are written to."""
+        pairs = zip(self.targets.items(), places, strict=True)
+        return {y: found[x] for (y, x), place in pairs if place}
 
     def compute(
         self, values: dict[Node, Any], targets: dict[Equation, Any], captured: bool = False
@@ -239,11 +224,14 @@ class CupyProgram:
 
     # -- graphs --
 
-    def replay(self, found: dict[Node, Any], targets: dict[Equation, Any]) -> list:
+    def replay(self, found: dict[Node, Any]) -> list:
         """One run by a graph, queued on the current stream."""
-        key = tuple(x.data.ptr for x in targets.values())
-        if key not in self.graphs and self.captures >= CAPTURES:
-            key, targets = (), {}
+        key = self.places(found)
+        targets = self.targets_at(key, found)
+        if key not in self.graphs and (
+            self.captures >= CAPTURES or not are_apart(targets.values())
+        ):
+            key, targets = (0,) * len(key), {}
         stream = self.cp.cuda.get_current_stream()
         if self.room is None:
             self.room = Room(self.cp)
@@ -345,36 +333,18 @@ class Memory:
         )
 
 
-class Room:
-    """Where a program is captured: a stream that can be, and memory that nobody else is given.
-    `done` is the end of the last run."""
-
-    def __init__(self, cp: Any) -> None:
-        self.stream = cp.cuda.Stream(non_blocking=True)
-        self.pool = cp.cuda.MemoryPool()
-        self.done = cp.cuda.Event(disable_timing=True)
+def are_apart(arrays: Iterable) -> bool:
+    """Whether no two arrays lie in the same memory."""
+    spans = sorted(map(span, arrays))
+    return all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
-class Captured:
-    """A CUDA graph, and the arrays that it reads and writes."""
-
-    def __init__(self, inputs: dict[Node, Any]) -> None:
-        self.inputs = inputs
-        self.outputs: dict[Node, Any] = {}
-        self.graph: Any = None
-        self.filled: dict[Node, bytes] = {}
-
-    def feed(self, found: dict[Node, Any]) -> None:
-        """Copy the inputs of a run to where the graph reads them; a number only if it is another
-        one than before."""
-        for node, place in self.inputs.items():
-            if is_number(node):
-                value = np.asarray(found[node], place.dtype)
-                if self.filled.get(node) != value.tobytes():
-                    place.fill(value[()])
-                    self.filled[node] = value.tobytes()
-            else:
-                place[...] = found[node]
+def span(x: Any) -> tuple[int, int]:
+    """The addresses from where to where an array lies."""
+    reach = [(n - 1) * s for n, s in zip(x.shape, x.strides, strict=True)]
+    start = x.data.ptr + sum(min(r, 0) for r in reach)
+    stop = x.data.ptr + sum(max(r, 0) for r in reach) + x.dtype.itemsize
+    return start, stop if x.size else start
 
 
 def find_looks(program: Program, steps: Sequence[Step]) -> dict[Node, set[Node]]:
@@ -389,34 +359,6 @@ def find_looks(program: Program, steps: Sequence[Step]) -> dict[Node, set[Node]]
 
 def is_product(step: Step) -> bool:
     return isinstance(step, Call) and Product.takes(step.equation)
-
-
-def obstacle(program: Program, library: Any) -> str | None:
-    """What is known beforehand to keep a program, or what is inside of it, from being captured."""
-    for e in program.equations():
-        where = f"({e.line})" if e.line else ""
-        if e.op.name in DECIDED_BY_HOST:
-            return f"the host decides in {e.op.name} what runs {where}"
-        if library is None and Product.takes(e):
-            return (
-                f"matmul calls cuBLAS, which CuPy does not capture {where}; with nvmath-python it "
-                "could be"
-            )
-        for inner in routines(e):
-            if inner.draws():
-                return f"{e.op.name} draws random numbers inside {where}"
-            why = obstacle(inner, library)
-            if why is not None:
-                return why
-    return None
-
-
-def routines(equation: Equation) -> list[Program]:
-    """The programs of branches and bodies that an equation runs."""
-    params = equation.params.values()
-    parts = [x for p in params for x in (p if isinstance(p, tuple) else (p,))]
-    found = [getattr(part, "program", None) for part in parts]
-    return [x for x in found if isinstance(x, Program)]
 
 
 def line_of(step: Step) -> str:

@@ -1,0 +1,107 @@
+"""CUDA graphs of programs: what they are made of, and what keeps a program from being one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from autodiff.core import Node
+from autodiff.graph.cupy_products import Product
+from autodiff.graph.ir import Equation, Program, is_number
+
+DECIDED_BY_HOST = ("cond", "while_loop")
+
+
+class Uncapturable(Exception):
+    """What keeps a program from being captured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """Where a branch or a loop's body runs: in a program whose precision it has, and which may
+    be about to be captured with all that is in it."""
+
+    precision: str | None = None
+    captured: bool = False
+
+
+ALONE = Surroundings()
+_surroundings: ContextVar[Surroundings] = ContextVar("surroundings", default=ALONE)
+
+
+@contextlib.contextmanager
+def around(precision: str | None, captured: bool) -> Iterator[None]:
+    token = _surroundings.set(Surroundings(precision, captured or _surroundings.get().captured))
+    try:
+        yield
+    finally:
+        _surroundings.reset(token)
+
+
+def surroundings() -> Surroundings:
+    return _surroundings.get()
+
+
+class Room:
+    """Where a program is captured: a stream that can be, and memory that nobody else is given.
+    `done` is the end of the last run."""
+
+    def __init__(self, cp: Any) -> None:
+        self.stream = cp.cuda.Stream(non_blocking=True)
+        self.pool = cp.cuda.MemoryPool()
+        self.done = cp.cuda.Event(disable_timing=True)
+
+
+class Captured:
+    """A CUDA graph, and the arrays that it reads and writes."""
+
+    def __init__(self, inputs: dict[Node, Any]) -> None:
+        self.inputs = inputs
+        self.outputs: dict[Node, Any] = {}
+        self.graph: Any = None
+        self.filled: dict[Node, bytes] = {}
+
+    def feed(self, found: dict[Node, Any]) -> None:
+        """Copy the inputs of a run to where the graph reads them; a number only if it is another
+        one than before."""
+        for node, place in self.inputs.items():
+            if is_number(node):
+                value = np.asarray(found[node], place.dtype)
+                if self.filled.get(node) != value.tobytes():
+                    place.fill(value[()])
+                    self.filled[node] = value.tobytes()
+            else:
+                place[...] = found[node]
+
+
+def obstacle(program: Program, library: Any) -> str | None:
+    """What is known beforehand to keep a program, or what is inside of it, from being captured."""
+    for e in program.equations():
+        where = f"({e.line})" if e.line else ""
+        if e.op.name in DECIDED_BY_HOST:
+            return f"the host decides in {e.op.name} what runs {where}"
+        if library is None and Product.takes(e):
+            return (
+                f"matmul calls cuBLAS, which CuPy does not capture {where}; with nvmath-python it "
+                "could be"
+            )
+        for inner in routines(e):
+            if inner.draws():
+                return f"{e.op.name} draws random numbers inside {where}"
+            why = obstacle(inner, library)
+            if why is not None:
+                return why
+    return None
+
+
+def routines(equation: Equation) -> list[Program]:
+    """The programs of branches and bodies that an equation runs."""
+    params = equation.params.values()
+    parts = [x for p in params for x in (p if isinstance(p, tuple) else (p,))]
+    found = [getattr(part, "program", None) for part in parts]
+    return [x for x in found if isinstance(x, Program)]
