@@ -312,8 +312,13 @@ class Log(Module):
         return ad.log(x + 10)
 
 
-@pytest.mark.parametrize("jit", [True, False])
-def test_nan_names_step_batch_and_layer_and_keeps_the_step_before(jit, tmp_path):
+@pytest.mark.parametrize("home, jit", [("numpy", False), *((home, True) for home in HOMES)])
+def test_nan_names_step_batch_and_layer_and_keeps_the_step_before(home, jit, tmp_path):
+    with backends.use(home):
+        nan_in_the_seventh_step(jit, tmp_path)
+
+
+def nan_in_the_seventh_step(jit, tmp_path):
     x = X.copy()
     x[37] = -11
     good, bad = learner(Fragile(), jit=jit), learner(Fragile(), jit=jit)

@@ -21,8 +21,9 @@ class Callback:
     say where training is; `learner.stop(why)` ends it after the method.
 
     At the begin and end of an epoch, and of `fit`, `learner.model` has the arrays of that
-    moment. `state` and `restore` are for callbacks that remember something: it goes into
-    checkpoints (a dict of numbers, strings and arrays).
+    moment; to train on with others, `learner.put(arrays)`. `state` and `restore` are for
+    callbacks that remember something: it goes into checkpoints (a dict of numbers, strings and
+    arrays).
     """
 
     def on_fit_begin(self, learner: Learner) -> None: ...
@@ -107,6 +108,11 @@ class EarlyStopping(Callback):
     def on_fit_begin(self, learner: Learner) -> None:
         self.best, self.since, self.arrays = math.nan, 0, {}
 
+    def on_epoch_begin(self, learner: Learner) -> None:
+        if self.since > 0 and self.since >= self.patience:  # here for a training that is resumed
+            name = self.monitor or monitored(learner)
+            learner.stop(f"{name} has not improved on {self.best:.6g} for {self.since} epochs")
+
     def on_epoch_end(self, learner: Learner) -> None:
         name = self.monitor or monitored(learner)
         value = learner.history[name][-1]
@@ -117,8 +123,7 @@ class EarlyStopping(Callback):
                 self.arrays = {k: own(v) for k, v in learner.model.arrays().items()}
             return
         self.since += 1
-        if self.since >= self.patience:
-            learner.stop(f"{name} has not improved on {self.best:.6g} for {self.since} epochs")
+        self.on_epoch_begin(learner)
 
     def on_fit_end(self, learner: Learner) -> None:
         if self.arrays:

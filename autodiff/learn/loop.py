@@ -170,6 +170,8 @@ class Fit:
         learner = self.learner
         if learner.batch == 0:
             self.call("on_epoch_begin")
+            if learner.history.stopped is not None:
+                return
         for inputs, targets in self.batches():
             self.batch(inputs, targets)
             if learner.history.stopped is not None:

@@ -31,7 +31,6 @@ def taken(learner: Learner, model: Module, state: dict) -> Saved:
         "steps": learner.step,
         "batch": learner.batch,
         "history": learner.history.rows,
-        "stopped": learner.history.stopped,
         "random": random_states(learner.model),
     }
     return arrays, meta
@@ -66,11 +65,10 @@ def put_back(learner: Learner, saved: Saved, path: Any) -> None:
     learner.kept = state
     learner.epoch, learner.step, learner.batch = (meta[k] for k in ("epoch", "steps", "batch"))
     learner.history.rows[:] = meta["history"]
-    learner.history.stopped = meta["stopped"]
     set_random_states(learner.model, meta["random"])
 
 
-FACTS = ("epoch", "steps", "batch", "history", "stopped", "random")
+FACTS = ("epoch", "steps", "batch", "history", "random")
 
 
 def begin(fit: Fit, files: Checkpoints, resume: bool) -> None:

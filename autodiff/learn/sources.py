@@ -15,7 +15,7 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import Tensor, home_of
+from autodiff.core import ROOT, Tensor, box, home_of
 from autodiff.data import Batches, prefetch
 
 HOST = backends.get("numpy")
@@ -216,7 +216,7 @@ class Given(Pairs):
 
 
 def placed(inputs: Any, targets: Any, like: Tensor, dtype: Any) -> tuple[Any, Any]:
-    """A batch where the model is, floating inputs in its dtype (None: as they are)."""
+    """A batch as Tensors where the model is, floating inputs in its dtype (None: as they are)."""
     return put(inputs, like, dtype), put(targets, like, None)
 
 
@@ -229,8 +229,8 @@ def put(x: Any, like: Tensor, dtype: Any) -> Any:
     if dtype is not None and home.canonical(x.dtype) != dtype and is_real(home, x.dtype):
         x = home.astype(x, dtype.name)
     if home is not like.backend or (home is not HOST and home.device_of(x) != like.device):
-        x = like.backend.from_host(home.to_host(x), device=like.device)
-    return x
+        home, x = like.backend, like.backend.from_host(home.to_host(x), device=like.device)
+    return box(x, ROOT, home, None)
 
 
 def is_real(home: backends.Backend, dtype: Any) -> bool:

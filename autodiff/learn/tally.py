@@ -51,6 +51,7 @@ class Tally:
         return math.isfinite(self.total)
 
     def state(self) -> dict[str, Any]:
+        self.fetch()
         sums = [s.tolist() if hasattr(s, "tolist") else s for s in self.sums]
         return {"rows": self.rows, "total": self.total, "sums": sums}
 
