@@ -288,3 +288,27 @@ def test_raw_arrays_in_raw_arrays_out() -> None:
         assert all(backends.of(v) is not None for v in (last, ys, chosen))
         (last, ys), chosen = g(ad.Tensor(X))
         assert all(isinstance(v, ad.Tensor) for v in (last, ys, chosen))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_gradient_of_a_matrix_is_summed_in_one_product(reverse: bool) -> None:
+    w, xs = np.linspace(-0.3, 0.4, 9).reshape(3, 3), np.linspace(-1, 1, 24).reshape(4, 2, 3)
+
+    def loss(w, xs):
+        last, ys = ad.scan(lambda h, x: (ad.tanh(x + h @ w), h * x), xs[0], xs, reverse=reverse)
+        return ad.sum(last * ys)
+
+    step = ad.jit(ad.grad(loss, (0, 1)))
+    for a, b in zip(step(w, xs), ad.grad(loss, (0, 1))(w, xs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    check_grads(ad.jit(loss), w, xs)
+    loops = [e for e in step.lower(w, xs).after.equations() if e.op.name == "scan"]
+    inner = [x.shape for e in loops for x in e.params["step"].program.equations() if x.op.name == "matmul"]
+    assert (3, 3) not in inner
+
+
+def test_a_scan_of_no_rows_has_gradients_of_what_is_outside():
+    w = ad.Tensor(X, requires_grad=True)
+    last, ys = ad.scan(lambda c, x: (c * w, c + x), w * 1, np.zeros((0, 5)))
+    (ad.sum(last) + ad.sum(ys)).backward()
+    np.testing.assert_array_equal(host(w.grad)[0], np.ones(5))

@@ -14,7 +14,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_there_are_examples_and_each_promises_something() -> None:
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 13
     assert all("print(" in source for source in EXAMPLES)
 
 

@@ -16,11 +16,11 @@ from autodiff.batch import Batch
 from autodiff.core import NUMBERS, Tensor, device_of, home_of
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home
 from autodiff.graph.ir import Program, described
-from autodiff.graph.routine import as_array, input_like, is_staged, layers, lowest
-from autodiff.graph.stage import innermost, stage
+from autodiff.graph.routine import as_array, input_like, is_staged, layers, lowest, trace
+from autodiff.graph.stage import innermost
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import where
-from autodiff.ops.manipulation import astype, concat, reshape, stack
+from autodiff.ops.manipulation import astype, concat, reshape, stack, unstack
 from autodiff.reverse import constant_data
 
 
@@ -274,8 +274,9 @@ def stepped(step: Callable, init: list, xs: list, count: int, reverse: bool) -> 
     if count == 0:
         return stepless(step, init, xs)
     state, results, structure = init, [], None
+    columns = [unstack(x) for x in xs]  # at once: its gradient is one stack, not one a row
     for i in range(count - 1, -1, -1) if reverse else range(count):
-        y, structure = step([*state, *[x[i] for x in xs]])
+        y, structure = step([*state, *[column[i] for column in columns]])
         state = y[: len(init)]
         results.append(y[len(init) :])
     if reverse:
@@ -291,9 +292,9 @@ def stepless(step: Callable, init: list, xs: list) -> tuple:
         row = input_like("x", x)
         row.shape = row.shape[1:]
         inputs.append(row)
-    program, structure = stage(step, inputs, place)
+    (routine,), (structure,), _ = trace([step], inputs, place)
     device = device_of((init + xs)[0]) if init or xs else None
-    rows = program.outputs[len(init) :]
+    rows = routine.program.outputs[len(init) :]
     empty = [zeros((0, *y.shape), dtype=y.dtype, device=device) for y in rows]
     return [*init, *empty], structure
 

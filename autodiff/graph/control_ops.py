@@ -11,6 +11,7 @@ from typing import Any
 import backends
 from autodiff.batch import Stacks
 from autodiff.core import Aval
+from autodiff.graph.ir import Equation, Input, Node, Program, apply
 from autodiff.graph.routine import (
     Routine,
     input_like,
@@ -19,10 +20,11 @@ from autodiff.graph.routine import (
     lowest,
     trace,
 )
-from autodiff.kinds import KindOp
+from autodiff.kinds import OPS, KindOp
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import where
-from autodiff.ops.manipulation import moveaxis, reshape
+from autodiff.ops.linalg import matmul
+from autodiff.ops.manipulation import matrix_transpose, moveaxis, reshape
 from autodiff.ops.reductions import any as any_of
 from backends.base import is_inexact
 
@@ -217,17 +219,16 @@ class Scan(Control):
         results = [g[i] for i in outputs if i >= n]
         m = len(carries)
 
-        def back(state: list, row: list) -> tuple[list, list]:
-            here = [*row[:end], *args[end:]]
-            cts = step.pull(here, [*carries, *columns, *rest], [*state[:m], *row[end:]])
-            sums = [a + b for a, b in zip(state[m:], cts[m + len(columns) :], strict=True)]
-            return [*cts[:m], *sums], cts[m : m + len(columns)]
+        def back(xs: list) -> tuple[list, None]:
+            here = [*xs[m : m + end], *args[end:]]
+            cts = step.pull(here, [*carries, *columns, *rest], [*xs[:m], *xs[m + end :]])
+            return cts, None
 
-        init = [*chosen(g, carries), *[zeros_like(args[i]) for i in rest]]
         rows = [*kept, *args[n:end], *results]
-        found = scan_of(back, init, rows, params["length"], not params["reverse"], params["save"])
-        by_place = [*carries, *rest, *columns]
-        return spread(found, by_place, len(inputs))
+        shared = [zeros_like(args[i]) for i in rest]
+        options = {"length": params["length"], "reverse": not params["reverse"]}
+        found = summing_scan(back, chosen(g, carries), rows, shared, options, params["save"])
+        return spread(found, [*carries, *columns, *rest], len(inputs))
 
     def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list:
         step, n = params["step"], params["carries"]
@@ -270,6 +271,7 @@ class Scan(Control):
 
 
 SCAN = Scan("scan")
+ADD = OPS["add"]
 
 
 def scan_of(
@@ -284,6 +286,64 @@ def scan_of(
     return bind_scan(step, init, columns, length, reverse, save)[0]
 
 
+def summing_scan(
+    f: Callable, init: list, columns: list, shared: list, options: dict, save: bool
+) -> list:
+    """A scan of `f([*carries, *row]) -> [*carries, *results, *terms]` in a program: the last
+    carries, the stacked results, and the sums of the terms over all steps, which `shared` are
+    the zeros of. Terms a' b are summed by one product of all their rows after the loop."""
+    (step,), _, outer = trace([f], scan_inputs(init, columns), home(init, columns))
+    p, m, many = step.program, len(init), len(shared)
+    terms = p.outputs[len(p.outputs) - many :]
+    pairs = [outer_product(t) for t in terms]
+    if any(isinstance(e.op, Control) for e in p.equations()):
+        pairs = [None] * many  # the rows of loops within are many
+    added = [i for i, pair in enumerate(pairs) if pair is None]
+    sums = [Input(f"sum{i}", terms[i].shape, terms[i].dtype, device=terms[i].device) for i in added]
+    totals = [apply(ADD, (x, terms[i]), {}, "") for x, i in zip(sums, added, strict=True)]
+    results = p.outputs[m : len(p.outputs) - many]
+    given = dict(zip(p.inputs[m : m + len(columns)], columns, strict=True))
+    factors = dict.fromkeys(x for pair in pairs if pair is not None for x in pair)
+    more = [x for x in factors if x not in given and x not in results]
+    outputs = [*p.outputs[:m], *totals, *results, *more]
+    body = Routine(Program([*p.inputs[:m], *sums, *p.inputs[m:]], outputs, p.backend))
+    args = lifted_to_stage(SCAN, [*init, *chosen(shared, added), *columns, *outer])
+    sizes = {"carries": m + len(sums), "columns": len(columns), **options}
+    found = SCAN(*args, step=body, save=save, keep=False, **sizes) if outputs else ()
+    start = m + len(sums)
+    given |= zip([*results, *more], found[start:], strict=True)
+    total = dict(zip(added, found[m:start], strict=True))
+    for i, pair in enumerate(pairs):
+        if pair is not None:
+            a, b = (flat(given[x]) for x in pair)
+            total[i] = matmul(matrix_transpose(a), b)
+    summed = [total[i] for i in range(many)]
+    return [*found[:m], *found[start : start + len(results)], *summed]
+
+
+def outer_product(x: Node) -> tuple[Node, Node] | None:
+    """Of a matrix a' b: a and b."""
+    if not isinstance(x, Equation) or x.op.name != "matmul" or len(x.shape) != 2:
+        return None
+    a, b = x.inputs
+    turned = isinstance(a, Equation) and a.params.get("axes") == (1, 0)
+    return (a.inputs[0], b) if turned and len(b.shape) == 2 else None
+
+
+def flat(x: Any) -> Any:
+    """The rows of stacked matrices, one after the other."""
+    return reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
+def scan_inputs(init: list, columns: list) -> list[Input]:
+    inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
+    for i, x in enumerate(columns):
+        row = input_like(f"x{i}", x)
+        row.shape = row.shape[1:]
+        inputs.append(row)
+    return inputs
+
+
 def bind_scan(
     f: Callable,
     init: list,
@@ -294,13 +354,7 @@ def bind_scan(
     check: Callable | None = None,
 ) -> tuple:
     """The outputs of a scan, and what its function returned beside them."""
-    backend = home(init, columns)
-    inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
-    for i, x in enumerate(columns):
-        row = input_like(f"x{i}", x)
-        row.shape = row.shape[1:]
-        inputs.append(row)
-    (step,), (extra,), outer = trace([f], inputs, backend)
+    (step,), (extra,), outer = trace([f], scan_inputs(init, columns), home(init, columns))
     if check is not None:
         check(step.program, extra)
     if not step.program.outputs:

@@ -218,8 +218,7 @@ atan2 = elementwise(
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, xp.ones_like(x), small) / (1 + small)
+    return xp.exp(xp.minimum(x, 0.0)) / (1 + xp.exp(-xp.abs(x)))
 
 
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
