@@ -1,9 +1,9 @@
 """Handwritten digits by a multilayer perceptron.
 
-1,797 images of 8 x 8 pixels, which are shipped; four fifths of them are learnt from. Learner
-does what training takes: batches, a compiled step, a look at the other images after each
-epoch, and the best model kept when that stops getting better. About 97% of the images that it has
-never seen are recognized.
+1,797 images of 8 x 8 pixels, which are shipped; four fifths of them are learnt from. Learner does
+what training takes: batches, a compiled step, a look at images kept apart (a tenth) after each
+epoch, and an end when those stop getting better. About 98% of the images that it has never seen
+are recognized.
 """
 
 from __future__ import annotations

@@ -25,14 +25,16 @@ def main(_out: Path) -> dict[str, Any]:
     a = ad.Tensor(2.0, requires_grad=True)
     b, c, d, e = nodes(a)
     e.backward()
+    slope = ad.asarray(a.grad).item()
     print(f"a = {a.item():.0f}, b = {b.item():.0f}, c = {c.item():.0f}, d = {d.item():.0f}")
-    print(f"e = {e.item():.0f}, de/da = {a.grad.item():.0f}")
+    print(f"e = {e.item():.0f}, de/da = {slope:.0f}")
 
     m = ad.Tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
     n = ad.asarray([[1.0, -1.0], [0.5, 2.0], [-2.0, 0.0]])
     total = ad.sum((m * 3 + 4) @ (n + 2))
     total.backward()
-    print(f"with matrices: sum((m * 3 + 4) @ (n + 2)) = {total.item():.0f}, its gradient by m is")
-    print(m.grad.tolist())
-    scalars = {"e": e.item(), "de/da": a.grad.item()}
-    return scalars | {"total": total.item(), "m": m.tolist(), "n": n.tolist(), "dm": m.grad.tolist()}
+    slopes = ad.asarray(m.grad).tolist()
+    print(f"with matrices: sum((m * 3 + 4) @ (n + 2)) = {total.item()}")
+    print("its gradient by m:", slopes)
+    matrices = {"total": total.item(), "m": m.tolist(), "n": n.tolist(), "dm": slopes}
+    return {"e": e.item(), "de/da": slope} | matrices

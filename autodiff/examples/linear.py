@@ -28,7 +28,8 @@ def main(out: Path) -> dict[str, Any]:
 
     for epoch, loss in enumerate(history["loss"], 1):
         print(f"epoch {epoch:2}: loss {loss:.2e}")
-    print("weight", model.weight.tolist(), "bias", model.bias.tolist())
+    print("weight", model.weight.numpy().round(4).tolist())
+    print("bias  ", model.bias.numpy().round(4).tolist())
     error = max(farthest(model.weight, weight), farthest(model.bias, bias))
     print(f"farthest from the truth: {error:.1e}")
     plot(out / "linear.png", lambda axes: draw(axes, history["loss"]))

@@ -37,6 +37,6 @@ def main(_out: Path, steps: int = 1000) -> dict[str, Any]:
                 session.run(train, feed)
             last = ad.asarray(session.run(y, feed)).tolist()
     print(f"input {X}, target {TARGET}")
-    print("first output         [{:.4f}, {:.4f}]".format(*first))
-    print("after {} steps     [{:.7f}, {:.7f}]".format(steps, *last))
+    print("first output: [{:.4f}, {:.4f}]".format(*first))
+    print("after {} steps: [{:.7f}, {:.7f}]".format(steps, *last))
     return {"first": first, "last": last}
