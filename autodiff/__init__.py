@@ -12,7 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from autodiff import fft, linalg, losses, nn, optim, random, special, tree
+from autodiff import fft, linalg, random, special, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import ndarray as _ndarray
@@ -48,7 +48,7 @@ from backends import use as use_backend
 
 __version__ = "0.1.0"
 __array_api_version__ = "2025.12"
-_WHEN_USED = ("checkpoints", "data", "learn")  # parts that are imported when first asked for
+_WHEN_USED = ("checkpoints", "data", "learn", "losses", "nn", "optim")  # imported when asked for
 _KNOWN_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 
 
