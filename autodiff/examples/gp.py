@@ -72,6 +72,6 @@ def main(out: Path) -> dict[str, Any]:
 
 def draw(axes: Any, x: Any, y: Any, at: Any, mean: Any, deviation: Any) -> None:
     axes.fill_between(at, mean - 2 * deviation, mean + 2 * deviation, alpha=0.3)
-    axes.plot(at, mean, label="mean of the process, ± 2 standard deviations")
-    axes.scatter(x, y, s=10, color="black", label="data")
-    axes.legend()
+    axes.plot(at, mean, color="tab:blue")
+    axes.scatter(x, y, s=10, color="black")
+    axes.set(title="data, mean of the process, ± 2 standard deviations")

@@ -2,7 +2,7 @@
 
 500 points are labelled at random, with log odds x @ w for a known w. The negative log likelihood
 is convex and smooth, so Newton's steps w - H^-1 g from zero need no help: the gradient's norm
-is about squared in each, and seven of them reach the rounding error.
+is about squared in each of the last ones, and seven reach the rounding error.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ STEPS = 2000
 
 def train(model: nn.Module, x: ad.Tensor, y: ad.Tensor) -> list[float]:
     """The losses of the steps, all on the whole of the data."""
-    optimizer = optim.Adam(0.02)
+    optimizer = optim.Adam(optim.schedules.cosine(0.02, STEPS))
 
     @ad.jit
     def step(model: nn.Module, state: dict, x: ad.Tensor, y: ad.Tensor) -> tuple:
