@@ -16,7 +16,7 @@ from autodiff import Learner, losses, nn, optim
 from autodiff.examples.plots import plot
 
 LENGTH, WIDTH = 50, 32
-EPOCHS = 10
+SEQUENCES, EPOCHS = 5000, 10
 BASELINE = 1 / 6
 
 
@@ -44,7 +44,7 @@ def sequences(count: int) -> tuple[ad.Tensor, ad.Tensor]:
 
 def main(out: Path, epochs: int = EPOCHS) -> dict[str, Any]:
     ad.random.seed(0)
-    x, y = sequences(5000)
+    x, y = sequences(SEQUENCES)
     new = sequences(1000)
 
     learner = Learner(Adder(), losses.mse, optim.Adam(0.01), clip=1.0)
