@@ -302,3 +302,12 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
     seen: list[int] = []
     THREE.run(seen.append)
     assert sorted(seen) == [0, 1, 2]
+
+
+def test_jit_with_options_is_a_decorator() -> None:
+    @ad.jit(donate_argnums=0)
+    def step(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return w - x
+
+    w = np.ones(3)
+    assert step(w, np.ones(3)) is w and not w.any()

@@ -111,3 +111,11 @@ def test_limits_are_measured_once() -> None:
     program = ad.jit(lambda a: a * a).lower(A).after
     limits = limits_for(program, program.outputs[0])
     assert limits == limits_for(program, program.outputs[0]) and limits.flops > 0
+
+
+def test_operations_of_convolutions():
+    x, w = np.ones((2, 4, 6, 6), "float32"), np.ones((8, 2, 3, 3), "float32")
+    step = ad.grad(lambda x, w: ad.sum(ad.conv2d(x, w, groups=2)), (0, 1))
+    rows = {row.op: row.flops for row in ad.profile(step, x, w).rows}
+    each = 2 * 2 * (4 * 4) * 8 * 2 * 9  # images, places, filters, channels of a group, kernel
+    assert {rows[op] for op in ("conv_input", "conv_weight")} == {each}

@@ -261,12 +261,12 @@ def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
 
 
 def jit(
-    f: Callable,
+    f: Callable | None = None,
     static_argnums: Argnums = (),
     donate_argnums: Argnums = (),
     precision: str | None = None,
-) -> Jitted:
-    """A function that does what f does, compiled.
+) -> Any:
+    """A function that does what f does, compiled. Without f, a decorator.
 
     f runs once for each structure, shapes and dtypes of its arguments, on staged values; what
     it did is rewritten, planned into few buffers, and run from then on without f. Gradients
@@ -297,6 +297,13 @@ def jit(
     >>> step = jit(lambda w, x: w - 0.1 * grad(loss)(w, x))
     >>> w = step(w, x)
     """
+    if f is None:
+        return functools.partial(
+            jit,
+            static_argnums=static_argnums,
+            donate_argnums=donate_argnums,
+            precision=precision,
+        )
     static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
     donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
     if precision is not None and precision not in PRECISIONS:

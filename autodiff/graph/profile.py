@@ -40,6 +40,7 @@ from autodiff.graph.plan import VIEW
 from autodiff.kinds import Elementwise
 from backends.base import dtype_name, is_complex, is_inexact
 
+CONVOLUTIONS = frozenset(("conv", "conv_input", "conv_weight"))
 REDUCTIONS = frozenset((*REDUCERS, "mean", "argmax", "argmin", "count_nonzero", "cumulative_sum"))
 MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - {"mean", "matmul", "where", "scatter_add"}) | {
     *("flip", "roll", "moveaxis", "tril", "triu", "pad", "take_along_axis")
@@ -313,11 +314,25 @@ def equation_flops(equation: Equation) -> int | None:
     if op.name == "matmul":
         each = 8 if is_complex(equation.dtype) else 2
         return each * math.prod(equation.shape) * x.shape[-1]
+    if op.name in CONVOLUTIONS:
+        return convolution_flops(op.name, equation)
     if op.name in REDUCTIONS:
         return math.prod(x.shape)
     if isinstance(op, Elementwise) or op.name in UFUNCS:
         return math.prod(equation.shape)
     return None
+
+
+def convolution_flops(name: str, equation: Equation) -> int:
+    """Each element of what a convolution gives, or of its cotangent, meets a filter's weights."""
+    a, b = equation.inputs
+    results, weights = {
+        "conv": (equation, b),
+        "conv_input": (a, b),
+        "conv_weight": (b, equation),
+    }[name]
+    each = 8 if is_complex(equation.dtype) else 2
+    return each * math.prod(results.shape) * math.prod(weights.shape[1:])
 
 
 # -- limits ----------------------------------------------------------------------------------------
