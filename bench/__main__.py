@@ -1,11 +1,11 @@
 """python -m bench: train on real digits and time training steps on every device.
 
-Without arguments: everything, in less than two minutes on two cores; one table, and
+Without arguments: everything, in about two minutes on two cores; one table, and
 report.json, report.md and report.png in bench/out.
 
 `python -m bench jit`: compiled steps next to eager ones, to steps written by hand, to their
 matrix products alone and to other libraries, each contender in a process of its own; in less
-than three minutes.
+than four minutes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from tqdm import tqdm
 
 import backends
 from backends import Backend, BackendUnavailable
-from bench import digits, machine, overhead, report, steps
+from bench import digits, machine, overhead, report, steps, training
 from bench.peers import COMPILING, PEERS
 from bench.workloads import TRANSFORMER, WORKLOADS
 
 DEVICES = ("numpy", "cupy")
-ALL = ("digits", *WORKLOADS, "chain")
+TRAINING = {"learner": training.measure_learner, "adamw": training.measure_adamw}
+ALL = ("digits", *WORKLOADS, *TRAINING, "chain")
 USUAL = tuple(name for name in ALL if name != TRANSFORMER.name)
-JIT = (*WORKLOADS, "call")
+JIT = (*WORKLOADS, *TRAINING, "call")
 DTYPES = ("float32", "float64")
 STEPS, JIT_STEPS, QUICK_STEPS = 25, 11, 3
 
@@ -115,7 +116,8 @@ def find_devices(names: tuple[str, ...]) -> tuple[list[Backend], dict[str, str]]
 
 def measure(options: argparse.Namespace, devices: list[Backend]) -> dict[str, Any]:
     """Run what was asked for, behind a progress bar."""
-    results: dict[str, Any] = {"digits": [], "steps": [], "overhead": [], "calls": []}
+    kinds = ("digits", "steps", "training", "overhead", "calls")
+    results: dict[str, Any] = {kind: [] for kind in kinds}
     total = len(devices) * sum(
         digits.EPOCHS if name == "digits" else options.steps for name in options.workload
     )
@@ -135,6 +137,8 @@ def run(
     timing = device, options.dtype, options.steps, tick
     if name == "digits":
         return "digits", [digits.train(device, options.dtype, tick)]
+    if name in TRAINING:
+        return "training", TRAINING[name](*timing)
     if name == "chain":
         return "overhead", overhead.measure(*timing)
     if name == "call":

@@ -48,18 +48,26 @@ def torch_step(loss: Any, problem: Problem, device: str) -> tuple[Step, Wait]:
     place = "cuda" if device == "cupy" else "cpu"
     parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
     tokens, labels = (torch.tensor(d, device=place) for d in problem.data[:2])
-    adam = torch.optim.Adam(
-        parameters, problem.rate, (DECAY, DECAY_SQUARE), eps=EPSILON, fused=True
+    return torch_trained(lambda: loss(parameters, tokens, labels), parameters, problem.rate, 0.0)
+
+
+def torch_trained(loss: Any, parameters: list, rate: float, decay: float) -> tuple[Step, Wait]:
+    """Steps down a loss by torch's fused AdamW, which without decay is Adam."""
+    import torch
+
+    adam = torch.optim.AdamW(
+        parameters, rate, (DECAY, DECAY_SQUARE), eps=EPSILON, weight_decay=decay, fused=True
     )
 
     def step() -> Any:
-        value = loss(parameters, tokens, labels)
+        value = loss()
         value.backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
         return value, parameters
 
-    return step, lambda _: torch.cuda.synchronize() if place == "cuda" else None
+    on_gpu = parameters[0].is_cuda
+    return step, lambda _: torch.cuda.synchronize() if on_gpu else None
 
 
 def torch_eager(problem: Problem, device: str) -> tuple[Step, Wait]:

@@ -50,11 +50,12 @@ class Start(NamedTuple):
     """How a contender began: the seconds of its first step, tracing and compiling included;
     the bytes by which the process's resident memory at its peak exceeded what it was before
     the contender was built, until the first step was over and in the steps after it (None
-    where the system does not tell)."""
+    where the system does not tell); the loss of its fourth step, if it tells one."""
 
     first_seconds: float
     first_peak: int | None
     peak: int | None
+    loss: float | None
 
 
 def start(
@@ -140,14 +141,21 @@ def load(module: str) -> None:
 
 
 def begin(build: Build, problem: Problem, device: str) -> tuple[Step, Wait, Start]:
-    """Build a contender and run its first three steps."""
+    """Build a contender and run its first four steps."""
     before = resident("VmRSS")
     step, wait = build(problem, device)
     first_seconds = timed(step, wait, 1)
     first_peak = beyond(before)
     forget_peak()
     timed(step, wait, 2)
-    return step, wait, Start(first_seconds, first_peak, beyond(before))
+    peak = beyond(before)
+    return step, wait, Start(first_seconds, first_peak, peak, loss_of(step()))
+
+
+def loss_of(result: Any) -> float | None:
+    """The loss that a step gives, alone or before the parameters."""
+    value = result[0] if isinstance(result, tuple) else result
+    return None if value is None else float(value.item())
 
 
 def timed(step: Step, wait: Wait, steps: int) -> float:

@@ -13,7 +13,14 @@ except ImportError:  # the plot is an extra
 
 from bench import digits, overhead
 
-HEADER = ("workload", "device", "mode", "time", "GFLOP/s", "/ by hand", "/ GEMMs", "peak MB", "")
+RATIOS = {  # columns, and what they are in a step's figures
+    "/ by hand": "to_by_hand",
+    "/ GEMMs": "to_gemms",
+    "/ torch": "to_torch",
+    "/ eager": "to_eager",
+}
+HEADER = ("workload", "device", "mode", "time", "GFLOP/s", *RATIOS, "peak MB", "")
+BLANK = ("",) * (len(HEADER) - 5)  # for what has a time and a note
 Row = tuple[str, ...]
 
 APART = (
@@ -29,6 +36,7 @@ def rows(report: dict[str, Any]) -> list[Row]:
     return [
         *(digits_row(run) for run in report["digits"]),
         *(step_row(step) for step in report["steps"]),
+        *(limit_row(found) for found in report["training"]),
         *(overhead_row(chain) for chain in report["overhead"]),
         *(call_row(call) for call in report["calls"]),
     ]
@@ -37,7 +45,7 @@ def rows(report: dict[str, Any]) -> list[Row]:
 def digits_row(run: dict[str, Any]) -> Row:
     met = verdict(run["accuracy"] >= digits.TARGET)
     note = f"{run['accuracy']:.1%} of {run['held_out']} held-out, target {digits.TARGET:.0%}: {met}"
-    return ("digits", run["device"], "eager", duration(run["seconds"]), "", "", "", "", note)
+    return ("digits", run["device"], "eager", duration(run["seconds"]), *BLANK, note)
 
 
 def step_row(step: dict[str, Any]) -> Row:
@@ -48,7 +56,7 @@ def step_row(step: dict[str, Any]) -> Row:
         step["mode"],
         duration(step["seconds"]),
         f"{step['gflops']:.0f}",
-        *("" if r is None else f"{r:.2f}" for r in (step["to_by_hand"], step["to_gemms"])),
+        *("" if step[key] is None else f"{step[key]:.2f}" for key in RATIOS.values()),
         "" if peak is None else f"{peak / 1e6:.1f}",
         f"{step['title']}{first_step(step)}",
     )
@@ -63,11 +71,22 @@ def first_step(step: dict[str, Any]) -> str:
     return f"; first step {duration(step['first_seconds'])}{memory}"
 
 
+def limit_row(found: dict[str, Any]) -> Row:
+    """A time next to that of a reference, and whether it keeps within its limit."""
+    beyond, limit = found["ratio"] - 1, found["limit"] - 1
+    note = (
+        f"{beyond:+.1%} to {found['reference']} ({duration(found['reference_seconds'])}), "
+        f"limit {limit:+.0%}: {verdict(beyond <= limit)}"
+    )
+    time = duration(found["seconds"])
+    return (found["workload"], found["device"], found["mode"], time, *BLANK, note)
+
+
 def overhead_row(chain: dict[str, Any]) -> Row:
     met = verdict(chain["ratio"] <= overhead.TARGET)
     note = f"an op = {chain['ratio']:.1f} bare calls, target {overhead.TARGET:.0f}: {met}"
     time = duration(chain["seconds"])
-    return ("chain", chain["device"], chain["chain"], time, "", "", "", "", note)
+    return ("chain", chain["device"], chain["chain"], time, *BLANK, note)
 
 
 def call_row(call: dict[str, Any]) -> Row:
@@ -75,7 +94,7 @@ def call_row(call: dict[str, Any]) -> Row:
     met = verdict(beyond <= target)
     note = f"{duration(beyond)} beyond its work, target {duration(target)}: {met}"
     time = duration(call["seconds"])
-    return ("call", call["device"], call["call"], time, "", "", "", "", note)
+    return ("call", call["device"], call["call"], time, *BLANK, note)
 
 
 def verdict(met: bool) -> str:
@@ -90,10 +109,13 @@ def duration(seconds: float) -> str:
 
 
 def table(lines: list[Row]) -> str:
-    """Markdown, with columns as wide as they need: legible as it stands."""
-    widths = [max(len(line[i]) for line in (HEADER, *lines)) for i in range(len(HEADER))]
+    """Markdown, with columns as wide as they need: legible as it stands. A column that nobody
+    fills is left out."""
+    filled = [i for i in range(len(HEADER)) if not lines or any(line[i] for line in lines)]
+    header, *lines = (tuple(line[i] for i in filled) for line in (HEADER, *lines))
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     rule = tuple("-" * width for width in widths)
-    padded = (map(str.ljust, line, widths) for line in (HEADER, rule, *lines))
+    padded = (map(str.ljust, line, widths) for line in (header, rule, *lines))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
 
 
@@ -110,8 +132,23 @@ def summary(report: dict[str, Any]) -> str:
     if report["digits"]:
         parts.append(agreement(report))
     if any("first_seconds" in step for step in report["steps"]):
-        parts.append(APART)
+        parts += [APART, *losses(report["steps"])]
     return "\n\n".join(parts)
+
+
+def losses(steps: list[dict[str, Any]]) -> list[str]:
+    """How far contenders' losses after the same steps are apart, for each workload."""
+    found: dict[tuple, list[float]] = {}
+    for step in steps:
+        if step.get("loss") is not None:
+            found.setdefault((step["workload"], step["device"]), []).append(step["loss"])
+    lines = [
+        f"{workload} on {device}: losses of the fourth step ({len(values)} contenders) within "
+        f"{(max(values) - min(values)) / abs(min(values)):.1e} of each other"
+        for (workload, device), values in found.items()
+        if len(values) > 1
+    ]
+    return ["\n".join(lines)] if lines else []
 
 
 def agreement(report: dict[str, Any]) -> str:
@@ -128,7 +165,7 @@ def write(report: dict[str, Any], out: Path) -> list[Path]:
     files = [out / "report.json", out / "report.md"]
     files[0].write_text(json.dumps(report, indent=2) + "\n")
     files[1].write_text(f"# Benchmark\n\n{summary(report)}\n")
-    if Figure is not None and (report["digits"] or report["steps"]):
+    if Figure is not None and panels(report):
         files.append(out / "report.png")
         plot(report).savefig(files[-1], dpi=120)
     return files
@@ -136,15 +173,20 @@ def write(report: dict[str, Any], out: Path) -> list[Path]:
 
 def plot(report: dict[str, Any]) -> Any:
     """A panel for the digits and one for the steps, of those that were run."""
-    panels = [(plot_losses, report["digits"]), (plot_ratios, report["steps"])]
-    panels = [(draw, data) for draw, data in panels if data]
-    bars = len(report["steps"]) / 4  # inches
-    widths = [max(5.5, bars) if draw is plot_ratios else 5.5 for draw, _ in panels]
+    drawn = panels(report)
+    widths = [5.5 if draw is plot_losses else max(5.5, len(data) / 4) for draw, data in drawn]
     figure = Figure(figsize=(sum(widths), 4.5), layout="constrained")
-    row = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
-    for axes, (draw, data) in zip(row, panels, strict=True):
+    row = figure.subplots(1, len(drawn), squeeze=False, width_ratios=widths)[0]
+    for axes, (draw, data) in zip(row, drawn, strict=True):
         draw(axes, data)
     return figure
+
+
+def panels(report: dict[str, Any]) -> list[tuple[Any, list]]:
+    """What there is to draw, and by which function: losses, and steps that have a floor."""
+    steps = [step for step in report["steps"] if step["to_gemms"] is not None]
+    both = ((plot_losses, report["digits"]), (plot_ratios, steps))
+    return [(draw, data) for draw, data in both if data]
 
 
 def plot_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
@@ -158,7 +200,6 @@ def plot_losses(axes: Any, runs: list[dict[str, Any]]) -> None:
 
 def plot_ratios(axes: Any, steps: list[dict[str, Any]]) -> None:
     """A bar for each workload x device x mode: its time in multiples of its GEMMs' time."""
-    steps = [step for step in steps if step["to_gemms"] is not None]
     modes = list(dict.fromkeys(step["mode"] for step in steps if step["to_gemms"] != 1))
     groups = list(dict.fromkeys((step["workload"], step["device"]) for step in steps))
     width = 0.8 / max(1, len(modes))

@@ -15,10 +15,10 @@ from bench import processes
 from bench.problem import Problem
 from bench.processes import Entrant, Step, Wait
 from bench.timing import Contender, interleave, local, peak_memory, ratio
-from bench.workloads import BY_HAND, FLOOR, Mode, Workload
+from bench.workloads import BY_HAND, EAGER, FLOOR, TORCH, Mode, Workload
 
 MODULES = {"numpy": "numpy", "cupy": "cupy"}  # what a device's own contenders run on
-BUDGET = 22.0  # seconds of rounds for a workload measured apart: slow machines get fewer
+TOGETHER, APART = 8.0, 14.0  # seconds of rounds for a workload: slow machines get fewer
 Tick = Callable[[], Any]
 
 
@@ -41,7 +41,7 @@ def measure(
         peers = workload.peers if with_peers else {}
         rivals, _ = processes.start(stack, peers, problem, backend.name)
         pause = processes.PAUSE if rivals else 0.0
-        seconds = interleave(contenders | rivals, rounds, tick, pause)
+        seconds = interleave(contenders | rivals, rounds, tick, pause, TOGETHER)
     return [row(workload, backend, name, seconds, memory.get(name)) for name in seconds]
 
 
@@ -57,11 +57,12 @@ def measure_apart(
     entrants = own | (workload.compiling if with_peers else {})
     with ExitStack() as stack:
         contenders, starts = processes.start(stack, entrants, workload.problem(dtype), backend.name)
-        seconds = interleave(contenders, rounds, tick, processes.PAUSE, BUDGET)
+        seconds = interleave(contenders, rounds, tick, processes.PAUSE, APART)
     return [
         row(workload, backend, name, seconds, starts[name].peak)
         | {
             "rounds": len(seconds[name]),
+            "loss": starts[name].loss,
             "first_seconds": starts[name].first_seconds,
             "first_peak_bytes": starts[name].first_peak,
         }
@@ -83,6 +84,10 @@ def row(
     peak: int | None,
 ) -> dict[str, Any]:
     taken = seconds[name]
+
+    def to(other: str) -> float | None:
+        return ratio(taken, seconds[other]) if other in seconds else None
+
     return {
         "workload": workload.name,
         "title": workload.title,
@@ -90,7 +95,9 @@ def row(
         "mode": name,
         "seconds": statistics.median(taken),
         "gflops": workload.flops / statistics.median(taken) / 1e9,
-        "to_by_hand": ratio(taken, seconds[BY_HAND]) if BY_HAND in seconds else None,
-        "to_gemms": ratio(taken, seconds[FLOOR]) if FLOOR in seconds else None,
+        "to_by_hand": to(BY_HAND),
+        "to_gemms": to(FLOOR),
+        "to_torch": to(TORCH),
+        "to_eager": to(EAGER),
         "peak_bytes": None if name == FLOOR else peak,
     }

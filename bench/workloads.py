@@ -11,15 +11,17 @@ from itertools import pairwise
 from typing import Any
 
 import autodiff as ad
+from autodiff import optim
 from backends import Backend
-from bench import byhand, peer_transformer, peers, transformer
+from bench import byhand, modules, peer_modules, peer_transformer, peers, transformer
 from bench.problem import Problem, mlp_problem
 from bench.processes import Entrant
 from bench.timing import Program
 
 Mode = Callable[[Backend, Problem], Program]
 
-BY_HAND, FLOOR = "by hand", "GEMMs"  # the modes that the others are compared with
+# What the others are compared with: modes, and a peer.
+EAGER, BY_HAND, FLOOR, TORCH = "eager", "by hand", "GEMMs", "torch eager"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,44 @@ TRANSFORMER = Workload(
     compiling=peer_transformer.PEERS,
 )
 
+CHAR_TRANSFORMER = Workload(
+    name="char_transformer",
+    title="the transformer of nn's layers, AdamW; by hand: that of the library's functions, Adam",
+    flops=TRANSFORMER.flops,
+    problem=TRANSFORMER.problem,
+    modes={
+        **modules.modes(partial(modules.CharTransformer, TRANSFORMER_SIZES)),
+        BY_HAND: transformer.compiled,
+        FLOOR: transformer.gemms,
+    },
+    peers=peer_modules.TRANSFORMER,
+    compiling=peer_modules.TRANSFORMER,
+)
+
+CNN_SIZES = modules.CnnSizes(batch=64, side=28, channels=(1, 16, 32), classes=10)
+
+CNN = Workload(
+    name="cnn",
+    title="28x28, 1-16-32 channels, 3x3, and a linear layer @ 64, AdamW",
+    flops=modules.cnn_flops(CNN_SIZES),
+    problem=partial(modules.cnn_problem, CNN_SIZES),
+    modes=modules.modes(partial(modules.cnn, CNN_SIZES)),
+    peers=peer_modules.CNN,
+    compiling=peer_modules.CNN,
+)
+
+LSTM_SIZES = modules.LstmSizes(batch=32, length=64, width=128, vocabulary=96)
+
+LSTM = Workload(
+    name="lstm",
+    title="width 128, length 64 @ 32, next character, Adam",
+    flops=modules.lstm_flops(LSTM_SIZES),
+    problem=partial(modules.lstm_problem, LSTM_SIZES),
+    modes=modules.modes(partial(modules.NextCharacter, LSTM_SIZES), optim.Adam),
+    peers=peer_modules.LSTM,
+    compiling=peer_modules.LSTM,
+)
+
 
 WORKLOADS = {
     w.name: w
@@ -147,5 +187,8 @@ WORKLOADS = {
         mlp("mlp-medium", 512, 784, 1024, 1024, 10),
         mlp("mlp-large", 1024, 1024, 2048, 2048, 1024),
         TRANSFORMER,
+        CHAR_TRANSFORMER,
+        CNN,
+        LSTM,
     )
 }

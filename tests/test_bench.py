@@ -15,8 +15,20 @@ import pytest
 
 import autodiff as ad
 import backends
+from autodiff import optim
 from autodiff.data import load_digits
-from bench import byhand, digits, peer_transformer, peers, processes, transformer
+from bench import (
+    byhand,
+    digits,
+    modules,
+    peer_modules,
+    peer_transformer,
+    peers,
+    processes,
+    report,
+    training,
+    transformer,
+)
 from bench.__main__ import main
 from bench.problem import mlp_problem
 from bench.processes import Entrant
@@ -152,6 +164,125 @@ def test_eager_and_compiled_transformers_take_the_same_steps() -> None:
         np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-12)
 
 
+CNN = modules.CnnSizes(batch=3, side=8, channels=(1, 4, 5), classes=6)
+LSTM = modules.LstmSizes(batch=3, length=5, width=8, vocabulary=7)
+MODELS = {  # problem, modes and the peer of a model, at tiny sizes
+    "char_transformer": (
+        partial(transformer.problem, TINY),
+        modules.modes(partial(modules.CharTransformer, TINY)),
+        peer_modules.transformer,
+    ),
+    "cnn": (
+        partial(modules.cnn_problem, CNN),
+        modules.modes(partial(modules.cnn, CNN)),
+        peer_modules.cnn,
+    ),
+    "lstm": (
+        partial(modules.lstm_problem, LSTM),
+        modules.modes(partial(modules.NextCharacter, LSTM), optim.Adam),
+        peer_modules.lstm,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_eager_and_compiled_models_take_the_same_steps(name) -> None:
+    make, modes, _ = MODELS[name]
+    problem = make("float64")._replace(rate=0.01)
+    backend = backends.get("numpy")
+    programs = {mode: modes[mode](backend, problem) for mode in ("eager", "jit")}
+    first = [[program.step().item() for _ in range(4)] for program in programs.values()]
+    assert first[0] == pytest.approx(first[1], rel=1e-9)
+    assert first[0][-1] < first[0][0]
+    both = (program.parameters() for program in programs.values())
+    for start, p, q in zip(problem.parameters, *both, strict=True):
+        assert p.dtype == q.dtype == start.dtype
+        np.testing.assert_allclose(p, q, rtol=1e-7, atol=1e-9)
+        assert np.abs(p - start).max() > 0.001
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_torch_takes_the_models_steps(name) -> None:
+    pytest.importorskip("torch")
+    make, modes, peer = MODELS[name]
+    problem = make("float64")._replace(rate=0.01)
+    program = modes["jit"](backends.get("numpy"), problem)
+    step, _ = peer(problem, "numpy")
+    ours = [program.step().item() for _ in range(5)]
+    theirs = [step()[0].item() for _ in range(5)]
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_transformer_of_layers_is_the_one_by_hand() -> None:
+    problem = transformer.problem(TINY, "float64")
+    without_decay = partial(optim.AdamW, weight_decay=0.0)
+    modes = modules.modes(partial(modules.CharTransformer, TINY), without_decay)
+    backend = backends.get("numpy")
+    runs = [stepped(m(backend, problem), 3) for m in (modes["jit"], transformer.compiled)]
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-6)
+    for start, p, q in zip(problem.parameters, runs[0][1], runs[1][1], strict=True):
+        np.testing.assert_allclose(p - start, q - start, rtol=1e-3, atol=1e-6)
+
+
+def test_flops_of_models_are_their_products() -> None:
+    forward = 3 * (64 * 9 * 4 + 16 * 9 * 20 + 20 * 6)  # both convolutions and the linear layer
+    assert modules.features(CNN) == 20
+    assert modules.cnn_flops(CNN) == 2 * (3 * forward - 3 * 64 * 9 * 4)
+    assert modules.lstm_flops(LSTM) == 6 * 3 * 5 * (8 * 32 + 8 * 32 + 8 * 7)
+
+
+@pytest.mark.parametrize("chunk", [7, 1000])
+def test_adamw_by_hand_is_the_compiled_one(chunk, monkeypatch) -> None:
+    monkeypatch.setattr(training, "CHUNK", chunk)
+    runs = []
+    for make in (training.compiled_adamw, training.adamw_by_hand):
+        step, parameters = make(backends.get("numpy"), "float64", (3, 4, 5))
+        start = [p.copy() for p in parameters()]
+        for _ in range(4):
+            step()
+        runs.append([p - s for p, s in zip(parameters(), start, strict=True)])
+    for p, q in zip(*runs, strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-9)
+        assert np.abs(p).max() > 0.003
+
+
+def test_the_learner_is_measured_next_to_steps_of_the_same_size() -> None:
+    backend = backends.get("numpy")
+    runs = training.epochs(backend, "float32", (6, 5, 3), 4, 3)
+    assert len(runs["bare steps"]()) == 3
+    losses = [float(np.mean([x.item() for x in runs["bare steps"]()])) for _ in range(2)]
+    history = runs["Learner.fit"](epochs=3)
+    assert history["loss"][1:] == pytest.approx(losses, rel=0.01)
+
+
+def test_training_rows_say_what_is_beyond_the_limit(monkeypatch) -> None:
+    backend, ticks = backends.get("numpy"), []
+    tiny = {"widths": (6, 5, 3), "batch": 4, "batches": 2}
+    (learner,) = training.measure_learner(backend, "float32", 2, lambda: ticks.append(1), **tiny)
+    (adamw,) = training.measure_adamw(backend, "float32", 2, bool, (2, 3, 4))
+    assert (len(ticks), learner["rounds"], adamw["rounds"]) == (2, 2, 2)
+    assert report.limit_row(learner | {"ratio": 1.04})[-1].startswith("+4.0% to bare steps")
+    assert report.limit_row(learner | {"ratio": 1.04})[-1].endswith("limit +5%: met")
+    assert report.limit_row(adamw | {"ratio": 1.2})[-1].endswith("limit +10%: MISSED")
+
+
+def test_a_table_leaves_columns_out_that_nobody_fills() -> None:
+    row = report.call_row({"device": "d", "call": "c", "seconds": 1.0, "beyond_seconds": 0.0})
+    head, _, body = report.table([row]).splitlines()
+    assert head.count("|") == body.count("|") == 6
+    assert "GEMMs" not in head
+
+
+def test_losses_of_contenders_are_compared() -> None:
+    def step(mode: str, loss: float | None) -> dict:
+        return {"workload": "w", "device": "d", "mode": mode, "loss": loss}
+
+    found = [step("a", 2.0), step("b", 2.5), step("GEMMs", None)]
+    assert report.losses(found[::2]) == []
+    (line,) = report.losses(found)
+    assert line.startswith("w on d: losses of the fourth step (2 contenders) within 2.5e-01")
+
+
 def test_digits_are_what_they_say() -> None:
     images, labels = load_digits()
     assert images.shape == (1797, 8, 8)
@@ -194,7 +325,7 @@ def test_contenders_take_turns_and_are_compared_round_by_round() -> None:
     [
         (["--device", "abacus"], ["numpy", "cupy"]),
         (["jot"], ["jit"]),
-        (["jit", "--workload", "chain"], [*WORKLOADS, "call"]),
+        (["jit", "--workload", "chain"], [*WORKLOADS, "adamw", "call"]),
         (["--workload", "call"], [*WORKLOADS, "chain"]),
         (["--workload", "nap"], ["digits", "mlp-small", "mlp-medium", "mlp-large", "chain"]),
         (["--dtype", "int7"], ["float32", "float64"]),
@@ -223,11 +354,14 @@ def test_quick_run_writes_its_report(tmp_path, capsys) -> None:
 
 
 def test_compiled_steps_are_timed_each_in_its_process(tmp_path, capsys) -> None:
-    arguments = ["jit", "--quick", "--device", "numpy", "--workload", "transformer", "call"]
+    arguments = ["jit", "--quick", "--device", "numpy", "--workload", "transformer", "cnn", "call"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     assert "process of its own" in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
-    steps = {step["mode"]: step for step in report["steps"]}
+    own = [step for step in report["steps"] if step["workload"] == "cnn"]
+    assert {step["mode"] for step in own} == {"eager", "jit"}
+    assert own[0]["loss"] == pytest.approx(own[1]["loss"], rel=1e-5)
+    steps = {s["mode"]: s for s in report["steps"] if s["workload"] == "transformer"}
     assert set(steps) == {"eager", "jit", FLOOR}
     assert all(step["first_seconds"] > 0 for step in steps.values())
     assert all(step["to_by_hand"] is None for step in steps.values())
