@@ -13,7 +13,7 @@ import autodiff as ad
 import backends
 import programs
 from autodiff import jit
-from autodiff.graph import groups, numpy_code, plan
+from autodiff.graph import groups, numpy_actions, plan
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
 from autodiff.testing import host
@@ -22,7 +22,7 @@ from homes import HOMES
 
 RNG = np.random.default_rng(11)
 SEEDS = range(80)
-THREE = Pool(3, numpy_code.quiet)
+THREE = Pool(3, numpy_actions.quiet)
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -39,9 +39,9 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Arrays as small as those of the tests are not cut into slices and shared out over threads,
     unless the limits are."""
     if request.param == "in slices":
-        monkeypatch.setattr(numpy_code, "POOL", THREE)
+        monkeypatch.setattr(numpy_actions, "POOL", THREE)
         for limit in ("SMALL", "HEAVY", "NARROW"):
-            monkeypatch.setattr(numpy_code, limit, 1)
+            monkeypatch.setattr(numpy_actions, limit, 1)
         monkeypatch.setattr(groups, "SMALL", 1)
         monkeypatch.setattr(plan, "CHUNK", 5)
 
@@ -288,7 +288,7 @@ def test_threads_go_through_a_phase_without_waiting(slices: None) -> None:
         _, w, x = expected
     plan_of = compiled.lower(w, x).plan.plan
     widest = max(len([s for s in phase.steps if s.rows]) for phase in plan_of.phases)
-    if numpy_code.POOL is THREE:
+    if numpy_actions.POOL is THREE:
         assert widest >= 4
 
 

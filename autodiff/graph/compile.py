@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph import cupy_program, numpy_code
+from autodiff.graph import cupy_program, numpy_program
 from autodiff.graph.ir import Constant, Equation, Program, number
 from autodiff.graph.passes import PASSES
 from backends.cupy import CupyBackend
@@ -126,4 +126,4 @@ class Interpreted:
         return f"interpreted: {len(self.steps)} calls of {self.program.backend.name}"
 
 
-BUILDERS = {NumpyBackend: numpy_code.build, CupyBackend: cupy_program.build}
+BUILDERS = {NumpyBackend: numpy_program.build, CupyBackend: cupy_program.build}

@@ -12,7 +12,7 @@ import numpy as np
 from autodiff.core import PROJECT, Node
 from autodiff.graph.ir import Constant, Equation, Program, is_number, operand
 from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, fuses
-from autodiff.graph.numpy_code import REDUCERS, VIEWS
+from autodiff.graph.numpy_actions import REDUCERS, VIEWS
 
 MOST_EQUATIONS = 64  # in one kernel
 MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere

@@ -25,16 +25,9 @@ from autodiff.graph.compile import Interpreted
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Constant, Equation, Program, described, is_number
 from autodiff.graph.jit import Entry, Jitted
-from autodiff.graph.numpy_code import (
-    POOL,
-    PRIMITIVE,
-    REDUCERS,
-    UFUNCS,
-    VIEWS,
-    NumpyProgram,
-    Writer,
-    one_by_one,
-)
+from autodiff.graph.numpy_actions import POOL, PRIMITIVE, REDUCERS, UFUNCS, VIEWS, one_by_one
+from autodiff.graph.numpy_code import Writer
+from autodiff.graph.numpy_program import NumpyProgram
 from autodiff.graph.phases import Phase
 from autodiff.graph.plan import VIEW
 from autodiff.kinds import Elementwise

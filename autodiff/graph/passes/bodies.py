@@ -10,7 +10,7 @@ import backends
 from autodiff.core import Tensor, box
 from autodiff.graph import kernels
 from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
-from autodiff.graph.numpy_code import PRIMITIVE
+from autodiff.graph.numpy_actions import PRIMITIVE
 from autodiff.graph.stage import Stage
 from autodiff.ops import creation, elementwise, manipulation, reductions
 from backends.base import is_complex

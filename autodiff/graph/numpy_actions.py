@@ -1,0 +1,169 @@
+"""What NumPy does with equations: what each does to memory, which may be cut by rows, and by what
+threads. The tables that the code for NumPy is made of."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import backends
+from autodiff.core import PROJECT, Node
+from autodiff.graph.blas import products
+from autodiff.graph.groups import SMALL, Rows, Step
+from autodiff.graph.ir import Equation
+from autodiff.graph.phases import Phase, Weaver
+from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
+from backends.threads import Pool, count
+
+UFUNCS = frozenset(
+    (
+        *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),
+        *("cos", "cosh", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide"),
+        *("greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less"),
+        *("less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and"),
+        *("logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply"),
+        *("negative", "not_equal", "positive", "pow", "reciprocal", "remainder", "sign", "sin"),
+        *("sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc"),
+    )
+)
+REDUCERS = {
+    "sum": "add",
+    "prod": "multiply",
+    "max": "maximum",
+    "min": "minimum",
+    "all": "logical_and",
+    "any": "logical_or",
+}
+VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
+WRITERS = frozenset(
+    ("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add", "zeros_kept")
+)
+PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
+HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
+NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
+quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other
+POOL = Pool(count(), quiet)
+BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
+
+
+def is_split(node: Node) -> bool:
+    return isinstance(node, Equation) and node.op.name == "split"
+
+
+def keyed_plainly(equation: Equation, arrays: int) -> bool:
+    """Whether a key holds no index arrays: they come after `arrays` other arguments."""
+    return len(equation.inputs) == arrays
+
+
+class Actions:
+    """What each equation does to memory when NumPy runs it. Asked in order: whether a reshape
+    is a view depends on how its argument lies."""
+
+    def __init__(self) -> None:
+        self.layouts: dict[Node, np.ndarray] = {}  # arrays that lie as the values will
+
+    def __call__(self, equation: Equation) -> str:
+        kind = self.by_name(equation)
+        if kind == VIEW and not self.looks(equation):
+            kind = INTO
+        return kind
+
+    def by_name(self, equation: Equation) -> str:
+        op, name = equation.op, equation.op.name
+        if op is PROJECT:
+            return VIEW if is_split(equation.inputs[0]) else CALL
+        if isinstance(equation.dtype, tuple):
+            return VIEW if name == "split" else CALL
+        if equation.shape == ():
+            return SCALAR if name in UFUNCS or name in REDUCERS or name == "mean" else CALL
+        if name == "getitem" and not keyed_plainly(equation, 1):
+            return CALL
+        if name in VIEWS:
+            return VIEW
+        known = name in UFUNCS or name in REDUCERS or (name in WRITERS and writes(equation))
+        return INTO if known else CALL
+
+    def looks(self, equation: Equation) -> bool:
+        """Whether a view is one, and not a copy in another order."""
+        source = self.layout(equation.inputs[0])
+        if equation.op.name == "reshape":
+            try:
+                seen = np.reshape(source, equation.shape, copy=False)
+            except ValueError:
+                return False
+        elif isinstance(equation.dtype, tuple) or equation.op.name == "stop_gradient":
+            seen = source
+        elif equation.op is PROJECT:
+            split, index = equation.inputs[0], equation.params["index"]
+            parts = split.op.kernel(backends.get("numpy"))(source, **split.params)
+            seen = parts[index]
+        else:
+            seen = equation.op.kernel(backends.get("numpy"))(source, **equation.params)
+        self.layouts[equation] = seen
+        return True
+
+    def layout(self, node: Node) -> np.ndarray:
+        if node not in self.layouts:  # never touched, so no memory is taken
+            self.layouts[node] = np.empty(node.shape, node.dtype)
+        return self.layouts[node]
+
+
+def writes(equation: Equation) -> bool:
+    """Whether one of WRITERS can write this case into a buffer."""
+    name, x = equation.op.name, equation.inputs[0]
+    if name == "mean":
+        wide = x.dtype.kind in "fc" and x.dtype.itemsize >= 4
+        return wide and math.prod(x.shape) > 0
+    if name == "scatter_add":
+        return keyed_plainly(equation, 1)
+    return True
+
+
+def in_place(equation: Equation) -> bool:
+    """Whether an equation may write over an argument of its own shape, element by element."""
+    return equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
+
+
+def by_rows(equation: Equation, kind: str) -> int | None:
+    """The rows by which a product, a sum over the rows of a matrix, or a copy into another shape
+    may be cut."""
+    rows = equation.shape[0] if equation.shape else 0
+    if kind != INTO or rows < POOL.size:
+        return None
+    x, work = equation.inputs[0], math.prod(equation.shape)
+    if equation.op.name == "matmul":
+        least = NARROW * POOL.size if len(equation.shape) == 2 else POOL.size
+        matrices = all(len(y.shape) >= 2 for y in equation.inputs)
+        heavy = work * x.shape[-1] >= HEAVY
+        return rows if matrices and heavy and rows >= least and products().libraries else None
+    if equation.op.name == "reshape" and work >= SMALL:
+        return x.shape[0] if rows % x.shape[0] == 0 and x.shape[0] >= POOL.size else None
+    return rows if is_column_sum(equation) and math.prod(x.shape) >= SMALL else None
+
+
+def is_column_sum(equation: Equation) -> bool:
+    """Whether a reduction leaves the columns of a matrix, which may be shared out."""
+    name, x, axis = equation.op.name, equation.inputs[0], equation.params.get("axis")
+    return name in REDUCERS and axis == (0,) and len(x.shape) == 2 and len(equation.shape) == 1
+
+
+def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
+    """Steps in phases, as many threads wide as there are."""
+
+    def cut(equation: Equation) -> int | None:
+        return by_rows(equation, plan.actions[equation]) if POOL.size > 1 else None
+
+    def is_view(equation: Equation) -> bool:
+        return plan.actions[equation] == VIEW
+
+    return Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated).phases(steps)
+
+
+def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:
+    """Each step a phase, and products left to the threads of their library."""
+    return [Phase([step], step.rows) for step in steps]
