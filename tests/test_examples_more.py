@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 import autodiff as ad
 import backends
@@ -13,6 +14,13 @@ from autodiff.examples import EXAMPLES, char_transformer, lstm, neural_ode, vae
 from homes import DEVICES
 
 PLOTS = importlib.util.find_spec("matplotlib") is not None
+
+
+@pytest.fixture(autouse=True)
+def one_thread_for_products():
+    """Small products on two threads take ten times as long while other tests run beside."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def plotted(folder: Path, name: str) -> bool:
