@@ -1,7 +1,8 @@
 """Functions from functions: grad, vjp, jvp, vmap.
 
 Arguments and results are trees of arrays; what is Held in an argument (autodiff.tree) is no
-variable, and None in a gradient. Raw arrays in, raw arrays out; Tensors in, Tensors out. A transform makes an interpreter of its own, so they nest in any order.
+variable, and None in a gradient. Raw arrays in, raw arrays out; Tensors in, Tensors out. A
+transform makes an interpreter of its own, so they nest in any order.
 """
 
 from __future__ import annotations

@@ -116,8 +116,8 @@ class Learner:
             dict for named ones. Floats are converted to the model's dtype. Without y: an
             iterable of (x, y) batches, or a function that gives one for each epoch.
         y : what the loss compares with: array (n, ...) or a tree of arrays.
-        validation : (x, y), an iterable of batches, or the share of the last rows that are
-            left out of training for it.
+        validation : a tuple (x, y), a list or iterable of batches, or the share of the last
+            rows that are left out of training for it.
         callbacks : see autodiff.learn.callbacks; a function is called after each epoch.
         checkpoint : a folder, a `Checkpoints`, or a `SaveCheckpoints` that says how often.
         resume : go on from the newest checkpoint there, if there is one, and finish what that

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import backends
@@ -248,15 +249,19 @@ class TransformerBlock(Module):
         return x + self.dropout(self.down(inner))
 
 
+small = partial(normal, std=0.02)
+
+
 class PositionalEmbedding(Module):
-    """x (..., length, width) plus a trained row for each position; weight (longest, width)."""
+    """x (..., length, width) plus a trained row for each position; weight (longest, width), at
+    first normal with a standard deviation of 0.02, which leaves x to say what it is."""
 
     def __init__(
         self,
         longest: int,
         width: int,
         *,
-        initializer: Callable = normal,
+        initializer: Callable = small,
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
