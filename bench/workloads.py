@@ -143,7 +143,7 @@ TRANSFORMER = Workload(
 
 CHAR_TRANSFORMER = Workload(
     name="char_transformer",
-    title="the transformer of nn's layers, AdamW; by hand: that of the library's functions, Adam",
+    title="the same of nn layers, AdamW; by hand: transformer, jit",
     flops=TRANSFORMER.flops,
     problem=TRANSFORMER.problem,
     modes={
