@@ -25,9 +25,9 @@ from bench.problem import Problem
 from bench.timing import Contender
 
 # OpenBLAS's threads go on spinning after a product, for some 20 ms, and take the processor from
-# the threads of elementwise work; after 2**16 cycles (20 us) they sleep, and small products are
-# no slower. For every contender alike. Read when NumPy loads.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
+# those that come next; after 2**20 cycles (0.3 ms) they sleep, and small products that follow
+# each other find them awake. For every contender alike. Read when NumPy loads.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 PAUSE = 0.05  # seconds until threads that spin for work have gone to sleep
 NAMESPACES = {"jax": "jax.numpy", "autograd": "autograd.numpy"}  # where `ones` is not the module's

@@ -70,7 +70,10 @@ class Weaver:
         for step in steps:
             if step.rows is None:
                 step.rows = self.by_rows(step.equations[0])
-        return self.woven(list(steps))
+        found = self.woven(list(steps))
+        if any(is_worth_it(phase) for phase in found):
+            return found
+        return [Phase([step]) for phase in found for step in phase.steps]
 
     def woven(self, rest: list[Step]) -> list[Phase]:
         found: list[Phase] = []
@@ -81,7 +84,7 @@ class Weaver:
             if rest:
                 before, phase, rest = self.gather(rest)
                 found += self.woven(before)
-                found += [phase] if is_worth_it(phase) else [Phase([s]) for s in phase.steps]
+                found.append(phase)
         return found
 
     def gather(self, steps: list[Step]) -> tuple[list[Step], Phase, list[Step]]:
@@ -146,8 +149,12 @@ class Weaver:
 
 
 def is_worth_it(phase: Phase) -> bool:
-    """Not for one plain matrix product: the library behind it has threads of its own."""
+    """Whether there is more in a phase than one plain matrix product. Programs without such
+    phases leave their products to the threads of the library behind them; in others those would
+    keep ours waiting: they go on spinning for a while."""
     working = [step for step in phase.steps if step.rows]
+    if not phase.units or not working:
+        return False
     return len(working) > 1 or working[0].group or len(working[0].equations[0].shape) > 2
 
 
