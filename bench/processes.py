@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,11 +22,6 @@ from tqdm import tqdm
 
 from bench.problem import Problem
 from bench.timing import Contender
-
-# OpenBLAS's threads go on spinning after a product, for some 20 ms, and take the processor from
-# those that come next; after 2**20 cycles (0.3 ms) they sleep, and small products that follow
-# each other find them awake. For every contender alike. Read when NumPy loads.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
 PAUSE = 0.05  # seconds until threads that spin for work have gone to sleep
 NAMESPACES = {"jax": "jax.numpy", "autograd": "autograd.numpy"}  # where `ones` is not the module's
