@@ -43,7 +43,7 @@ together = pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, str]]:
     """What each call gave: `refused` as the table says, `failed` as it was, empty if it works."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCIPY_ARRAY_API": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCIPY_ARRAY_API": "1", "AUTODIFF_BACKEND": "numpy"}
     command = [sys.executable, str(ROOT / "tests" / "consumers.py"), "--json"]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

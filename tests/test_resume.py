@@ -1,5 +1,6 @@
 """Training that is taken up again in another process goes on bit for bit as if never interrupted."""
 
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ HERE = Path(__file__).parent
 
 def start(*arguments):
     code = f"import sys; sys.path[:0] = {[str(HERE), str(HERE.parent)]!r}; import resuming; resuming.main(*sys.argv[1:])"
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True, env=os.environ | {"AUTODIFF_BACKEND": "numpy"})
 
 
 def finish(process):
