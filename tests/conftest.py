@@ -7,6 +7,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import autodiff as ad
+import fake_cupy
+import fake_nvmath
 
 threadpool_limits(1, user_api="blas")
 
@@ -17,3 +19,9 @@ def on_numpy() -> Iterator[None]:
     a home of its own then (tests/homes.py)."""
     with ad.use_backend("numpy"):
         yield
+
+
+@pytest.fixture
+def nvmath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy's stand-in finds the stand-in for nvmath-python."""
+    monkeypatch.setattr(fake_cupy, "nvmath", fake_nvmath)

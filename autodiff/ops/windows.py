@@ -144,7 +144,7 @@ def conv2d(
         Channels, filters and groups that do not fit together; a kernel larger than the padded
         image; a negative padding; a stride, dilation or groups below 1.
     """
-    return convolved("conv2d", x, weight, bias, (stride, padding, dilation, groups))
+    return convolved("conv2d", 2, x, weight, bias, (stride, padding, dilation, groups))
 
 
 def conv1d(
@@ -158,11 +158,10 @@ def conv1d(
 ) -> Any:
     """Sequences x (n, channels, length) by weights (filters, channels / groups, k): `conv2d`
     along one axis, (n, filters, length')."""
-    return convolved("conv1d", x, weight, bias, (stride, padding, dilation, groups))
+    return convolved("conv1d", 1, x, weight, bias, (stride, padding, dilation, groups))
 
 
-def convolved(name: str, x: Any, weight: Any, bias: Any, options: tuple) -> Any:
-    dims = int(name[-2])
+def convolved(name: str, dims: int, x: Any, weight: Any, bias: Any, options: tuple) -> Any:
     stride, padding, dilation, groups = options
     check_images(name, x, dims)
     check_weights(name, x, weight, bias, groups)
@@ -325,29 +324,29 @@ def max_pool2d(x: Any, kernel: Sizes, stride: Sizes | None = None, padding: Any 
         A kernel larger than the padded image, a negative padding, or one that is not less than
         the kernel, so that a window could have no element of x.
     """
-    return greatest("max_pool2d", x, kernel, stride, padding)
+    return greatest("max_pool2d", 2, x, kernel, stride, padding)
 
 
 def max_pool1d(x: Any, kernel: Sizes, stride: Sizes | None = None, padding: Any = 0) -> Any:
     """The greatest element of each window of sequences x (n, channels, length): `max_pool2d`
     along one axis."""
-    return greatest("max_pool1d", x, kernel, stride, padding)
+    return greatest("max_pool1d", 1, x, kernel, stride, padding)
 
 
 def avg_pool2d(x: Any, kernel: Sizes, stride: Sizes | None = None, padding: Any = 0) -> Any:
     """The mean of each window of images x (n, channels, h, w), as `max_pool2d`; the zeros of
     `padding` count."""
-    return averaged("avg_pool2d", x, kernel, stride, padding)
+    return averaged("avg_pool2d", 2, x, kernel, stride, padding)
 
 
 def avg_pool1d(x: Any, kernel: Sizes, stride: Sizes | None = None, padding: Any = 0) -> Any:
     """The mean of each window of sequences x (n, channels, length): `avg_pool2d` along one
     axis."""
-    return averaged("avg_pool1d", x, kernel, stride, padding)
+    return averaged("avg_pool1d", 1, x, kernel, stride, padding)
 
 
-def greatest(name: str, x: Any, *options: Any) -> Any:
-    x, window = pooled(name, x, *options)
+def greatest(name: str, dims: int, x: Any, *options: Any) -> Any:
+    x, window = pooled(name, dims, x, *options)
     for k, margins in zip(window.kernel, window.padding, strict=True):
         if max(margins) >= k:
             raise ValueError(
@@ -355,24 +354,25 @@ def greatest(name: str, x: Any, *options: Any) -> Any:
                 f"it; got padding {margins} and a kernel of {k}"
             )
     y = _pool_max(surrounded(x, window, -math.inf), window=window._replace(padding=NONE))
-    return unflat(y, int(name[-2]))
+    return unflat(y, dims)
 
 
-def averaged(name: str, x: Any, *options: Any) -> Any:
+def averaged(name: str, dims: int, x: Any, *options: Any) -> Any:
     """Summed along one axis, then along the other."""
-    x, window = pooled(name, x, *options)
+    x, window = pooled(name, dims, x, *options)
     x = surrounded(x, window, 0)
     (kh, kw), (sh, sw) = window.kernel, window.stride
     for part in (Window((1, kw), (1, sw), (1, 1), NONE), Window((kh, 1), (sh, 1), (1, 1), NONE)):
         x = _pool_sum(x, window=part) if part.kernel != (1, 1) or part.stride != (1, 1) else x
-    return unflat(x * (1 / (kh * kw)), int(name[-2]))
+    return unflat(x * (1 / (kh * kw)), dims)
 
 
 NONE = ((0, 0), (0, 0))
 
 
-def pooled(name: str, x: Any, kernel: Any, stride: Any, padding: Any) -> tuple[Any, Window]:
-    dims = int(name[-2])
+def pooled(
+    name: str, dims: int, x: Any, kernel: Any, stride: Any, padding: Any
+) -> tuple[Any, Window]:
     check_images(name, x, dims)
     window = window_of(name, x, kernel, kernel if stride is None else stride, padding, 1)
     return flat(floating(x), dims), window

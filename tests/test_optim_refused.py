@@ -1,0 +1,76 @@
+"""Optimizers: what they refuse, by name, before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff import optim as O
+from autodiff.optim import schedules
+from test_optim import B, Model, W, host
+
+
+@pytest.mark.parametrize("make", [O.SGD, O.Adam, O.AdamW, O.Adamax, O.RMSprop, O.Adagrad, O.Adadelta, O.Lion, O.Muon, O.LBFGS])
+def test_a_negative_learning_rate(make: Callable) -> None:
+    with pytest.raises(ValueError, match=rf"{make.__name__}: the learning rate cannot be negative; got lr=-0.1"):
+        make(-0.1)
+    with pytest.raises(ValueError, match="learning rate"):
+        make(float("nan"))
+
+
+REFUSED = {
+    "a weight decay": (lambda: O.AdamW(weight_decay=-1), "AdamW: the weight_decay cannot be negative"),
+    "a beta": (lambda: O.Adam(betas=(0.9, 1.0)), r"Adam: beta2 must be within \[0, 1\); got 1.0"),
+    "nesterov without momentum": (lambda: O.SGD(0.1, nesterov=True), "needs a momentum"),
+    "a clip": (lambda: O.SGD(0.1, clip=0.0), "clip must be positive"),
+    "a history": (lambda: O.LBFGS(history=0), "history"),
+    "a number of batches": (lambda: O.Accumulate(O.SGD(0.1), 0), "every is a number of batches; got 0"),
+    "a scale": (lambda: O.MixedPrecision(O.SGD(0.1), scale=0.0), "the scale is at least 1"),
+    "a backoff": (lambda: O.MixedPrecision(O.SGD(0.1), backoff=2.0), "shrinks"),
+    "a schedule's rate": (lambda: schedules.cosine(-0.1, 10), "cosine: lr cannot be negative; got -0.1"),
+    "a schedule of no steps": (lambda: schedules.warmup(0, 0.1), "warmup: steps must be positive; got 0"),
+    "a sequence": (lambda: schedules.sequence([0.1, 0.2], []), "2 schedules need 1 numbers of steps"),
+    "no parameters": (lambda: O.SGD(0.1).step(), "SGD.step: it was given no parameters"),
+    "nothing to train": (lambda: O.SGD(0.1).init([]), "nothing to train"),
+    "no gradient": (lambda: O.SGD(0.1).update([W, B], [W, None], O.SGD(0.1).init([W, B])), r"missing: '\[1\]'"),
+    "gradients of others": (
+        lambda: O.SGD(0.1).update({"a": B}, {"b": B}, O.SGD(0.1).init([B])), r"missing: .*'a'.*unknown: .*'b'"),
+    "a gradient's shape": (
+        lambda: O.SGD(0.1).update([W], [W.T], O.SGD(0.1).init([W])), r"parameter \[0\] has shape \(4, 3\), its gradient shape \(3, 4\)"),
+    "an unknown state": (
+        lambda: O.Adam().update([W], [W], O.SGD(0.1, 0.9).init([W])), r"missing: .*/m'.*unknown: .*/velocity'"),
+    "a state of others": (
+        lambda: O.Adam().update([W], [W], O.Adam().init([W, B])), r"unknown: 'slots/\[1\]/m'"),
+    "a state's shape": (
+        lambda: O.Adam().update([W], [W], O.Adam().init([W.T])), r"slots/\[0\]/m is \(3, 4\) float64, not \(4, 3\) float64"),
+    "arrays of another": (
+        lambda: O.Adam().load_state({"step": np.array(0), "nonsense": W}, [W]), "unknown: 'nonsense'"),
+    "one Tensor twice": (
+        lambda: O.SGD(0.1, parameters=[T := ad.Tensor(B, requires_grad=True), T]), "are one Tensor"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_is_refused_by_name(name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_cannot_be_trained() -> None:
+    with pytest.raises(TypeError, match=r"parameter \['n'\] is int64"):
+        O.SGD(0.1).init({"w": W, "n": np.arange(3)})
+    with pytest.raises(TypeError, match=r"parameter \[0\] is no Tensor that requires a gradient"):
+        O.SGD(0.1, parameters=[ad.Tensor(B)])
+
+
+def test_a_parameter_without_gradient_is_named_and_nothing_moves() -> None:
+    model = Model()
+    opt = O.Adam(0.1, parameters=model)
+    ad.sum(model.weight**2).backward()
+    with pytest.raises(ValueError, match=r"Adam.step: no gradient for bias: call backward\(\)"):
+        opt.step()
+    assert (host(model.weight) == W).all() and opt.state is None
