@@ -10,8 +10,8 @@ write to x.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ from backends.base import same_dtype
 
 # How many references there are to what lies beneath a Tensor, if nobody else holds it.
 _alone = box(object(), ROOT, None, None)
-ALONE = sys.getrefcount(_alone.data)
+ALONE = getrefcount(_alone.data)
 
 
 def ours(tensor: Tensor) -> bool:
     """Whether the buffer may be written to: nobody but this Tensor holds it. (A tangent may be
     shared between several duals.)"""
-    if sys.getrefcount(tensor.data) > ALONE or not isinstance(tensor.interp, Tape):
+    if getrefcount(tensor.data) > ALONE or not isinstance(tensor.interp, Tape):
         return False
     return not isinstance(tensor.data, Tensor) and tensor.backend.exclusive(tensor.data)
 
@@ -68,10 +68,11 @@ def _setitem(self: Tensor, key: Any, values: Any) -> None:
     """x[key] = values, with NumPy's meaning; differentiable by both."""
     if self.node is None and self.interp is ROOT and (type(key) is int or type(key) is slice):
         # The short way for loops that fill a constant: nothing is recorded.
-        constant = type(values) is Tensor and values.node is None and values.interp is ROOT
-        raw = values.data if constant else values
-        known = isinstance(raw, self.backend.array_types) or type(raw) in NUMBERS
-        if known and sys.getrefcount(self.data) <= ALONE and self.backend.put(self.data, key, raw):
+        raw = values
+        if type(values) is Tensor and values.node is None and values.interp is ROOT:
+            raw = values.data
+        known = type(raw) is type(self.data) or type(raw) in NUMBERS
+        if known and getrefcount(self.data) <= ALONE and self.backend.put(self.data, key, raw):
             return
     write("x[key] = v", indexing._index_update, self, key, values)
 

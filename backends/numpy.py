@@ -141,9 +141,12 @@ class NumpyBackend(Backend):
         return out
 
     def put(self, x: Any, key: Any, values: Any) -> bool:
-        if type(x) is not np.ndarray or x.base is not None or not x.flags.writeable:
+        if type(x) is not np.ndarray or x.base is not None:
             return False
-        x[key] = values
+        try:
+            x[key] = values
+        except (IndexError, TypeError, ValueError):  # not writeable, or it does not fit:
+            return False  # nothing is written, and the long way says why
         return True
 
     def exclusive(self, x: Any) -> bool:

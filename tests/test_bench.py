@@ -20,6 +20,7 @@ from autodiff.data import load_digits
 from bench import (
     byhand,
     digits,
+    loops,
     modules,
     peer_modules,
     peer_transformer,
@@ -400,3 +401,11 @@ def test_a_device_that_cannot_work_is_named_with_its_reason(tmp_path, capsys, mo
     monkeypatch.setattr(backends, "get", unavailable)
     assert main(["--device", "cupy", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().out == "cupy: no driver\n"
+
+
+def test_loops_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "ROWS", 20)
+    monkeypatch.setattr(loops, "VARIABLES", 4)
+    found = dict(loops.measure(rounds=2))
+    assert set(found) == {"rows / NumPy's", "recorded rows / NumPy's", "columns / the Hessian"}
+    assert all(ratio > 0 for ratio in found.values())
