@@ -107,3 +107,17 @@ def test_small_and_expensive_values_are_kept():
 
 def test_passes_are_there():
     assert {slices, guards, recompute} <= set(PASSES)
+
+
+CHOSEN = {
+    "exp": lambda x: ad.where(x == 0, 0.0, ad.exp(x)),
+    "a sum": lambda x: ad.where(x == 0, 0.0, x + 1),
+    "a denominator": lambda x: ad.where(x == 0, 0.0, 1 / (x + 1)),
+    "another factor": lambda x: ad.where(x == 0, 0.0, (x + 2) * (x - 2)),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_choice_of_what_is_no_multiple_stays(name):
+    x = np.where(X > 0, X, 0.0)
+    assert ops(CHOSEN[name], x)["zeros_kept"] == 0 and agrees(CHOSEN[name], x)
