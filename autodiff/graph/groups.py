@@ -14,7 +14,7 @@ import math
 from collections.abc import Container, Sequence
 
 from autodiff.core import Node
-from autodiff.graph.ir import Equation
+from autodiff.graph.ir import Equation, is_product
 
 SMALL = 1 << 17  # elements: below that, dealing out slices costs more than it saves
 
@@ -38,7 +38,7 @@ class Rows:
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do."""
-        products = itertools.accumulate(e.op.name == "matmul" for e in equations)
+        products = itertools.accumulate(is_product(e) for e in equations)
         return self.steps(list(equations), dict(zip(equations, products, strict=True)))
 
     def steps(self, rest: list[Equation], stretch: dict[Node, int]) -> list[Step]:

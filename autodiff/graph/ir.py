@@ -110,6 +110,13 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
     return Equation(op, inputs, params, aval, line)
 
 
+PRODUCTS = frozenset(("matmul", "gemm"))
+
+
+def is_product(node: Node) -> bool:
+    return isinstance(node, Equation) and node.op.name in PRODUCTS
+
+
 class Program:
     """Inputs, equations in order, outputs."""
 

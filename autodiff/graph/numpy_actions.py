@@ -4,6 +4,7 @@ threads. The tables that the code for NumPy is made of."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step
-from autodiff.graph.ir import Equation
+from autodiff.graph.ir import Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from backends.threads import Pool, count
@@ -40,7 +41,7 @@ REDUCERS = {
 }
 VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
 WRITERS = frozenset(
-    ("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add", "zeros_kept")
+    ("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add", "zeros_kept", "gemm")
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
@@ -124,9 +125,14 @@ def writes(equation: Equation) -> bool:
     return True
 
 
-def in_place(equation: Equation) -> bool:
-    """Whether an equation may write over an argument of its own shape, element by element."""
-    return equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
+def in_place(equation: Equation) -> Sequence[Node]:
+    """The arguments over which an equation may write: it goes element by element, or reads
+    them no more once it writes."""
+    if equation.op.name == "gemm":
+        a, b, c, *_ = equation.inputs
+        return () if c in (a, b) else (c,)
+    goes = equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
+    return equation.inputs if goes else ()
 
 
 def by_rows(equation: Equation, kind: str) -> int | None:
@@ -136,9 +142,9 @@ def by_rows(equation: Equation, kind: str) -> int | None:
     if kind != INTO or rows < POOL.size:
         return None
     x, work = equation.inputs[0], math.prod(equation.shape)
-    if equation.op.name == "matmul":
+    if is_product(equation):
         least = NARROW * POOL.size if len(equation.shape) == 2 else POOL.size
-        matrices = all(len(y.shape) >= 2 for y in equation.inputs)
+        matrices = all(len(y.shape) >= 2 for y in equation.inputs[:2])
         heavy = work * x.shape[-1] >= HEAVY
         return rows if matrices and heavy and rows >= least and products().libraries else None
     if equation.op.name == "reshape" and work >= SMALL:

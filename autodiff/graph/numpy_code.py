@@ -7,6 +7,7 @@ user's strings; arrays, functions and parameters are passed in under the names o
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph import numpy_actions
-from autodiff.graph.blas import products
+from autodiff.graph import blas, numpy_actions
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, number
 from autodiff.graph.numpy_actions import BITS, REDUCERS, ROWS, UFUNCS, is_column_sum, writes
@@ -31,9 +31,10 @@ class Writer:
         self.plan = plan
         self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
         self.names: dict[Node, str] = {}
-        self.given: dict[str, Any] = {"empty": np.empty, "copyto": np.copyto, "together": together}
+        self.given: dict[str, Any] = dict(HELPERS)
         self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
+        self.pointers: dict[str, str] = {}  # names of addresses of buffers, found once
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         for i, node in enumerate(plan.program.inputs):
@@ -124,6 +125,9 @@ class Writer:
         if e.op.name == "reshape":
             x = self.names[e.inputs[0]]
             self.lines.append(f"copyto({out}.reshape({x}.shape)[lo:hi], {x}[lo:hi])")
+            return
+        if e.op.name == "gemm":
+            self.gemm(e, out, "[lo:hi]")
             return
         if is_column_sum(e):
             self.emit(e, f"{out}[lo:hi]", [f"{self.names[e.inputs[0]]}[:, lo:hi]"])
@@ -228,6 +232,8 @@ class Writer:
             self.reduce(equation, out, args[0])
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
+        elif name == "gemm":
+            self.gemm(equation, out)
         elif name == "where":
             self.where(equation, out, args)
         elif name == "reshape":  # of what lies in another order
@@ -260,6 +266,76 @@ class Writer:
         if equation.op.name == "mean":
             count = math.prod([equation.inputs[0].shape[a] for a in params["axis"]])
             self.lines.append(f"{self.function('divide')}({out}, {count}, {out})")
+
+    def gemm(self, equation: Equation, out: str, rows: str = "") -> None:
+        """c + a @ b, scaled, into `out`; with `rows` only those."""
+        a, b, c, *factors = equation.inputs
+        first, second = self.matrix(a, rows), self.matrix(b, "")
+        target, sign = f"{out}{rows}", equation.params["sign"]
+        if not self.lies_over(equation, c):
+            self.lines.append(f"copyto({target}, {self.names[c]}{rows})")
+        function = self.give(f"gemm_{equation.dtype.char}", blas.gemm(equation.dtype))
+        height = "length(hi - lo)" if rows else self.length(equation.shape[0])
+        sizes = [height, self.length(equation.shape[1]), self.length(b.shape[0])]
+        alpha, beta = (self.factor(x, n, equation.dtype) for x, n in zip(factors, (sign, 1), strict=True))
+        call = [
+            *("by_rows", first[0], second[0], *sizes, alpha, *first[1:], *second[1:], beta),
+            self.pointer(target, self.is_static(equation) and not rows),
+            self.length(equation.shape[1]),
+        ]
+        line = f"{function}({', '.join(call)})"
+        known = [x for x in factors if not isinstance(x, Constant)]
+        if not known:
+            self.lines.append(line)
+            return
+        kernel = self.give(f"k{self.ids[equation]}", equation.op.kernel(self.plan.program.backend))
+        args = [f"{self.names[a]}{rows}", self.names[b], f"{self.names[c]}{rows}"]
+        args += [*(self.names[x] for x in factors), f"sign={sign}"]
+        self.lines.append(f"if {' and '.join(self.names[x] for x in known)}:")
+        self.lines.append(f"    {line}")
+        self.lines.append("else:")
+        self.lines.append(f"    copyto({target}, {kernel}({', '.join(args)}))")
+
+    def matrix(self, x: Node, rows: str) -> tuple[str, str, str]:
+        """What CBLAS wants to know of a matrix: whether it lies by columns, where it begins,
+        and how far apart its lines are."""
+        turned = isinstance(x, Equation) and x.op.name == "permute_dims"
+        base = x.inputs[0] if turned and self.plan.actions[x] == VIEW else x
+        turned = base is not x
+        name = self.names[base] if self.is_tight(base) else f"contiguous({self.names[base]})"
+        cut = rows.replace("lo:hi", ":, lo:hi") if turned else rows
+        fixed = self.is_tight(base) and self.is_static(base) and not rows
+        place = self.pointer(f"{name}{cut}", fixed)
+        return ("turned" if turned else "as_it_is", place, self.length(base.shape[1]))
+
+    def is_tight(self, node: Node) -> bool:
+        """Whether an array is known to lie in order, without gaps."""
+        if not isinstance(node, Equation):
+            return False
+        if self.plan.actions[node] == VIEW and node.op.name == "reshape":
+            return self.is_tight(node.inputs[0])
+        return self.plan.actions[node] == INTO
+
+    def lies_over(self, equation: Equation, x: Node) -> bool:
+        """Whether an equation's value takes the place of x."""
+        buffer = self.plan.buffers[equation]
+        return buffer.donor is x if isinstance(x, Input) else self.plan.buffers.get(x) is buffer
+
+    def pointer(self, array: str, fixed: bool) -> str:
+        """The address of an array, found beforehand where it is in the arena."""
+        if not fixed:
+            return f"pointer({array})"
+        return self.pointers.setdefault(array, f"m{len(self.pointers)}")
+
+    def length(self, number: int) -> str:
+        return self.give(f"n{number}", ctypes.c_int64(number))
+
+    def factor(self, x: Node, sign: int, dtype: np.dtype) -> str:
+        number, minus = blas.REALS[dtype][1], sign < 0
+        if isinstance(x, Constant):
+            name = f"f{self.ids[x]}_{dtype.char}{'_minus' * minus}"
+            return self.give(name, number(sign * x.value))
+        return f"{self.give(f'f_{dtype.char}', number)}({'-' * minus}{self.names[x]})"
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
         """Zeros are selected by a product of integers, as the backend does it."""
@@ -294,11 +370,12 @@ class Writer:
                 self.write_phase(phase)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
+        places = "".join(f"    {m} = pointer({b})\n" for b, m in self.pointers.items())
         lines = [part for line in self.lines for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (
             f"def make({', '.join(self.arena_names())}):\n"
-            f"    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
+            f"{places}    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
         )
 
     def result(self, node: Node, position: int) -> str:
@@ -335,5 +412,18 @@ def block(head: str, body: list[str]) -> str:
 
 
 def together(work: Callable[[int], None]) -> None:
-    with products().single():
+    with blas.products().single():
         numpy_actions.POOL.run(work)
+
+
+HELPERS = {  # by the names that the source calls them
+    "as_it_is": blas.AS_IT_IS,
+    "by_rows": blas.BY_ROWS,
+    "contiguous": np.ascontiguousarray,
+    "copyto": np.copyto,
+    "empty": np.empty,
+    "length": ctypes.c_int64,
+    "pointer": blas.pointer,
+    "together": together,
+    "turned": blas.TURNED,
+}

@@ -19,7 +19,7 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step, sliced
-from autodiff.graph.ir import Equation
+from autodiff.graph.ir import Equation, is_product
 
 FINEST = 64  # shares need not be cut at finer fractions than this
 
@@ -176,9 +176,9 @@ def reads(step: Step) -> Iterator[tuple[Node, bool]]:
 def wants_rows(e: Equation, position: int) -> bool:
     """Whether rows of an equation follow from the same rows of this argument."""
     x = e.inputs[position]
-    if e.op.name == "matmul":
+    if is_product(e):
         alike = len(x.shape) == len(e.shape) and x.shape[0] == e.shape[0]
-        return position == 0 if len(e.shape) == 2 else alike
+        return position in (0, 2) if len(e.shape) == 2 else alike
     if len(e.inputs) == 1:
         axis = e.params.get("axis")
         return not isinstance(axis, tuple) or 0 not in axis

@@ -55,7 +55,7 @@ class Plan:
     ----------
     schedule : equations into steps (autodiff.graph.groups).
     action : what an equation does to memory: SCALAR, VIEW, INTO or CALL.
-    in_place : whether an equation may write over an argument of its own shape.
+    in_place : the arguments over which an equation may write, if they have its shape.
     weave : steps into phases (autodiff.graph.phases).
     """
 
@@ -65,7 +65,7 @@ class Plan:
         donated: Sequence[int],
         schedule: Callable[[list[Equation]], list[Step]],
         action: Callable[[Equation], str],
-        in_place: Callable[[Equation], bool],
+        in_place: Callable[[Equation], Sequence[Node]],
         weave: Callable[[list[Step], Plan], list[Phase]],
     ) -> None:
         self.program = program
@@ -162,11 +162,9 @@ class Plan:
         return self.order[self.phase[equation].steps[0].equations[0]]
 
     def overwritten(self, equation: Equation, i: int, free: set[Input]) -> Node | None:
-        """An argument that an elementwise equation may write over: its last reader, of the same
-        shape and width, its only look at that memory."""
-        if not self.in_place(equation):
-            return None
-        for x in equation.inputs:
+        """An argument that an equation may write over: its last reader, of the same shape and
+        width, its only look at that memory."""
+        for x in self.in_place(equation):
             if self.roots[x] != frozenset((x,)) or self.last.get(x) != i:
                 continue
             alike = x.shape == equation.shape and x.dtype == equation.dtype

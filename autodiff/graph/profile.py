@@ -23,7 +23,7 @@ from autodiff import tree
 from autodiff.core import PROJECT, Node, Tensor
 from autodiff.graph.compile import Interpreted
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import Constant, Equation, Program, described, is_number
+from autodiff.graph.ir import PRODUCTS, Constant, Equation, Program, described, is_number
 from autodiff.graph.jit import Entry, Jitted
 from autodiff.graph.numpy_actions import POOL, PRIMITIVE, REDUCERS, UFUNCS, VIEWS, one_by_one
 from autodiff.graph.numpy_code import Writer
@@ -35,7 +35,7 @@ from backends.base import dtype_name, is_complex, is_inexact
 
 CONVOLUTIONS = frozenset(("conv", "conv_input", "conv_weight"))
 REDUCTIONS = frozenset((*REDUCERS, "mean", "argmax", "argmin", "count_nonzero", "cumulative_sum"))
-MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - {"mean", "matmul", "where", "scatter_add"}) | {
+MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - {"mean", "matmul", "gemm", "where", "scatter_add"}) | {
     *("flip", "roll", "moveaxis", "tril", "triu", "pad", "take_along_axis")
 }
 SHOWN = 40  # rows of a printed table
@@ -304,7 +304,7 @@ def equation_flops(equation: Equation) -> int | None:
     op, x = equation.op, equation.inputs[0]
     if op.name in MOVERS or op is PROJECT:
         return 0
-    if op.name == "matmul":
+    if op.name in PRODUCTS:
         each = 8 if is_complex(equation.dtype) else 2
         return each * math.prod(equation.shape) * x.shape[-1]
     if op.name in CONVOLUTIONS:

@@ -255,12 +255,30 @@ _gelu = elementwise(
 )
 
 
+# The other formula of Hendrycks and Gimpel is x * h with h = (1 + tanh(x * (C1 + C3 * x**2))) / 2,
+# and h' = 2 * h * (1 - h) * (C1 + 3 * C3 * x**2).
+C1 = math.sqrt(2 / math.pi)
+C3 = 0.044715 * C1
+
+
+def _tanh_share(xp: Any, x: Any) -> Any:
+    return 0.5 * (1 + xp.tanh(x * (C1 + C3 * (x * x))))
+
+
+def _gelu_tanh_slope(g: Any, y: Any, x: Any) -> Any:
+    share = 0.5 * (1 + tanh(x * (C1 + C3 * (x * x))))
+    return g * (share + y * (1 - share) * (2 * C1 + 6 * C3 * (x * x)))
+
+
+_gelu_tanh = elementwise(
+    "gelu_tanh", impl=lambda xp, x: x * _tanh_share(xp, x), d=_gelu_tanh_slope
+)
+
+
 def gelu(x: Any, /, *, approximate: bool = False) -> Any:
     """x * Phi(x), the Gaussian error linear unit (Hendrycks and Gimpel 2016); with
     `approximate`, their formula 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))."""
-    if not approximate:
-        return _gelu(x)
-    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))))
+    return _gelu_tanh(x) if approximate else _gelu(x)
 
 
 # -- choice --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ pass that changes the order in which floating-point numbers are added says so.""
 
 from __future__ import annotations
 
+from autodiff.graph.passes.accumulate import accumulate
 from autodiff.graph.passes.algebra import algebra
 from autodiff.graph.passes.bodies import bodies
 from autodiff.graph.passes.broadcasts import broadcasts
@@ -12,4 +13,4 @@ from autodiff.graph.passes.guards import guards
 from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
 
-PASSES = (bodies, constants, algebra, broadcasts, common, slices, guards, recompute)
+PASSES = (bodies, constants, algebra, broadcasts, common, slices, guards, recompute, accumulate)

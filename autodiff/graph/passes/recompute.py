@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number, same
+from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number, is_product, same
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
@@ -33,7 +33,7 @@ class Again:
         self.last: dict[Node, int] = {}  # the last stretch in which a value is read
         now = 0
         for e in program.equations():
-            now += e.op.name == "matmul"
+            now += is_product(e)
             self.stretch[e] = now
             for x in e.inputs:
                 self.last[x] = now
