@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 _registered: dict[type, tuple[Callable, Callable]] = {}
@@ -45,13 +46,14 @@ class Carried:
 class Structure:
     """The shape of a tree without its leaves: a container's type, keys, and children."""
 
-    __slots__ = ("carries", "children", "count", "keys", "kind")
+    __slots__ = ("carries", "children", "count", "flat", "keys", "kind")
 
     def __init__(self, kind: type | None, keys: Any, children: tuple[Structure, ...]) -> None:
         self.kind = kind
         self.keys = keys
         self.children = children
         self.count = 1 if kind is None else sum(child.count for child in children)
+        self.flat = kind in (list, tuple) and all(child.kind is None for child in children)
         self.carries = type(keys) is Carried or any(child.carries for child in children)
 
     def emptied(self) -> Structure:
@@ -150,6 +152,8 @@ def unflatten(structure: Structure, leaves: Iterable) -> Any:
 def _build(structure: Structure, leaves: Any) -> Any:
     if structure.kind is None:
         return next(leaves)
+    if structure.flat:
+        return structure.kind(islice(leaves, structure.count))
     return close_container(structure, [_build(child, leaves) for child in structure.children])
 
 

@@ -133,10 +133,12 @@ def test_precision_is_the_programs(precision: str, nvmath: None) -> None:
 
 def test_precision_that_there_is_not() -> None:
     x = arrays((2, 2))[0]
-    with pytest.raises(ValueError, match=r"precision is one of fp32, tf32, bf16; got 'fp16'"):
+    with pytest.raises(ValueError, match=r"precision is one of exact, fp32, tf32, bf16; got 'fp16'"):
         jit(lambda x: x @ x, precision="fp16")
-    with pytest.raises(ValueError, match=r"precision='tf32' is for CuPy; numpy multiplies"):
+    with pytest.raises(ValueError, match=r"precision='tf32' is not for numpy: it multiplies float32 in float32"):
         jit(lambda x: x @ x, precision="tf32")(x)
     same(jit(lambda x: x @ x, precision="fp32")(x), x @ x)
+    with pytest.raises(ValueError, match=r"precision='exact' is not for fake_cupy: its kernels round once"):
+        jit(lambda x: x @ x, precision="exact")(HOME.from_host(x))
     with pytest.raises(ValueError, match=r"precision='bf16' on CuPy needs nvmath-python"):
         jit(lambda x: x @ x, precision="bf16")(HOME.from_host(x))

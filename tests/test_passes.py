@@ -20,7 +20,8 @@ def ops(f, *args):
 
 def agrees(f, *args):
     for expected, got in zip(ad.tree.flatten(f(*args))[0], ad.tree.flatten(ad.jit(f)(*args))[0], strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-12)
+        small = 100 * np.finfo(got.dtype).eps
+        np.testing.assert_allclose(got, expected, rtol=small, atol=small * np.abs(expected).max())
     return True
 
 

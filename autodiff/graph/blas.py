@@ -15,8 +15,8 @@ import numpy as np
 from numpy._core import _multiarray_umath
 from threadpoolctl import ThreadpoolController
 
-# What NumPy's builds call the function (SciPy's OpenBLAS, others with wide integers, the rest).
-SYMBOLS = ("scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "cblas_{}gemm")
+# What NumPy's builds call a function (SciPy's OpenBLAS, others with wide integers, the rest).
+SYMBOLS = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
 REALS = {np.dtype("f4"): ("s", ctypes.c_float), np.dtype("f8"): ("d", ctypes.c_double)}
 BY_ROWS, AS_IT_IS, TURNED = ctypes.c_int(101), ctypes.c_int(111), ctypes.c_int(112)  # of CBLAS
 
@@ -54,29 +54,41 @@ def products() -> Products:
 
 
 @functools.cache
-def gemm(dtype: np.dtype) -> Callable | None:
-    """CBLAS's gemm for a dtype, out of the library that NumPy itself is linked to: c becomes
-    alpha * a @ b + beta * c. None where it is not to be had. Every argument must be a ctypes
-    object; integers are c_int64, which calling conventions let stand for narrower ones."""
+def routine(name: str, dtype: np.dtype) -> Callable | None:
+    """CBLAS's gemm or gemv for a dtype, out of the library that NumPy itself is linked to; None
+    where it is not to be had. Every argument must be a ctypes object; integers are c_int64,
+    which calling conventions let stand for narrower ones."""
     library = ctypes.CDLL(_multiarray_umath.__file__)
     letter, _ = REALS[dtype]
     for symbol in SYMBOLS:
-        function = getattr(library, symbol.format(letter), None)
+        function = getattr(library, symbol.format(letter + name), None)
         if function is not None:
             function.restype = None
-            return function if adds_up(function, dtype) else None
+            return function if CHECKS[name](function, dtype) else None
     return None
 
 
-def adds_up(function: Callable, dtype: np.dtype) -> bool:
-    """Whether a gemm does what it is taken for, by a product of integers."""
+def multiplies(gemm: Callable, dtype: np.dtype) -> bool:
+    """Whether c becomes c + 3 a @ a.T, by a product of integers."""
     a, c = np.arange(6, dtype=dtype).reshape(2, 3), np.arange(4, dtype=dtype).reshape(2, 2)
     expected = c + 3 * (a @ a.T)
-    number, length = REALS[dtype][1], ctypes.c_int64
-    two, three = length(2), length(3)
+    number, (two, three) = REALS[dtype][1], map(ctypes.c_int64, (2, 3))
     sizes = (BY_ROWS, AS_IT_IS, TURNED, two, two, three)
-    function(*sizes, number(3), pointer(a), three, pointer(a), three, number(1), pointer(c), two)
+    gemm(*sizes, number(3), pointer(a), three, pointer(a), three, number(1), pointer(c), two)
     return np.array_equal(c, expected)
+
+
+def adds_up(gemv: Callable, dtype: np.dtype) -> bool:
+    """Whether y becomes y + 3 a.T @ x, of integers."""
+    a, x, y = np.arange(6, dtype=dtype).reshape(2, 3), np.ones(2, dtype), np.arange(3, dtype=dtype)
+    expected = y + 3 * (a.T @ x)
+    number, (one, two, three) = REALS[dtype][1], map(ctypes.c_int64, (1, 2, 3))
+    sizes = (BY_ROWS, TURNED, two, three)
+    gemv(*sizes, number(3), pointer(a), three, pointer(x), one, number(1), pointer(y), one)
+    return np.array_equal(y, expected)
+
+
+CHECKS = {"gemm": multiplies, "gemv": adds_up}
 
 
 def pointer(x: np.ndarray) -> Any:

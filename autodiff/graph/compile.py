@@ -8,9 +8,14 @@ from typing import Any
 from autodiff.core import PROJECT, Node
 from autodiff.graph import cupy_program, numpy_program
 from autodiff.graph.ir import Constant, Equation, Program, number
-from autodiff.graph.passes import PASSES
+from autodiff.graph.passes import PASSES, REASSOCIATING
 from backends.cupy import CupyBackend
 from backends.numpy import NumpyBackend
+
+EXACT = "exact"
+EVERYWHERE = (None, "fp32", EXACT)
+OFFERED = {CupyBackend: (None, "fp32", "tf32", "bf16")}
+PRECISIONS = (EXACT, "fp32", "tf32", "bf16")
 
 
 class Compiled:
@@ -29,6 +34,10 @@ class Compiled:
         precision: str | None = None,
     ) -> None:
         self.before = program
+        if precision == EXACT:
+            passes = [rewrite for rewrite in passes if rewrite not in REASSOCIATING]
+            for routine in program.routines():
+                routine.precision = precision
         for rewrite in passes:
             program = rewrite(program)
         self.after = program
@@ -52,28 +61,31 @@ def compile_program(
     precision: str | None = None,
 ) -> Compiled:
     """A program compiled; `donated` are the numbers of the inputs whose buffers are free,
-    `precision` that of float32 products (see jit)."""
+    `precision` that of its numbers (see jit)."""
     return Compiled(program, donated, passes, precision)
 
 
 def build(program: Program, donated: Sequence[int], precision: str | None) -> Any:
     """A program in its backend's own way of running."""
-    builder = BUILDERS.get(type(program.backend), Interpreted)
-    if precision in (None, "fp32"):
-        return builder(program, donated)
-    if builder is not cupy_program.build:
-        raise ValueError(
-            f"jit: precision={precision!r} is for CuPy; {program.backend.name} multiplies float32 "
-            "in float32"
+    kind = type(program.backend)
+    if precision not in OFFERED.get(kind, EVERYWHERE):
+        reason = (
+            "its kernels round once where single ones round several times"
+            if precision == EXACT
+            else "it multiplies float32 in float32"
         )
-    return builder(program, donated, precision)
+        name = program.backend.name
+        raise ValueError(f"jit: precision={precision!r} is not for {name}: {reason}")
+    return BUILDERS.get(kind, Interpreted)(program, donated, precision)
 
 
 class Interpreted:
     """A program run equation by equation through its backend's namespace; values are dropped
     after their last use."""
 
-    def __init__(self, program: Program, donated: Sequence[int]) -> None:
+    def __init__(
+        self, program: Program, donated: Sequence[int], _precision: str | None = None
+    ) -> None:
         self.program = program
         nodes = program.nodes()
         self.slots = {node: i for i, node in enumerate(nodes)}

@@ -16,7 +16,6 @@ import numpy as np
 
 from autodiff.graph.ir import Equation
 
-PRECISIONS = ("fp32", "tf32", "bf16")
 COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
 ALIGNMENT = 256  # bytes: more than that is no better
 WORKSPACE = 32 << 20  # bytes that a product may take for itself

@@ -110,7 +110,7 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
     return Equation(op, inputs, params, aval, line)
 
 
-PRODUCTS = frozenset(("matmul", "gemm"))
+PRODUCTS = frozenset(("matmul", "add_product"))
 
 
 def is_product(node: Node) -> bool:
@@ -140,6 +140,12 @@ class Program:
 
     def constants(self) -> list[Constant]:
         return [n for n in self.nodes() if isinstance(n, Constant) and not n.is_number]
+
+    def routines(self) -> list[Any]:
+        """The routines that control flow runs in this program."""
+        params = [p for e in self.equations() for p in e.params.values()]
+        parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
+        return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
 
     def readers(self) -> dict[Node, int]:
         """How many times each value is read, outputs included."""

@@ -13,8 +13,7 @@ from typing import Any
 import backends
 from autodiff import errors, tree
 from autodiff.core import ROOT, Tensor, box, device_of, home_of, user_line
-from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.cupy_products import PRECISIONS
+from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.stage import stage
 
@@ -202,12 +201,7 @@ def warn_of_constants(owner: Jitted, program: Program) -> None:
 def large_constants(program: Program) -> list:
     """The arrays in memory that a program and the routines in it hold."""
     found = [x for x in program.constants() if size_of(x) > LARGE]
-    for equation in program.equations():
-        for param in equation.params.values():
-            for part in param if isinstance(param, tuple) else (param,):
-                inner = getattr(part, "program", None)
-                found += large_constants(inner) if isinstance(inner, Program) else []
-    return found
+    return found + [x for inner in program.routines() for x in large_constants(inner.program)]
 
 
 def size_of(node: Any) -> int:
@@ -280,14 +274,15 @@ def jit(
         are; floats never, unless named here.
     donate_argnums : positional arguments whose buffers the results may use. The caller must
         not use them afterwards.
-    precision : of float32 products of matrices on CuPy: "fp32" (as None), "tf32" or "bf16",
-        which are rounded to 11 or 8 bits and summed in float32; these need nvmath-python. A
-        jitted function that another one calls has that one's.
+    precision : "exact" rounds as the function does when it is not compiled, to the last bit, for
+        a little speed (not on CuPy). On CuPy, of float32 products of matrices: "fp32" (as None),
+        "tf32" or "bf16", which are rounded to 11 or 8 bits and summed in float32; these need
+        nvmath-python. A jitted function that another one calls has that one's.
 
     Raises
     ------
     ValueError
-        A precision that is unknown, or other than fp32 where the backend has no choice.
+        A precision that is unknown, or that the backend does not have.
     TypeError
         A Python `if`, `float()` and the like of a value that has no number yet; an argument
         that is neither an array nor hashable.

@@ -40,8 +40,19 @@ REDUCERS = {
     "any": "logical_or",
 }
 VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
+ACCUMULATORS = ("add_product", "add_sum")  # into their last array
 WRITERS = frozenset(
-    ("matmul", "mean", "where", "astype", "cast", "concat", "scatter_add", "zeros_kept", "gemm")
+    (
+        "matmul",
+        "mean",
+        "where",
+        "astype",
+        "cast",
+        "concat",
+        "scatter_add",
+        "zeros_kept",
+        *ACCUMULATORS,
+    )
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
@@ -120,17 +131,15 @@ def writes(equation: Equation) -> bool:
     if name == "mean":
         wide = x.dtype.kind in "fc" and x.dtype.itemsize >= 4
         return wide and math.prod(x.shape) > 0
-    if name == "scatter_add":
-        return keyed_plainly(equation, 1)
     return True
 
 
 def in_place(equation: Equation) -> Sequence[Node]:
     """The arguments over which an equation may write: it goes element by element, or reads
     them no more once it writes."""
-    if equation.op.name == "gemm":
-        a, b, c, *_ = equation.inputs
-        return () if c in (a, b) else (c,)
+    if equation.op.name in ACCUMULATORS:
+        *sources, c, _, _ = equation.inputs
+        return () if c in sources else (c,)
     goes = equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
     return equation.inputs if goes else ()
 

@@ -7,7 +7,6 @@ user's strings; arrays, functions and parameters are passed in under the names o
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +15,25 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph import blas, numpy_actions
+from autodiff.graph import blas, numpy_actions, numpy_blas
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, number
-from autodiff.graph.numpy_actions import BITS, REDUCERS, ROWS, UFUNCS, is_column_sum, writes
+from autodiff.graph.numpy_actions import (
+    ACCUMULATORS,
+    BITS,
+    REDUCERS,
+    ROWS,
+    UFUNCS,
+    is_column_sum,
+    keyed_plainly,
+    writes,
+)
+from autodiff.graph.numpy_blas import Accumulators
 from autodiff.graph.phases import Phase, shares, wants_rows
 from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan, chunk_rows
+from autodiff.ops.indexing import HOLE
+
+WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 
 
 class Writer:
@@ -34,7 +46,7 @@ class Writer:
         self.given: dict[str, Any] = dict(HELPERS)
         self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
-        self.pointers: dict[str, str] = {}  # names of addresses of buffers, found once
+        self.accumulators = Accumulators(self)
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         for i, node in enumerate(plan.program.inputs):
@@ -126,8 +138,8 @@ class Writer:
             x = self.names[e.inputs[0]]
             self.lines.append(f"copyto({out}.reshape({x}.shape)[lo:hi], {x}[lo:hi])")
             return
-        if e.op.name == "gemm":
-            self.gemm(e, out, "[lo:hi]")
+        if e.op.name in ACCUMULATORS:
+            self.accumulators.write(e, out, "[lo:hi]")
             return
         if is_column_sum(e):
             self.emit(e, f"{out}[lo:hi]", [f"{self.names[e.inputs[0]]}[:, lo:hi]"])
@@ -210,6 +222,8 @@ class Writer:
         """The expression for a view, or for a sum to one number, where NumPy's own is shorter
         than a call of the backend's function."""
         name, i = equation.op.name, self.ids[equation]
+        if name == "getitem":
+            return f"{args[0]}[{self.key(equation, args[1:])}]"
         if name == "permute_dims":
             return f"{args[0]}.transpose({self.give(f'p{i}', params['axes'])})"
         if name == "reshape" and self.plan.actions[equation] == VIEW:
@@ -225,15 +239,16 @@ class Writer:
 
     def emit(self, equation: Equation, out: str, args: list[str]) -> None:
         """The lines that compute an equation into the array `out`."""
-        name, params, i = equation.op.name, equation.params, self.ids[equation]
+        name, params = equation.op.name, equation.params
         if name in UFUNCS:
+            args = self.level(equation, args)
             self.lines.append(f"{self.function(name)}({', '.join(args)}, out={out})")
         elif name in REDUCERS or name == "mean":
             self.reduce(equation, out, args[0])
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
-        elif name == "gemm":
-            self.gemm(equation, out)
+        elif name in ACCUMULATORS:
+            self.accumulators.write(equation, out)
         elif name == "where":
             self.where(equation, out, args)
         elif name == "reshape":  # of what lies in another order
@@ -250,10 +265,44 @@ class Writer:
             parts = "".join(f"{a}, " for a in args)
             joined = self.function("concatenate")
             self.lines.append(f"{joined}(({parts}), {int(params['axis'])}, {out})")
-        else:  # scatter_add at a plain key, where no place is met twice
-            key = self.give(f"p{i}", params["key"])
-            self.lines.append(f"{out}.fill(0)")
+        else:
+            self.scatter_add(equation, out, args)
+
+    def key(self, equation: Equation, arrays: list[str]) -> str:
+        """The expression for the key of an index, arrays in their places."""
+        key = equation.params["key"]
+        if not arrays:
+            return self.give(f"p{self.ids[equation]}", key)
+        rest = iter(arrays)
+        parts = [
+            next(rest) if part is HOLE else self.give(f"p{self.ids[equation]}_{n}", part)
+            for n, part in enumerate(key)
+        ]
+        return f"({', '.join(parts)},)"
+
+    def scatter_add(self, equation: Equation, out: str, args: list[str]) -> None:
+        key = self.key(equation, args[1:])
+        self.lines.append(f"{out}.fill(0)")
+        if keyed_plainly(equation, 1):  # no place is met twice
             self.lines.append(f"{out}[{key}] = {args[0]}")
+        else:
+            add = self.give("index_add", self.plan.program.backend.index_add)
+            self.lines.append(f"{add}({out}, {key}, {args[0]}, True)")
+
+    def level(self, equation: Equation, args: list[str]) -> list[str]:
+        """Arguments, a number that maximum and minimum compare with as a row of it: NumPy goes
+        through two arrays twice as fast."""
+        if equation.op.name not in ("maximum", "minimum") or equation.shape[-1] < WIDE:
+            return args
+        return [
+            self.give(
+                f"l{self.ids[x]}_{equation.shape[-1]}_{equation.dtype.char}",
+                np.full(equation.shape[-1], x.value, equation.dtype),
+            )
+            if isinstance(x, Constant) and x.is_number
+            else arg
+            for x, arg in zip(equation.inputs, args, strict=True)
+        ]
 
     def reduce(self, equation: Equation, out: str, x: str) -> None:
         params, i = equation.params, self.ids[equation]
@@ -266,76 +315,6 @@ class Writer:
         if equation.op.name == "mean":
             count = math.prod([equation.inputs[0].shape[a] for a in params["axis"]])
             self.lines.append(f"{self.function('divide')}({out}, {count}, {out})")
-
-    def gemm(self, equation: Equation, out: str, rows: str = "") -> None:
-        """c + a @ b, scaled, into `out`; with `rows` only those."""
-        a, b, c, *factors = equation.inputs
-        first, second = self.matrix(a, rows), self.matrix(b, "")
-        target, sign = f"{out}{rows}", equation.params["sign"]
-        if not self.lies_over(equation, c):
-            self.lines.append(f"copyto({target}, {self.names[c]}{rows})")
-        function = self.give(f"gemm_{equation.dtype.char}", blas.gemm(equation.dtype))
-        height = "length(hi - lo)" if rows else self.length(equation.shape[0])
-        sizes = [height, self.length(equation.shape[1]), self.length(b.shape[0])]
-        alpha, beta = (self.factor(x, n, equation.dtype) for x, n in zip(factors, (sign, 1), strict=True))
-        call = [
-            *("by_rows", first[0], second[0], *sizes, alpha, *first[1:], *second[1:], beta),
-            self.pointer(target, self.is_static(equation) and not rows),
-            self.length(equation.shape[1]),
-        ]
-        line = f"{function}({', '.join(call)})"
-        known = [x for x in factors if not isinstance(x, Constant)]
-        if not known:
-            self.lines.append(line)
-            return
-        kernel = self.give(f"k{self.ids[equation]}", equation.op.kernel(self.plan.program.backend))
-        args = [f"{self.names[a]}{rows}", self.names[b], f"{self.names[c]}{rows}"]
-        args += [*(self.names[x] for x in factors), f"sign={sign}"]
-        self.lines.append(f"if {' and '.join(self.names[x] for x in known)}:")
-        self.lines.append(f"    {line}")
-        self.lines.append("else:")
-        self.lines.append(f"    copyto({target}, {kernel}({', '.join(args)}))")
-
-    def matrix(self, x: Node, rows: str) -> tuple[str, str, str]:
-        """What CBLAS wants to know of a matrix: whether it lies by columns, where it begins,
-        and how far apart its lines are."""
-        turned = isinstance(x, Equation) and x.op.name == "permute_dims"
-        base = x.inputs[0] if turned and self.plan.actions[x] == VIEW else x
-        turned = base is not x
-        name = self.names[base] if self.is_tight(base) else f"contiguous({self.names[base]})"
-        cut = rows.replace("lo:hi", ":, lo:hi") if turned else rows
-        fixed = self.is_tight(base) and self.is_static(base) and not rows
-        place = self.pointer(f"{name}{cut}", fixed)
-        return ("turned" if turned else "as_it_is", place, self.length(base.shape[1]))
-
-    def is_tight(self, node: Node) -> bool:
-        """Whether an array is known to lie in order, without gaps."""
-        if not isinstance(node, Equation):
-            return False
-        if self.plan.actions[node] == VIEW and node.op.name == "reshape":
-            return self.is_tight(node.inputs[0])
-        return self.plan.actions[node] == INTO
-
-    def lies_over(self, equation: Equation, x: Node) -> bool:
-        """Whether an equation's value takes the place of x."""
-        buffer = self.plan.buffers[equation]
-        return buffer.donor is x if isinstance(x, Input) else self.plan.buffers.get(x) is buffer
-
-    def pointer(self, array: str, fixed: bool) -> str:
-        """The address of an array, found beforehand where it is in the arena."""
-        if not fixed:
-            return f"pointer({array})"
-        return self.pointers.setdefault(array, f"m{len(self.pointers)}")
-
-    def length(self, number: int) -> str:
-        return self.give(f"n{number}", ctypes.c_int64(number))
-
-    def factor(self, x: Node, sign: int, dtype: np.dtype) -> str:
-        number, minus = blas.REALS[dtype][1], sign < 0
-        if isinstance(x, Constant):
-            name = f"f{self.ids[x]}_{dtype.char}{'_minus' * minus}"
-            return self.give(name, number(sign * x.value))
-        return f"{self.give(f'f_{dtype.char}', number)}({'-' * minus}{self.names[x]})"
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
         """Zeros are selected by a product of integers, as the backend does it."""
@@ -370,7 +349,8 @@ class Writer:
                 self.write_phase(phase)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
-        places = "".join(f"    {m} = pointer({b})\n" for b, m in self.pointers.items())
+        pointers = self.accumulators.pointers
+        places = "".join(f"    {m} = pointer({b})\n" for b, m in pointers.items())
         lines = [part for line in self.lines for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (
@@ -416,14 +396,5 @@ def together(work: Callable[[int], None]) -> None:
         numpy_actions.POOL.run(work)
 
 
-HELPERS = {  # by the names that the source calls them
-    "as_it_is": blas.AS_IT_IS,
-    "by_rows": blas.BY_ROWS,
-    "contiguous": np.ascontiguousarray,
-    "copyto": np.copyto,
-    "empty": np.empty,
-    "length": ctypes.c_int64,
-    "pointer": blas.pointer,
-    "together": together,
-    "turned": blas.TURNED,
-}
+# What the source calls by a name of its own.
+HELPERS = {"copyto": np.copyto, "empty": np.empty, "together": together, **numpy_blas.NAMES}

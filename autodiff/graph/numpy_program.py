@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
 from autodiff.graph.ir import Equation, Program
-from autodiff.graph.numpy_actions import ROWS, Actions, in_place, quiet, side_by_side
+from autodiff.graph.numpy_actions import ROWS, Actions, in_place, one_by_one, quiet, side_by_side
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Memory, Plan
 
@@ -21,11 +21,11 @@ from autodiff.graph.plan import Buffer, Memory, Plan
 class NumpyProgram:
     """A compiled program and its arenas: one for each thread that runs it at the same time."""
 
-    weave = staticmethod(side_by_side)
-
-    def __init__(self, program: Program, donated: Sequence[int]) -> None:
+    def __init__(
+        self, program: Program, donated: Sequence[int], weave: Callable = side_by_side
+    ) -> None:
         actions = Actions()
-        weave = partial(self.weave, actions=actions)
+        weave = partial(weave, actions=actions)
         self.plan = Plan(program, donated, ROWS.schedule, actions, in_place, weave)
         self.writer = self.new_writer()
         self.code = self.writer.source()
@@ -107,5 +107,6 @@ def writable(x: np.ndarray) -> np.ndarray:
     return x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
 
 
-def build(program: Program, donated: Sequence[int]) -> NumpyProgram:
-    return NumpyProgram(program, donated)
+def build(program: Program, donated: Sequence[int], precision: str | None = None) -> NumpyProgram:
+    weave = one_by_one if precision == "exact" else side_by_side
+    return NumpyProgram(program, donated, weave)

@@ -34,8 +34,11 @@ from autodiff.kinds import Elementwise
 from backends.base import dtype_name, is_complex, is_inexact
 
 CONVOLUTIONS = frozenset(("conv", "conv_input", "conv_weight"))
-REDUCTIONS = frozenset((*REDUCERS, "mean", "argmax", "argmin", "count_nonzero", "cumulative_sum"))
-MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - {"mean", "matmul", "gemm", "where", "scatter_add"}) | {
+REDUCTIONS = frozenset(
+    (*REDUCERS, "mean", "add_sum", "argmax", "argmin", "count_nonzero", "cumulative_sum")
+)
+COUNTED = {*PRODUCTS, "add_sum", "mean", "where", "scatter_add"}
+MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - COUNTED) | {
     *("flip", "roll", "moveaxis", "tril", "triu", "pad", "take_along_axis")
 }
 SHOWN = 40  # rows of a printed table
@@ -211,11 +214,9 @@ class ClockedNumpy(NumpyProgram):
     """A program as NumPy runs it, each step apart, and the `times` of its `schedule`, run after
     run."""
 
-    weave = staticmethod(one_by_one)
-
     def __init__(self, program: Program) -> None:
         self.times: list[float] = []
-        super().__init__(program, ())
+        super().__init__(program, (), one_by_one)
         self.schedule = self.plan.steps
 
     def new_writer(self) -> Writer:

@@ -58,6 +58,7 @@ class Routine:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.precision: str | None = None  # of the program that it is in
         self.compiled: Compiled | None = None
         self.extended: dict[int, Routine] = {}
 
@@ -67,7 +68,7 @@ class Routine:
     def run(self, values: Sequence) -> list:
         """Outputs of raw arrays."""
         if self.compiled is None:
-            self.compiled = compile_program(self.program)
+            self.compiled = compile_program(self.program, precision=self.precision)
         given = zip(self.program.inputs, values, strict=True)
         return self.compiled([self.array(node, x) for node, x in given])
 
@@ -84,6 +85,7 @@ class Routine:
             p = self.program
             outputs = [*p.outputs, *p.inputs[:count]]
             self.extended[count] = Routine(Program(p.inputs, outputs, p.backend))
+            self.extended[count].precision = self.precision
         return self.extended[count]
 
     def evaluate(self, values: Sequence) -> list:

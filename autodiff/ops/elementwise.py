@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cmath
 import math
+from collections.abc import Callable
 from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
@@ -255,23 +256,23 @@ _gelu = elementwise(
 )
 
 
-# The other formula of Hendrycks and Gimpel is x * h with h = (1 + tanh(x * (C1 + C3 * x**2))) / 2,
-# and h' = 2 * h * (1 - h) * (C1 + 3 * C3 * x**2).
-C1 = math.sqrt(2 / math.pi)
-C3 = 0.044715 * C1
+# Their other formula is x * h with h = (1 + tanh(u)) / 2 and u = x * (LINEAR + CUBIC * x**2), so
+# that h' = 2 * h * (1 - h) * u'.
+LINEAR = math.sqrt(2 / math.pi)
+CUBIC = 0.044715 * LINEAR
 
 
-def _tanh_share(xp: Any, x: Any) -> Any:
-    return 0.5 * (1 + xp.tanh(x * (C1 + C3 * (x * x))))
+def _gelu_share(tanh: Callable, x: Any) -> Any:
+    return 0.5 * (1 + tanh(x * (LINEAR + CUBIC * (x * x))))
 
 
 def _gelu_tanh_slope(g: Any, y: Any, x: Any) -> Any:
-    share = 0.5 * (1 + tanh(x * (C1 + C3 * (x * x))))
-    return g * (share + y * (1 - share) * (2 * C1 + 6 * C3 * (x * x)))
+    share = _gelu_share(tanh, x)
+    return g * (share + y * (1 - share) * (2 * LINEAR + 6 * CUBIC * (x * x)))
 
 
 _gelu_tanh = elementwise(
-    "gelu_tanh", impl=lambda xp, x: x * _tanh_share(xp, x), d=_gelu_tanh_slope
+    "gelu_tanh", impl=lambda xp, x: x * _gelu_share(xp.tanh, x), d=_gelu_tanh_slope
 )
 
 

@@ -1,5 +1,5 @@
-"""Rewrites of programs. Each is a function from program to program and is right on its own; a
-pass that changes the order in which floating-point numbers are added says so."""
+"""Rewrites of programs. Each is a function from program to program and is right on its own; those
+in REASSOCIATING change how floating-point numbers are added up or rounded, others not a bit."""
 
 from __future__ import annotations
 
@@ -14,3 +14,4 @@ from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
 
 PASSES = (bodies, constants, algebra, broadcasts, common, slices, guards, recompute, accumulate)
+REASSOCIATING = (accumulate,)

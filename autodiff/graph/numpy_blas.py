@@ -1,0 +1,135 @@
+"""The calls of CBLAS in programs for NumPy: transposes as flags, addresses in place of arrays,
+numbers made into ctypes objects before the program runs."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autodiff.core import Node
+from autodiff.graph import blas
+from autodiff.graph.ir import Constant, Equation, Input
+from autodiff.graph.phases import wants_rows
+from autodiff.graph.plan import INTO, VIEW
+
+if TYPE_CHECKING:
+    from autodiff.graph.numpy_code import Writer
+
+NAMES = {
+    "as_it_is": blas.AS_IT_IS,
+    "by_rows": blas.BY_ROWS,
+    "contiguous": np.ascontiguousarray,
+    "length": ctypes.c_int64,
+    "pointer": blas.pointer,
+    "turned": blas.TURNED,
+}
+
+
+class Accumulators:
+    """Writes add_product and add_sum. `pointers` are the names of the addresses in the arena,
+    by the names of the arrays."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.plan = writer.plan
+        self.pointers: dict[str, str] = {}
+
+    def write(self, e: Equation, out: str, rows: str = "") -> None:
+        """An array plus a product or a sum, each scaled, into `out`; with `rows` only those."""
+        *sources, c, alpha, beta = e.inputs
+        names, lines, target = self.writer.names, self.writer.lines, f"{out}{rows}"
+        if not self.lies_over(e, c):
+            lines.append(f"copyto({target}, {names[c]}{rows})")
+        place = self.pointer(target, self.writer.is_static(e) and not rows)
+        call = self.gemm if len(sources) == 2 else self.gemv
+        line = call(e, place, rows)
+        from_outside = [names[x] for x in (alpha, beta) if not isinstance(x, Constant)]
+        if not from_outside:
+            lines.append(line)
+            return
+        kernel = self.give(f"k{self.writer.ids[e]}", e.op.kernel(self.plan.program.backend))
+        cuts = [rows if wants_rows(e, i) else "" for i in range(len(e.inputs))]
+        args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
+        args.append(f"sign={e.params['sign']}")
+        lines.append(f"if {' and '.join(from_outside)}:")  # CBLAS leaves out zero times NaN
+        lines.append(f"    {line}")
+        lines.append("else:")
+        lines.append(f"    copyto({target}, {kernel}({', '.join(args)}))")
+
+    def gemm(self, e: Equation, place: str, rows: str) -> str:
+        """The call for a product."""
+        a, b, *_ = e.inputs
+        turned_a, *first = self.matrix(a, rows)
+        turned_b, *second = self.matrix(b)
+        flags = ["turned" if turned else "as_it_is" for turned in (turned_a, turned_b)]
+        height = "length(hi - lo)" if rows else self.length(e.shape[0])
+        width, depth = self.length(e.shape[1]), self.length(b.shape[0])
+        alpha, beta = self.factors(e)
+        args = ["by_rows", *flags, height, width, depth, alpha, *first, *second]
+        return f"{self.routine('gemm', e)}({', '.join(args)}, {beta}, {place}, {width})"
+
+    def gemv(self, e: Equation, place: str, _rows: str) -> str:
+        """The call for a sum over rows, which is a product with ones."""
+        a, *_ = e.inputs
+        turned, *matrix = self.matrix(a)
+        flag, sizes = ("as_it_is", a.shape[::-1]) if turned else ("turned", a.shape)
+        alpha, beta = self.factors(e)
+        ones = self.give(f"o{a.shape[0]}_{a.dtype.char}", np.ones(a.shape[0], a.dtype))
+        one = self.length(1)
+        args = ["by_rows", flag, *map(self.length, sizes), alpha, *matrix]
+        args += [self.pointer(ones, True), one, beta, place, one]
+        return f"{self.routine('gemv', e)}({', '.join(args)})"
+
+    def matrix(self, x: Node, rows: str = "") -> tuple[bool, str, str]:
+        """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there,
+        where that begins, and how far apart its rows are."""
+        turned = isinstance(x, Equation) and x.op.name == "permute_dims"
+        turned = turned and self.plan.actions[x] == VIEW
+        base = x.inputs[0] if turned else x
+        tight, name = self.is_tight(base), self.writer.names[base]
+        array = name if tight else f"contiguous({name})"
+        cut = rows.replace("lo:hi", ":, lo:hi") if turned else rows
+        place = self.pointer(f"{array}{cut}", tight and self.writer.is_static(base) and not rows)
+        return turned, place, self.length(base.shape[1])
+
+    def is_tight(self, node: Node) -> bool:
+        """Whether an array is known to lie in order, without gaps."""
+        if not isinstance(node, Equation):
+            return False
+        if self.plan.actions[node] == VIEW and node.op.name == "reshape":
+            return self.is_tight(node.inputs[0])
+        return self.plan.actions[node] == INTO
+
+    def lies_over(self, e: Equation, x: Node) -> bool:
+        """Whether an equation's value takes the place of x."""
+        buffer = self.plan.buffers[e]
+        return buffer.donor is x if isinstance(x, Input) else self.plan.buffers.get(x) is buffer
+
+    def factors(self, e: Equation) -> list[str]:
+        """The numbers before the product and before what it is added to."""
+        *_, alpha, beta = e.inputs
+        return [self.factor(alpha, e.params["sign"], e.dtype), self.factor(beta, 1, e.dtype)]
+
+    def factor(self, x: Node, sign: int, dtype: np.dtype) -> str:
+        kind, minus = blas.REALS[dtype][1], sign < 0
+        if isinstance(x, Constant):
+            name = f"f{self.writer.ids[x]}_{dtype.char}{'_minus' * minus}"
+            return self.give(name, kind(sign * x.value))
+        return f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{self.writer.names[x]})"
+
+    def routine(self, name: str, e: Equation) -> str:
+        return self.give(f"{name}_{e.dtype.char}", blas.routine(name, e.dtype))
+
+    def pointer(self, array: str, fixed: bool) -> str:
+        """The address of an array; found beforehand where it will not change."""
+        if not fixed:
+            return f"pointer({array})"
+        return self.pointers.setdefault(array, f"m{len(self.pointers)}")
+
+    def length(self, number: int) -> str:
+        return self.give(f"n{number}", ctypes.c_int64(number))
+
+    def give(self, name: str, thing: object) -> str:
+        return self.writer.give(name, thing)

@@ -1,0 +1,208 @@
+"""Products and sums that are scaled and added by one call of NumPy's own BLAS."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff.graph import blas, numpy_actions
+from autodiff.graph.passes import PASSES, accumulate
+from backends.threads import Pool
+
+REACHED = all(blas.routine(name, dtype) for name in ("gemm", "gemv") for dtype in blas.REALS)
+pytestmark = pytest.mark.skipif(not REACHED, reason="NumPy's BLAS is not to be reached by name")
+RNG = np.random.default_rng(8)
+M, N, K = 5, 7, 3
+NAN = np.full((M, N), np.nan)
+
+
+def arrays(dtype: str = "float64") -> dict[str, np.ndarray]:
+    shapes = {
+        "a": (M, K),
+        "b": (K, N),
+        "c": (M, N),
+        "d": (K, M),
+        "e": (N, K),
+        "v": (N,),
+        "s": (),
+        "i": (M,),
+    }
+    found = {name: RNG.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    return found | {"i": RNG.integers(0, M, M)}
+
+
+def counted(f: Callable, *args: object) -> int:
+    equations = ad.jit(f).lower(*args).after.equations()
+    return sum(e.op.name in ("add_product", "add_sum") for e in equations)
+
+
+def close(got: np.ndarray, expected: np.ndarray) -> bool:
+    limit = 20 * np.finfo(expected.dtype).eps * max(1, np.abs(expected).max())
+    return (
+        got.dtype == expected.dtype
+        and got.shape == expected.shape
+        and np.abs(got - expected).max() <= limit
+    )
+
+
+# A function of a namespace's arrays, and how many of its equations accumulate.
+FORMS = {
+    "c + ab": (lambda p: p["c"] + p["a"] @ p["b"], 1),
+    "ab + c": (lambda p: p["a"] @ p["b"] + p["c"], 1),
+    "c - ab": (lambda p: p["c"] - p["a"] @ p["b"], 1),
+    "c - 0.1 ab": (lambda p: p["c"] - 0.1 * (p["a"] @ p["b"]), 1),
+    "2 c - ab 3": (lambda p: 2 * p["c"] - (p["a"] @ p["b"]) * 3, 1),
+    "-1 c + -1 ab": (lambda p: -1 * p["c"] + -1.0 * (p["a"] @ p["b"]), 1),
+    "c - d'b, one factor twice": (
+        lambda p: p["c"] - (ad.permute_dims(p["d"], (1, 0)) @ p["b"]) * 1.0 - 1.0,
+        1,
+    ),
+    "a turned": (lambda p: p["c"] - 0.5 * (p["d"].T @ p["b"]), 1),
+    "b turned": (lambda p: p["c"] - 0.5 * (p["a"] @ p["e"].T), 1),
+    "both turned": (lambda p: p["c"] - 0.5 * (p["d"].T @ p["e"].T), 1),
+    "of computed values": (
+        lambda p: ad.exp(p["c"]) - 0.5 * (ad.sin(p["d"]).T @ ad.cos(p["e"]).T),
+        1,
+    ),
+    "of slices": (lambda p: p["c"][:, :4] - p["a"][:, 1:] @ p["b"][1:, 2:6], 1),
+    "of reshaped values": (lambda p: p["c"] + ad.reshape(ad.exp(p["d"]), (M, K)) @ p["b"], 1),
+    "of gathered rows": (lambda p: p["c"] + p["a"][p["i"]] @ p["b"], 1),
+    "of gathered rows, turned": (lambda p: p["a"].T + p["b"] @ p["c"][p["i"]].T, 1),
+    "two products": (lambda p: p["a"] @ p["b"] + ad.sin(p["a"]) @ p["b"], 1),
+    "into an argument of its own": (lambda p: p["d"][:, :3] + p["d"][:, :3] @ p["d"][:, :3], 1),
+    "a scalar factor": (lambda p: p["c"] - p["s"] * (p["a"] @ p["b"]), 1),
+    "scalar factors": (lambda p: p["s"] * p["c"] - (2 * p["s"]) * (p["a"] @ p["b"]), 1),
+    "a sum": (lambda p: p["v"] - 0.1 * ad.sum(p["c"], axis=0), 1),
+    "a sum of a turned matrix": (
+        lambda p: p["v"] + ad.sum(ad.exp(p["e"] @ p["a"].T @ p["c"]).T, axis=0),
+        1,
+    ),
+    "a sum, a scalar factor": (lambda p: p["s"] * p["v"] + ad.sum(ad.exp(p["c"]), axis=0), 1),
+    "ab - c": (lambda p: p["a"] @ p["b"] - p["c"], 0),
+    "a row": (lambda p: p["a"] @ p["b"] + p["v"], 0),
+    "wanted elsewhere": (lambda p: (lambda y: (p["c"] + y) * y)(p["a"] @ p["b"]), 0),
+    "what is added to, wanted elsewhere": (
+        lambda p: (lambda y: (y + p["a"] @ p["b"]) * y)(ad.exp(p["c"])),
+        0,
+    ),
+    "stacks": (lambda p: p["c"][None] + p["a"][None] @ p["b"][None], 0),
+    "zero times": (lambda p: p["c"] + 0.0 * (p["a"] @ p["b"]), 0),
+    "no terms": (lambda p: p["c"] + p["a"][:, :0] @ p["b"][:0], 0),
+    "another axis": (lambda p: p["a"][:, 0] + ad.sum(p["c"], axis=1), 0),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FORMS)
+def test_forms(name: str, dtype: str) -> None:
+    f, count = FORMS[name]
+    p = arrays(dtype)
+    tensors = {key: ad.asarray(value) for key, value in p.items()}
+    expected, compiled = f(tensors).numpy(), ad.jit(f)
+    assert counted(f, tensors) == count
+    for _ in range(2):  # what a run adds to is not what the next one finds
+        assert close(compiled(tensors).numpy(), expected)
+    assert all((tensors[key].numpy() == value).all() for key, value in p.items())
+
+
+def test_other_dtypes_are_left_alone() -> None:
+    p = arrays()
+    f = FORMS["c + ab"][0]
+    for dtype in ("complex128", "int64", "float16"):
+        q = {key: value.astype(dtype) for key, value in p.items()}
+        assert counted(f, q) == 0 and np.allclose(ad.jit(f)(q), f(q))
+    mixed = p | {"c": p["c"].astype("float32")}
+    assert counted(f, mixed) == 0 and (ad.jit(f)(mixed) == f(mixed)).all()
+
+
+def test_a_donated_array_is_added_to_in_its_place() -> None:
+    p = arrays()
+    step = ad.jit(lambda c, a, b: c - 0.1 * (a @ b), donate_argnums=0)
+    c, expected = p["c"].copy(), p["c"] - 0.1 * (p["a"] @ p["b"])
+    found = step(c, p["a"], p["b"])
+    assert found is c and close(c, expected)
+    turned = ad.jit(lambda c: c + c @ c, donate_argnums=0)
+    c = RNG.standard_normal((4, 4))
+    expected = c + c @ c
+    assert close(turned(c), expected)
+    last = ad.jit(lambda c, a: (c - 0.1 * (a @ c), ad.sum(c)), donate_argnums=0)  # c is read later
+    c, a = RNG.standard_normal((4, 4)), RNG.standard_normal((4, 4))
+    expected, total = c - 0.1 * (a @ c), c.sum()
+    found, summed = last(c, a)
+    assert close(found, expected) and np.isclose(summed, total)
+
+
+READ = {
+    "read-only": lambda x: np.lib.stride_tricks.as_strided(x, writeable=False),
+    "in another order": np.asfortranarray,
+    "every second": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "backwards": lambda x: x[::-1][::-1].copy()[::-1][::-1],
+    "one for all": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_arguments_of_any_kind(name: str) -> None:
+    p = {key: READ[name](arrays()[key]) for key in ("a", "b", "c", "d")}
+    for f in (FORMS["c - 0.1 ab"][0], FORMS["a turned"][0]):
+        assert close(ad.jit(f)(p), f(p))
+
+
+@pytest.mark.parametrize("factor", [0.0, -0.0, 0.5])
+def test_zero_times_nan_is_nan(factor: float) -> None:
+    p = arrays()
+    product = ad.jit(lambda c, a, b, s: c - s * (a @ b))
+    kept = ad.jit(lambda c, a, b, s: s * c + a @ b)
+    total = ad.jit(lambda v, c, s: v - s * ad.sum(c, axis=0))
+    assert np.isnan(product(p["c"], p["a"] * np.nan, p["b"], factor)).all()
+    assert np.isnan(kept(NAN, p["a"], p["b"], factor)).all()
+    assert np.isnan(total(p["v"], NAN, factor)).all()
+    assert close(product(p["c"], p["a"], p["b"], factor), p["c"] - factor * (p["a"] @ p["b"]))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_add_rows_of_their_own(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_actions, "POOL", Pool(threads))
+    x, g = RNG.standard_normal((512, 600)), RNG.standard_normal((512, 512))
+    w = RNG.standard_normal((600, 512))
+
+    def step(w: object, x: object, g: object, rate: object) -> tuple:
+        y = ad.tanh(x @ w) * g
+        return w - rate * (x.T @ y), ad.tanh(ad.exp(0.01 * x) - 0.1 * (y @ w.T))
+
+    compiled = ad.jit(step, donate_argnums=0)
+    source = str(compiled.lower(w, x, g, 0.1).plan)
+    assert source.count("length(hi - lo)") == 2
+    for rate in (0.1, 0.0):
+        for got, expected in zip(compiled(w.copy(), x, g, rate), step(w, x, g, rate), strict=True):
+            assert close(np.asarray(got), np.asarray(expected))
+
+
+def test_without_the_library_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, f = arrays(), FORMS["c - 0.1 ab"][0]
+    monkeypatch.setattr(blas, "routine", lambda name, dtype: None)
+    assert counted(f, p) == 0 and (ad.jit(f)(p) == f(p)).all()
+
+
+def test_a_function_that_is_another_is_not_taken() -> None:
+    gemm = blas.routine("gemm", np.dtype("f8"))
+    assert blas.multiplies(gemm, np.dtype("f8"))
+    assert not blas.multiplies(lambda *args: None, np.dtype("f8"))
+    assert not blas.adds_up(lambda *args: None, np.dtype("f8"))
+
+
+def test_exact_programs_round_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, x = (RNG.standard_normal((300, 300)).astype("float32") for _ in range(2))
+
+    def f(w: object, x: object) -> object:
+        def body(c: object, row: object) -> tuple:
+            return c - 0.1 * (row @ c), ad.sum(c, axis=0)
+
+        c, sums = ad.graph.scan(body, w, ad.stack([x, x.T]))
+        return c - 0.3 * (x.T @ ad.tanh(x @ c)) + sums[0] - 0.1 * ad.sum(x, axis=0)
+
+    expected = f(w, x)
+    assert (ad.jit(f, precision="exact")(w, x) == expected).all()
+    assert not (ad.jit(f)(w, x) == expected).all() and close(ad.jit(f)(w, x) / 1e3, expected / 1e3)
+    assert accumulate in PASSES
