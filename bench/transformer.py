@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import autodiff as ad
+from autodiff.graph.ir import PRODUCTS
 from backends import Backend
 from bench.problem import Problem
 from bench.timing import Program
@@ -168,7 +169,7 @@ def products(backend: Backend, problem: Problem) -> list:
     """The matrix products of the compiled step, as equations."""
     *state, data = arguments(backend, problem)
     lowered = ad.jit(adam_step).lower(*state, 1.0, data, problem.rate)
-    return [e for e in lowered.after.equations() if e.op.name == "matmul"]
+    return [e for e in lowered.after.equations() if e.op.name in PRODUCTS]
 
 
 def gemms(backend: Backend, problem: Problem) -> Program:
@@ -186,7 +187,7 @@ def gemms(backend: Backend, problem: Problem) -> Program:
     calls = [
         partial(
             backend.xp.matmul,
-            *map(factor, e.inputs),
+            *map(factor, e.inputs[:2]),
             out=backend.from_host(np.empty(e.shape, str(e.dtype))),
         )
         for e in products(backend, problem)

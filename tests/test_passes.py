@@ -33,12 +33,15 @@ SLICED = {
     "rows": lambda x: x[0] * x[1] * x[2] + x[3] * x[4] * x[-1],
     "columns": lambda x: ad.tanh(x[:, :4]) * x[:, 5:] + x[:, 4:5],
     "negative bounds": lambda x: x[:-2, :] * x[-1] + x[-2:-1, :],
+    "permuted alike": lambda x: ad.permute_dims(x, (1, 0))[:, :3] * ad.permute_dims(x, (1, 0))[:, 3:],
     "in another order": lambda x: x[:, 6:] * x[:, 3:6] * x[:, :3],
 }
 NOT_COVERED = {
     "a gap": lambda x: x[0] * x[1] * x[2],
     "twice": lambda x: x[:, :5] * x[:, 4:],
     "steps": lambda x: x[::2] * x[1::2],
+    "permuted and not": lambda x: x[:3] @ ad.permute_dims(x, (1, 0))[:, 3:],
+    "permuted otherwise": lambda x: (ad.permute_dims(x[None], (1, 0, 2))[:3, 0] * ad.permute_dims(x[None], (1, 2, 0))[3:, :, 0]),
     "two axes": lambda x: ad.sum(x[:3, :3]) * x[3:, 3:],
 }
 

@@ -3,7 +3,8 @@ all of them while it is in the cache, and different slices on different threads.
 
 An equation goes by rows if rows lo:hi of its value follow from the same rows of its arguments
 (or from all of an argument that has no such axis): elementwise ops, reductions over other axes,
-views that leave the first axis alone.
+views that leave the first axis alone. Sums over the rows themselves are added up slice by slice,
+each thread's apart, and are there when the group is done.
 """
 
 from __future__ import annotations
@@ -22,24 +23,55 @@ SMALL = 1 << 17  # elements: below that, dealing out slices costs more than it s
 @dataclasses.dataclass
 class Step:
     """Equations that run one after the other. `rows` says into how many slices they may be
-    cut; those of a group pass through it slice by slice."""
+    cut; those of a group pass through it slice by slice. `totals` are its sums over rows."""
 
     equations: list[Equation]
     rows: int | None = None
     group: bool = False
+    totals: list[Equation] = dataclasses.field(default_factory=list)
 
 
 class Rows:
-    """Which equations go by rows, for a backend's names of what it can do so."""
+    """Which equations go by rows, for a backend's names of what it can do so; `totals`: whether
+    sums over rows may be added up in slices, which changes the order of the additions."""
 
-    def __init__(self, ufuncs: frozenset[str], reducers: frozenset[str]) -> None:
+    def __init__(
+        self, ufuncs: frozenset[str], reducers: frozenset[str], totals: bool = True
+    ) -> None:
         self.elementwise = ufuncs | {"where", "astype", "cast"}
         self.reducers = reducers
+        self.totals = totals
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do."""
+        return self.steps(list(equations), self.stretches(equations))
+
+    def stretches(self, equations: Sequence[Equation]) -> dict[Node, int]:
+        """Between which matrix products each equation goes: where the program has it, but what is
+        made of inputs alone as late as it is wanted, and a sum over rows, with what only such
+        sums read, as soon as it can be made."""
         products = itertools.accumulate(is_product(e) for e in equations)
-        return self.steps(list(equations), dict(zip(equations, products, strict=True)))
+        found: dict[Node, int] = dict(zip(equations, products, strict=True))
+        readers: dict[Node, list[Equation]] = {}
+        for e in equations:
+            for x in e.inputs:
+                readers.setdefault(x, []).append(e)
+        early: set[Node] = set()
+        late: set[Node] = set()
+        for e in equations:
+            inputs = all(x in late or not isinstance(x, Equation) for x in e.inputs)
+            if inputs and e.op.name in self.elementwise:
+                late.add(e)
+        for e in reversed(equations):
+            if e in late and e in readers:
+                found[e] = min(found[y] for y in readers[e])
+            summed = e.op.name in self.elementwise and early.issuperset(readers.get(e, [e]))
+            if summed or self.is_total(e):
+                early.add(e)
+        for e in equations:
+            if e in early:
+                found[e] = max(found.get(x, 0) for x in e.inputs)
+        return found
 
     def steps(self, rest: list[Equation], stretch: dict[Node, int]) -> list[Step]:
         """The same, of equations between matrix products: what is asked for in a later stretch
@@ -52,7 +84,8 @@ class Rows:
             if rest:
                 before, group, rest = self.gather(rest, stretch)
                 steps += self.steps(before, stretch)
-                steps.append(Step(group, group[0].shape[0], group=True))
+                totals = [e for e in group if self.is_total(e)]
+                steps.append(Step(group, group[0].shape[0], True, totals))
         return steps
 
     def begins(self, e: Equation) -> bool:
@@ -70,24 +103,39 @@ class Rows:
         before: list[Equation] = []
         later: list[Equation] = []
         group: dict[Node, None] = {}
+        read: set[Node] = set()
         waiting: set[Node] = set()
         for e in equations:
             reads_group = any(x in group for x in e.inputs)
-            if stretch[e] != here:
+            if stretch[e] > here:
                 later.append(e)
+                waiting.add(e)
                 continue
+            total = self.is_total(e) and e.inputs[0].shape[0] == rows
             if any(x in waiting for x in e.inputs):
                 joins = False
+            elif total:
+                joins = reads_group or e.inputs[0] in read
             else:
                 joins = (reads_group or self.begins(e)) and self.goes(e, rows, group)
             if joins:
                 group[e] = None
+                read.update(e.inputs)
+                waiting.update([e] if total else [])
             elif reads_group or any(x in waiting for x in e.inputs):
                 later.append(e)
                 waiting.add(e)
             else:
                 before.append(e)
         return before, list(group), later
+
+    def is_total(self, e: Equation) -> bool:
+        """Whether an equation is a sum over the rows of a large matrix."""
+        if not self.totals or e.op.name != "sum" or e.params["axis"] != (0,):
+            return False
+        (x,) = e.inputs
+        alike = x.dtype == e.dtype and e.dtype.kind in "fc"
+        return alike and len(x.shape) == 2 and len(e.shape) == 1 and math.prod(x.shape) >= SMALL
 
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the

@@ -50,12 +50,14 @@ WRITERS = frozenset(
         "cast",
         "concat",
         "scatter_add",
+        "stacked",
         "zeros_kept",
         *ACCUMULATORS,
     )
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
+WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, totals=False)
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
 NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
 quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other
@@ -156,6 +158,9 @@ def by_rows(equation: Equation, kind: str) -> int | None:
         matrices = all(len(y.shape) >= 2 for y in equation.inputs[:2])
         heavy = work * x.shape[-1] >= HEAVY
         return rows if matrices and heavy and rows >= least and products().libraries else None
+    if equation.op.name == "stacked" and work >= SMALL:
+        first = equation.params["axes"][0] == 1 and rows % x.shape[0] == 0
+        return x.shape[0] if first and x.shape[0] >= POOL.size else None
     if equation.op.name == "reshape" and work >= SMALL:
         return x.shape[0] if rows % x.shape[0] == 0 and x.shape[0] >= POOL.size else None
     return rows if is_column_sum(equation) and math.prod(x.shape) >= SMALL else None
@@ -176,7 +181,14 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
     def is_view(equation: Equation) -> bool:
         return plan.actions[equation] == VIEW
 
-    return Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated).phases(steps)
+    def over(equation: Equation) -> list[Node]:
+        if equation not in outputs:
+            return []
+        return [x for x in in_place(equation) if x in plan.donated and x.shape == equation.shape]
+
+    outputs = set(plan.program.outputs)
+    weaver = Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated, over)
+    return weaver.phases(steps)
 
 
 def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:

@@ -40,8 +40,10 @@ class Accumulators:
         """An array plus a product or a sum, each scaled, into `out`; with `rows` only those."""
         *sources, c, alpha, beta = e.inputs
         names, lines, target = self.writer.names, self.writer.lines, f"{out}{rows}"
+        cuts = [rows if wants_rows(e, i) else "" for i in range(len(e.inputs))]
+        args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
         if not self.lies_over(e, c):
-            lines.append(f"copyto({target}, {names[c]}{rows})")
+            lines.append(f"copyto({target}, {args[len(sources)]})")
         place = self.pointer(target, self.writer.is_static(e) and not rows)
         call = self.gemm if len(sources) == 2 else self.gemv
         line = call(e, place, rows)
@@ -50,8 +52,6 @@ class Accumulators:
             lines.append(line)
             return
         kernel = self.give(f"k{self.writer.ids[e]}", e.op.kernel(self.plan.program.backend))
-        cuts = [rows if wants_rows(e, i) else "" for i in range(len(e.inputs))]
-        args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
         args.append(f"sign={e.params['sign']}")
         lines.append(f"if {' and '.join(from_outside)}:")  # CBLAS leaves out zero times NaN
         lines.append(f"    {line}")

@@ -49,6 +49,7 @@ class Writer:
         self.accumulators = Accumulators(self)
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
+        self.totals: list[list[Equation]] = []  # the sums over rows of each group
         for i, node in enumerate(plan.program.inputs):
             self.names[node] = f"x{i}"
         for node in plan.program.nodes():
@@ -113,6 +114,7 @@ class Writer:
             else:
                 self.look_or_call(e)
         body: list[str] = []
+        sums: list[str] = []
         for step in phase.steps:
             if not step.rows:
                 continue
@@ -123,6 +125,7 @@ class Writer:
             body.append(f"lo, hi = {cuts}[lane]")
             self.lines = []
             if step.group:
+                sums += self.add_totals(step)
                 self.write_group(step, before)
             else:
                 self.write_share(step.equations[0])
@@ -130,6 +133,16 @@ class Writer:
         self.lines = before
         self.lines.append(block(f"def h{self.phases}(lane):", body))
         self.lines.append(f"together(h{self.phases})")
+        self.lines += sums
+
+    def add_totals(self, step: Step) -> list[str]:
+        """What adds up the sums of all threads when they have gone through a group."""
+        add, number, lines = self.function("add"), len(self.groups), []
+        for position, e in enumerate(step.totals):
+            parts = [f"sums{number}[{i}][{position}]" for i in range(numpy_actions.POOL.size)]
+            lines.append(f"copyto({self.names[e]}, {parts[0]})")
+            lines += [f"{add}({self.names[e]}, {part}, {self.names[e]})" for part in parts[1:]]
+        return lines
 
     def write_share(self, e: Equation) -> None:
         """A product, a sum of columns or a copy, on the rows lo:hi."""
@@ -140,6 +153,9 @@ class Writer:
             return
         if e.op.name in ACCUMULATORS:
             self.accumulators.write(e, out, "[lo:hi]")
+            return
+        if e.op.name == "stacked":
+            self.stacked(e, out, "[lo:hi]")
             return
         if is_column_sum(e):
             self.emit(e, f"{out}[lo:hi]", [f"{self.names[e.inputs[0]]}[:, lo:hi]"])
@@ -160,15 +176,20 @@ class Writer:
             self.names[e] = f"q{self.ids[e]}"
         cut: set[Node] = set(scratch)
         for e in step.equations:
-            self.write_slice(e, step.rows, cut, whole)
-        before.append(block(f"def g{number}(lo, hi, scratch):", self.lines))
+            self.write_slice(e, step, cut, whole)
+        before.append(block(f"def g{number}(lo, hi, scratch, sums):", self.lines))
         chunk = chunk_rows(step)
+        if step.totals:
+            lines.append(f"for total in sums{number}[lane]:")
+            lines.append("    total.fill(0)")
         lines.append(f"for i in range(lo, hi, {chunk}):")
-        lines.append(f"    g{number}(i, min(i + {chunk}, hi), scratch{number}[lane])")
+        mine = f"scratch{number}[lane], sums{number}[lane]"
+        lines.append(f"    g{number}(i, min(i + {chunk}, hi), {mine})")
         self.names, self.lines = whole, lines
         self.groups.append(scratch)
+        self.totals.append(step.totals)
 
-    def write_slice(self, e: Equation, rows: int, cut: set[Node], whole: dict) -> None:
+    def write_slice(self, e: Equation, step: Step, cut: set[Node], whole: dict) -> None:
         """An equation of a group, on the rows lo:hi."""
         elementwise = e.op.name in ROWS.elementwise
         for x in e.inputs:
@@ -181,7 +202,10 @@ class Writer:
             self.names[x] if x in cut and (not elementwise or sliced(x, e)) else whole[x]
             for x in e.inputs
         ]
-        if self.plan.actions[e] == INTO:
+        if e in step.totals:
+            add, total = self.function("add"), f"sums[{step.totals.index(e)}]"
+            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, 0), {total})")
+        elif self.plan.actions[e] == INTO:
             if e not in cut:
                 self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")
                 self.names[e] = f"q{self.ids[e]}"
@@ -247,6 +271,8 @@ class Writer:
             self.reduce(equation, out, args[0])
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
+        elif name == "stacked":
+            self.stacked(equation, out)
         elif name in ACCUMULATORS:
             self.accumulators.write(equation, out)
         elif name == "where":
@@ -267,6 +293,16 @@ class Writer:
             self.lines.append(f"{joined}(({parts}), {int(params['axis'])}, {out})")
         else:
             self.scatter_add(equation, out, args)
+
+    def stacked(self, equation: Equation, out: str, rows: str = "") -> None:
+        """Each part where it ends up; `rows` are those of the parts."""
+        axes, i = equation.params["axes"], self.ids[equation]
+        whole = (len(equation.inputs), *equation.inputs[0].shape)
+        shape = self.give(f"z{i}", tuple(whole[a] for a in axes))
+        back = self.give(f"a{i}", tuple(axes.index(a) for a in range(len(axes))))
+        for place, x in enumerate(equation.inputs):
+            part = f"{out}.reshape({shape}){rows}.transpose({back})[{place}]"
+            self.lines.append(f"copyto({part}, {self.names[x]}{rows})")
 
     def key(self, equation: Equation, arrays: list[str]) -> str:
         """The expression for the key of an index, arrays in their places."""
@@ -369,7 +405,8 @@ class Writer:
     def arena_names(self) -> list[str]:
         arrays = [f"b{self.ids[e]}" for e in self.in_arena()]
         views = [name for name, _ in self.static]
-        return [*arrays, *views, *[f"scratch{i}" for i in range(len(self.groups))]]
+        groups = range(len(self.groups))
+        return [*arrays, *views, *[f"{own}{i}" for i in groups for own in ("scratch", "sums")]]
 
     def in_arena(self) -> list[Equation]:
         buffers = self.plan.buffers.items()

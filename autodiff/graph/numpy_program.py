@@ -12,8 +12,17 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
+from autodiff.graph.groups import Rows
 from autodiff.graph.ir import Equation, Program
-from autodiff.graph.numpy_actions import ROWS, Actions, in_place, one_by_one, quiet, side_by_side
+from autodiff.graph.numpy_actions import (
+    ROWS,
+    WHOLE_SUMS,
+    Actions,
+    in_place,
+    one_by_one,
+    quiet,
+    side_by_side,
+)
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Memory, Plan
 
@@ -22,11 +31,15 @@ class NumpyProgram:
     """A compiled program and its arenas: one for each thread that runs it at the same time."""
 
     def __init__(
-        self, program: Program, donated: Sequence[int], weave: Callable = side_by_side
+        self,
+        program: Program,
+        donated: Sequence[int],
+        weave: Callable = side_by_side,
+        rows: Rows = ROWS,
     ) -> None:
         actions = Actions()
         weave = partial(weave, actions=actions)
-        self.plan = Plan(program, donated, ROWS.schedule, actions, in_place, weave)
+        self.plan = Plan(program, donated, rows.schedule, actions, in_place, weave)
         self.writer = self.new_writer()
         self.code = self.writer.source()
         names = dict(self.writer.given)
@@ -68,9 +81,10 @@ class NumpyProgram:
             aligned(self.plan.scratch)
             for _ in range(numpy_actions.POOL.size if self.writer.groups else 0)
         ]
-        for group in self.writer.groups:
+        for group, totals in zip(self.writer.groups, self.writer.totals, strict=True):
             buffers = [(e, self.plan.buffers[e]) for e in group]
             static.append([[placed(piece, b, e) for e, b in buffers] for piece in pieces])
+            static.append([[np.empty(e.shape, e.dtype) for e in totals] for _ in pieces])
         context = contextvars.copy_context()
         context.run(quiet)
         return partial(context.run, self.make(*static))
@@ -108,5 +122,6 @@ def writable(x: np.ndarray) -> np.ndarray:
 
 
 def build(program: Program, donated: Sequence[int], precision: str | None = None) -> NumpyProgram:
-    weave = one_by_one if precision == "exact" else side_by_side
-    return NumpyProgram(program, donated, weave)
+    if precision == "exact":
+        return NumpyProgram(program, donated, one_by_one, WHOLE_SUMS)
+    return NumpyProgram(program, donated)

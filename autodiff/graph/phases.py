@@ -48,6 +48,7 @@ class Weaver:
     roots : the values in whose memory each value may lie.
     layout : an array that lies as a value will.
     donated : inputs whose memory results are to take.
+    over : the inputs over which an equation would write its result.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Weaver:
         roots: dict[Node, frozenset[Node]],
         layout: Callable[[Node], np.ndarray],
         donated: Sequence[Node] = (),
+        over: Callable[[Equation], Sequence[Node]] = lambda _: (),
     ) -> None:
         self.lanes = lanes
         self.by_rows = by_rows
@@ -65,6 +67,8 @@ class Weaver:
         self.roots = roots
         self.layout = layout
         self.donated = frozenset(donated)
+        self.over = over
+        self.totals: set[Node] = set()
 
     def phases(self, steps: Sequence[Step]) -> list[Phase]:
         for step in steps:
@@ -94,6 +98,7 @@ class Weaver:
         later: list[Step] = []
         made: set[Node] = set()  # in the phase
         waiting: set[Node] = set()
+        seen: set[Node] = set()  # what the phase reads
         for step in steps:
             read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
             units = self.joins(step, phase, made) if not read & waiting else None
@@ -102,7 +107,9 @@ class Weaver:
                 phase.steps.append(step)
                 phase.whole |= self.whole(step, units)
                 made.update(step.equations)
-            elif read & (made | waiting):
+                seen |= read
+                self.totals.update(step.totals)
+            elif read & (made | waiting) or any(seen & {*self.over(e)} for e in step.equations):
                 later.append(step)
                 waiting.update(step.equations)
             else:
@@ -119,6 +126,8 @@ class Weaver:
             return None
         for x, own in reads(step):
             mine = self.roots[x] & made
+            if mine & self.totals:  # there when all threads are done
+                return None
             if mine and not (own and all(self.in_step(x, root, units) for root in mine)):
                 return None
             if own and x in self.donated and x in phase.whole:
@@ -170,7 +179,7 @@ def reads(step: Step) -> Iterator[tuple[Node, bool]]:
     for e in step.equations:
         for position, x in enumerate(e.inputs):
             if x not in own:
-                yield x, step.rows is not None and wants_rows(e, position)
+                yield x, step.rows is not None and (e in step.totals or wants_rows(e, position))
 
 
 def wants_rows(e: Equation, position: int) -> bool:
@@ -178,7 +187,9 @@ def wants_rows(e: Equation, position: int) -> bool:
     x = e.inputs[position]
     if is_product(e):
         alike = len(x.shape) == len(e.shape) and x.shape[0] == e.shape[0]
-        return position in (0, 2) if len(e.shape) == 2 else alike
+        return alike and (position != 1 or len(e.shape) > 2)
+    if e.op.name == "stacked":
+        return True
     if len(e.inputs) == 1:
         axis = e.params.get("axis")
         return not isinstance(axis, tuple) or 0 not in axis

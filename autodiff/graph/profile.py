@@ -307,7 +307,8 @@ def equation_flops(equation: Equation) -> int | None:
         return 0
     if op.name in PRODUCTS:
         each = 8 if is_complex(equation.dtype) else 2
-        return each * math.prod(equation.shape) * x.shape[-1]
+        added = 0 if op.name == "matmul" else math.prod(equation.shape)
+        return each * math.prod(equation.shape) * x.shape[-1] + added
     if op.name in CONVOLUTIONS:
         return convolution_flops(op.name, equation)
     if op.name in REDUCTIONS:

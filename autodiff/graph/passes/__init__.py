@@ -12,6 +12,18 @@ from autodiff.graph.passes.constants import constants
 from autodiff.graph.passes.guards import guards
 from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
+from autodiff.graph.passes.stacks import stacks
 
-PASSES = (bodies, constants, algebra, broadcasts, common, slices, guards, recompute, accumulate)
+PASSES = (
+    bodies,
+    constants,
+    algebra,
+    broadcasts,
+    common,
+    slices,
+    stacks,
+    guards,
+    recompute,
+    accumulate,
+)
 REASSOCIATING = (accumulate,)

@@ -1,6 +1,6 @@
-"""Accumulate: a matrix product that is scaled and added to a matrix nobody else wants becomes one
-call of the library behind NumPy, which adds in place: `w - rate * (x.T @ g)`. So does a small sum
-over rows: `b - rate * sum(g, axis=0)`.
+"""Accumulate: a matrix product that is scaled and added to a matrix nobody else wants, or to a row,
+becomes one call of the library behind NumPy, which adds in place: `w - rate * (x.T @ g)`,
+`x @ w + b`. So does a small sum over rows: `b - rate * sum(g, axis=0)`.
 
 These round once where the equations round three times, and a sum is added up in another order, so
 that the last bits differ.
@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from autodiff.graph import blas
-from autodiff.graph.groups import SMALL
-from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number, same
+from autodiff.graph import blas, groups
+from autodiff.graph.ir import Constant, Equation, Input, Node, Program, apply, is_number, same
 from autodiff.kinds import Nondiff
 
 
@@ -60,14 +59,23 @@ def added(e: Equation, inputs: tuple[Node, ...], readers: dict[Node, int]) -> Eq
     first, second = (term(old, new, e, readers) for old, new in pairs)
     orders = [(first, second), (second, first)]
     for kept, more in orders[:1] if e.op.name == "subtract" else orders:
-        op = accumulator(more.old, e) if readers[more.old] == 1 else None
-        if op is not None and is_free(kept.old, e, readers):
-            sources = more.value.inputs
+        old, new = flat(more, readers)
+        op = accumulator(old, e) if readers[old] == 1 and more.old.shape == e.shape else None
+        if op is not None and (is_row(kept.old, old) or is_free(kept.old, old, readers)):
+            arguments = (*new.inputs, kept.value, more.factor, kept.factor)
             sign = -1 if e.op.name == "subtract" else 1
-            return Equation(
-                op, (*sources, kept.value, more.factor, kept.factor), {"sign": sign}, e, e.line
+            found = Equation(op, arguments, {"sign": sign}, old, e.line)
+            return (
+                found if old is more.old else apply(more.old.op, (found,), more.old.params, e.line)
             )
     return None
+
+
+def flat(term: Term, readers: dict[Node, int]) -> tuple[Node, Node]:
+    """What a term's value is before it gets another shape, in the old program and in the new."""
+    if readers[term.old] == 1 and isinstance(term.old, Equation) and term.old.op.name == "reshape":
+        return term.old.inputs[0], term.value.inputs[0]
+    return term.old, term.value
 
 
 def term(old: Node, new: Node, whole: Equation, readers: dict[Node, int]) -> Term:
@@ -90,7 +98,7 @@ def is_factor(x: Node, whole: Equation) -> bool:
 
 def accumulator(x: Node, whole: Equation) -> Nondiff | None:
     """The op that adds x to something in one call."""
-    if not isinstance(x, Equation) or x.shape != whole.shape:
+    if not isinstance(x, Equation) or x.shape[-1:] != whole.shape[-1:]:
         return None
     sizes = {size for y in x.inputs for size in y.shape}
     if 0 in sizes or any(len(y.shape) != 2 or y.dtype != whole.dtype for y in x.inputs):
@@ -98,13 +106,20 @@ def accumulator(x: Node, whole: Equation) -> Nondiff | None:
     if x.op.name == "matmul":
         return ADD_PRODUCT if blas.routine("gemm", whole.dtype) else None
     if x.op.name == "sum" and x.params["axis"] == (0,) and not x.params["keepdims"]:
-        small = math.prod(x.inputs[0].shape) < SMALL  # larger ones are cut by columns
+        small = math.prod(x.inputs[0].shape) < groups.SMALL  # larger ones are cut by columns
         return ADD_SUM if small and blas.routine("gemv", whole.dtype) else None
     return None
 
 
-def is_free(x: Node, whole: Equation, readers: dict[Node, int]) -> bool:
+def is_row(x: Node, product: Node) -> bool:
+    """Whether x is a row that each row of a product is added to: the library clears a result
+    that it is not to add to, so that a copy costs nothing."""
+    matrix = len(product.shape) == 2 and x.dtype == product.dtype
+    return matrix and not is_number(x) and x.shape == product.shape[1:]
+
+
+def is_free(x: Node, product: Node, readers: dict[Node, int]) -> bool:
     """Whether the sum may take the place of x. (A copy of an input costs less than a sum.)"""
-    if x.shape != whole.shape or x.dtype != whole.dtype:
+    if x.shape != product.shape or x.dtype != product.dtype:
         return False
     return isinstance(x, Input) or (isinstance(x, Equation) and readers[x] == 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from autodiff.graph.ir import Equation, Node, Program, apply, same
 from autodiff.kinds import OPS
 
-CONCAT, RESHAPE = OPS["concat"], OPS["reshape"]
+CONCAT, PERMUTE, RESHAPE = OPS["concat"], OPS["permute_dims"], OPS["reshape"]
 Cut = tuple[int, int, int]  # axis, start, stop
 
 
@@ -38,15 +38,29 @@ def slices(program: Program) -> Program:
             continue
         joined = None
         if node.op.name == "add" and node not in inner:
-            joined = covered(node, terms(node), new)
+            joined = put_together(node, terms(node), new)
         new[node] = joined or same(node, tuple(new[x] for x in node.inputs))
     return Program(program.inputs, [new[x] for x in program.outputs], program.backend)
 
 
+def put_together(total: Equation, terms: list[Node], new: dict[Node, Node]) -> Node | None:
+    """One array in place of a sum of slices, whose axes may all be permuted alike."""
+    if any(x.shape != total.shape or x.dtype != total.dtype for x in terms):
+        return None
+    orders = {x.params["axes"] for x in terms if isinstance(x, Equation) and x.op is PERMUTE}
+    if not orders:
+        return covered(total, terms, new)
+    if len(orders) > 1 or any(not isinstance(x, Equation) or x.op is not PERMUTE for x in terms):
+        return None
+    whole = terms[0].inputs[0]
+    joined = covered(whole, [x.inputs[0] for x in terms], new)
+    return joined and apply(PERMUTE, (joined,), {"axes": orders.pop()}, total.line)
+
+
 def covered(total: Equation, terms: list[Node], new: dict[Node, Node]) -> Node | None:
-    """One array in place of a sum of slices, if each place of it is in exactly one of them."""
+    """The same for slices of an array like `total`, if each place of it is in exactly one."""
     cuts = [cut(x) for x in terms]
-    if None in cuts or any(x.shape != total.shape or x.dtype != total.dtype for x in terms):
+    if None in cuts:
         return None
     if len({c[0] for c in cuts}) != 1:
         return None

@@ -1,0 +1,171 @@
+"""How equations are put together for NumPy: sums over rows that groups add up slice by slice, what is
+made early and late, stacks written where they end up, and arrays written over when all have read
+them. Limits are so low that small arrays are cut up and shared out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import autodiff as ad
+from autodiff.graph import groups, numpy_actions, plan
+from autodiff.graph.passes import accumulate
+from backends.threads import Pool
+
+RNG = np.random.default_rng(21)
+THREE = Pool(3)
+X = RNG.standard_normal((12, 8))
+SQUARE = RNG.standard_normal((12, 12))
+W, V, ROW = RNG.standard_normal((8, 12)), RNG.standard_normal((12, 8)), RNG.standard_normal(12)
+
+
+@pytest.fixture(autouse=True)
+def cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_actions, "POOL", THREE)
+    for limit in ("SMALL", "HEAVY", "NARROW"):
+        monkeypatch.setattr(numpy_actions, limit, 1)
+    monkeypatch.setattr(groups, "SMALL", 1)
+    monkeypatch.setattr(plan, "CHUNK", 20)
+
+
+def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
+    expected = ad.tree.flatten(f(*args))[0]
+    exact = ad.tree.flatten(ad.jit(f, precision="exact")(*args))[0]
+    compiled = ad.jit(f, donate_argnums=donate)
+    for _ in range(2):
+        got = ad.tree.flatten(compiled(*ad.tree.map(np.copy, args)))[0]
+        for a, b, c in zip(got, expected, exact, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
+            np.testing.assert_array_equal(c, b)
+
+
+def totals(f: Callable, *args: Any) -> int:
+    return sum(len(step.totals) for step in ad.jit(f).lower(*args).plan.plan.steps)
+
+
+def layernorm(x: Any, gain: Any, bias: Any) -> Any:
+    c = x - ad.mean(x, axis=-1, keepdims=True)
+    return c / ad.sqrt(ad.mean(c * c, axis=-1, keepdims=True) + 1e-5) * gain + bias
+
+
+def network(p: dict, x: Any) -> Any:
+    h = ad.relu(layernorm(x, p["g"], p["c"]) @ p["w"] + p["b"])
+    return ad.mean((ad.gelu(h, approximate=True) @ p["v"] + p["a"]) ** 2)
+
+
+def adam(p: dict, m: dict, s: dict, x: Any) -> tuple:
+    value, g = ad.value_and_grad(network)(p, x)
+    m = ad.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+    s = ad.tree.map(lambda s, g: 0.99 * s + 0.01 * (g * g), s, g)
+    return value, ad.tree.map(lambda p, m, s: p - 0.1 * m / (ad.sqrt(s) + 1e-3), p, m, s), m, s
+
+
+def sgd(p: dict, x: Any) -> tuple:
+    value, g = ad.value_and_grad(network)(p, x)
+    return value, ad.tree.map(lambda p, g: p - 0.1 * g, p, g)
+
+
+PARAMETERS = {"w": W, "b": ROW, "v": V, "a": X[0], "g": X[1], "c": X[2]}
+MOMENTS = ad.tree.map(np.abs, PARAMETERS)
+
+# Functions, arguments, those that are donated, and how many sums are added up in groups.
+SUMS: dict[str, tuple[Callable, tuple, tuple, int]] = {
+    "of what a group makes": (lambda x: ad.sum(ad.exp(x), axis=0), (X,), (), 1),
+    "of what a group reads": (lambda x: (ad.exp(x), ad.sum(x, axis=0)), (X,), (), 1),
+    "of nothing else": (lambda x: ad.sum(x, axis=0), (X,), (), 0),
+    "read by the rows that it has by chance": (lambda x: ad.tanh(ad.sum(ad.exp(x), axis=0)) * ROW + x, (SQUARE,), (), 1),
+    "read by another group": (lambda x: ad.exp(x) - ad.sum(ad.exp(x), axis=0), (X,), (), 1),
+    "of what that group makes": (lambda x: ad.sum(ad.exp(x - ad.sum(ad.sin(x), axis=0)), axis=0), (X,), (), 2),
+    "in a donated row": (lambda r, x: r + ad.sum(ad.exp(x), axis=0), (ROW, SQUARE), (0,), 1),
+    "wanted after a product": (lambda x, w: (ad.exp(x) @ w, ad.sum(ad.exp(x) * x, axis=0)), (X, W), (), 1),
+    "of products of what comes later": (
+        lambda x, w: (lambda y: (y @ w, ad.sum(ad.exp(x) * (y @ w @ V), axis=0)))(ad.exp(x)), (X, W), (), 1,
+    ),
+    "of numbers that are infinite": (lambda x: ad.sum(ad.log(x * 0), axis=0), (X,), (), 1),
+    "with the axis kept": (lambda x: ad.sum(ad.exp(x), axis=0, keepdims=True), (X,), (), 0),
+    "of integers": (lambda x: ad.sum(ad.astype(x * 9, ad.int64) * 2, axis=0), (X,), (), 0),
+    "of three axes": (lambda x: ad.sum(ad.exp(x), axis=0), (X.reshape(12, 4, 2),), (), 0),
+    "a step of gradient descent": (sgd, (PARAMETERS, X), (0,), 4),
+    "a step of Adam": (adam, (PARAMETERS, MOMENTS, MOMENTS, X), (0, 1, 2), 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", SUMS)
+def test_sums_over_rows(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_actions, "POOL", {1: Pool(1), 3: THREE}[threads])
+    f, args, donated, count = SUMS[name]
+    with np.errstate(all="ignore"):
+        agrees(f, *args, donate=donated)
+    assert totals(f, *args) == count
+    assert not any(step.totals for step in ad.jit(f, precision="exact").lower(*args).plan.plan.steps)
+
+
+def test_one_thread_at_a_time_finds_its_own_sums() -> None:
+    f = ad.jit(lambda x: ad.sum(ad.exp(x), axis=0))
+    programs = [f.lower(X).plan.bind() for _ in range(2)]
+    first, second = (run(x)[0] for run, x in zip(programs, (X, X + 1), strict=True))
+    np.testing.assert_allclose(first * np.e, second)
+
+
+def test_what_follows_from_inputs_waits_until_it_is_wanted() -> None:
+    def momentum(v: Any, x: Any, w: Any) -> Any:
+        return 0.9 * v + 0.5 * ad.tanh(x @ w)
+
+    agrees(momentum, SQUARE, X, W, donate=(0,))
+    steps = ad.jit(momentum).lower(SQUARE, X, W).plan.plan.steps
+    assert [len(step.equations) for step in steps if step.group] == [4]
+
+
+def test_what_is_written_over_waits_for_its_readers() -> None:
+    def step(w: Any, v: Any, x: Any) -> tuple:
+        y = ad.tanh(x @ w)
+        return w - 0.1 * (x.T @ y), v - 0.1 * (y.T @ x), ad.sum(ad.exp(y @ v @ w), axis=1), ad.exp(x @ w @ v)
+
+    agrees(step, W, V, X, donate=(0, 1))
+    compiled = ad.jit(step, donate_argnums=(0, 1))
+    w, v = W.copy(), V.copy()
+    found = compiled(w, v, X)
+    assert found[0] is w and found[1] is v
+    assert "copyto" not in str(compiled.lower(w, v, X).plan) and accumulate(compiled.lower(w, v, X).before)
+
+
+def attention(weight: Any, x: Any, axes: tuple = (2, 0, 3, 1, 4)) -> Any:
+    """Of 3 examples of length 4, with 2 heads of width 3."""
+    split = ad.permute_dims(ad.reshape(x @ weight, (3, 4, 3, 2, 3)), axes)
+    q, k, v = (split[i] for i in range(3))
+    scores = ad.softmax(ad.matmul(q, ad.matrix_transpose(k)), axis=-1)
+    return ad.sum(ad.matmul(scores, v) ** 2)
+
+
+@pytest.mark.parametrize("wrt", [0, 1, (0, 1)])
+def test_stacks_are_written_where_they_end_up(wrt: Any) -> None:
+    weight = RNG.standard_normal((8, 18))
+    f = ad.grad(attention, wrt)
+    found = Counter(e.op.name for e in ad.jit(f).lower(weight, X).after.equations())
+    assert found["stacked"] == 1 and found["concat"] == 0
+    agrees(f, weight, X)
+    assert "[lo:hi].transpose(" in str(ad.jit(f).lower(weight, X).plan)
+
+
+STACKS = {
+    "rows of the stack": (lambda a, b: ad.reshape(ad.permute_dims(ad.stack([a, b]), (1, 0, 2)), (24, 8)), 1),
+    "the stack's own order": (lambda a, b: ad.reshape(ad.permute_dims(ad.stack([a, b]), (0, 2, 1)), (16, 12)), 1),
+    "columns first": (lambda a, b: ad.reshape(ad.permute_dims(ad.stack([a, ad.exp(b)]), (2, 1, 0)), (8, 24)), 1),
+    "parts of two": (lambda a, b: ad.reshape(ad.permute_dims(ad.concat([a[None], ad.stack([b, a])]), (1, 0, 2)), (36, 8)), 0),
+    "another axis": (lambda a, b: ad.reshape(ad.permute_dims(ad.stack([a, b], axis=1), (1, 0, 2)), (24, 8)), 0),
+    "wanted elsewhere": (lambda a, b: (lambda s: (s, ad.reshape(ad.permute_dims(s, (1, 0, 2)), (24, 8))))(ad.stack([a, b])), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_stacks(name: str) -> None:
+    f, count = STACKS[name]
+    agrees(f, X, X[::-1] + 1)
+    agrees(f, X.astype("complex64"), X[::-1] + 1j)
+    found = Counter(e.op.name for e in ad.jit(f).lower(X, X).after.equations())
+    assert found["stacked"] == count
