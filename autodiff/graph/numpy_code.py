@@ -30,7 +30,7 @@ from autodiff.graph.numpy_actions import (
 )
 from autodiff.graph.numpy_blas import Accumulators
 from autodiff.graph.phases import Phase, shares, wants_rows
-from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan, chunk_rows
+from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.ops.indexing import HOLE
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
@@ -134,6 +134,19 @@ class Writer:
         self.lines.append(block(f"def h{self.phases}(lane):", body))
         self.lines.append(f"together(h{self.phases})")
         self.lines += sums
+
+    def let_go(self, phase: Phase) -> None:
+        """What was allocated and has been read for the last time makes room for what follows."""
+        plan = self.plan
+        read = {
+            r for s in phase.steps for e in s.equations for x in e.inputs for r in plan.roots[x]
+        }
+        end = plan.order[phase.steps[-1].equations[-1]]
+        gone = {x for x in read if plan.actions.get(x) == CALL and plan.last[x] <= end}
+        if gone:
+            held = [name for x, name in self.names.items() if gone.intersection(plan.roots.get(x, ()))]
+            own = [name for name in held if name.startswith("t")]
+            self.lines.append(f"{' = '.join(own)} = None")
 
     def add_totals(self, step: Step) -> list[str]:
         """What adds up the sums of all threads when they have gone through a group."""
@@ -383,6 +396,7 @@ class Writer:
                 self.write(phase.steps[0].equations[0])
             else:
                 self.write_phase(phase)
+            self.let_go(phase)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
         pointers = self.accumulators.pointers
