@@ -144,8 +144,8 @@ class Writer:
         end = plan.order[phase.steps[-1].equations[-1]]
         gone = {x for x in read if plan.actions.get(x) == CALL and plan.last[x] <= end}
         if gone:
-            held = [name for x, name in self.names.items() if gone.intersection(plan.roots.get(x, ()))]
-            own = [name for name in held if name.startswith("t")]
+            roots = ((plan.roots.get(x, ()), name) for x, name in self.names.items())
+            own = [name for above, name in roots if name[0] == "t" and gone.intersection(above)]
             self.lines.append(f"{' = '.join(own)} = None")
 
     def add_totals(self, step: Step) -> list[str]:

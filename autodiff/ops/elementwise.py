@@ -14,6 +14,7 @@ from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
+from backends.base import dtype_name
 
 __all__ = [
     "abs",
@@ -219,7 +220,10 @@ atan2 = elementwise(
 
 
 def _sigmoid(xp: Any, x: Any) -> Any:
-    return xp.exp(xp.minimum(x, 0.0)) / (1 + xp.exp(-xp.abs(x)))
+    if dtype_name(x.dtype) == "float16":  # whose exponential is infinite too early
+        return xp.exp(xp.minimum(x, 0.0)) / (1 + xp.exp(-xp.abs(x)))
+    with xp.quiet():  # an infinite exponential gives 0, which the result is but for its last bit
+        return 1 / (1 + xp.exp(-x))
 
 
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
