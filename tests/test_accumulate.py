@@ -1,5 +1,6 @@
 """Products and sums that are scaled and added by one call of NumPy's own BLAS."""
 
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from autodiff.graph import blas, numpy_actions
 from autodiff.graph.passes import PASSES, accumulate
 from backends.threads import Pool
 
-REACHED = all(blas.routine(name, dtype) for name in ("gemm", "gemv") for dtype in blas.REALS)
+REACHED = all(blas.gemm(dtype) for dtype in blas.REALS)
 pytestmark = pytest.mark.skipif(not REACHED, reason="NumPy's BLAS is not to be reached by name")
 RNG = np.random.default_rng(8)
 M, N, K = 5, 7, 3
@@ -189,15 +190,44 @@ def test_threads_add_rows_of_their_own(threads: int, monkeypatch: pytest.MonkeyP
 
 def test_without_the_library_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     p, f = arrays(), FORMS["c - 0.1 ab"][0]
-    monkeypatch.setattr(blas, "routine", lambda name, dtype: None)
+    monkeypatch.setattr(blas, "gemm", lambda dtype: None)
     assert counted(f, p) == 0 and (ad.jit(f)(p) == f(p)).all()
 
 
 def test_a_function_that_is_another_is_not_taken() -> None:
-    gemm = blas.routine("gemm", np.dtype("f8"))
-    assert blas.multiplies(gemm, np.dtype("f8"))
+    assert blas.multiplies(blas.gemm(np.dtype("f8")), np.dtype("f8"))
     assert not blas.multiplies(lambda *args: None, np.dtype("f8"))
-    assert not blas.adds_up(lambda *args: None, np.dtype("f8"))
+
+
+CUTS = {
+    "whole": lambda x: x,
+    "turned": lambda x: x.T,
+    "rows": lambda x: x[1:4],
+    "columns": lambda x: x[:, 1:4],
+    "columns of what is turned": lambda x: x.T[:, 1:3],
+    "one row": lambda x: x[2:3],
+    "one column": lambda x: x[:, 2:3],
+    "one column, turned": lambda x: x[:, 2:3].T,
+    "every second row": lambda x: x[::2],
+    "every second column": lambda x: x[:, ::2],
+    "backwards": lambda x: x[::-1],
+    "overlapping rows": lambda x: np.lib.stride_tricks.sliding_window_view(x.reshape(-1), 4),
+    "one row many times": lambda x: np.broadcast_to(x[0], (3, 5)),
+    "one column many times": lambda x: np.broadcast_to(x[:, :1], (6, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_matrices_as_they_lie(name: str) -> None:
+    x = CUTS[name](RNG.standard_normal((6, 5)))
+    gemm, number, length = blas.gemm(x.dtype), ctypes.c_double, ctypes.c_int64
+    out, eye = np.zeros(x.shape), np.eye(x.shape[1])
+    flag, place, apart = blas.matrix(x)
+    sizes = map(length, (*x.shape, x.shape[1]))
+    width = length(x.shape[1])
+    one, zero, target = number(1), number(0), blas.pointer(out)
+    gemm(blas.BY_ROWS, flag, blas.AS_IT_IS, *sizes, one, place, apart, blas.pointer(eye), width, zero, target, width)
+    assert (out == x).all()
 
 
 def test_exact_programs_round_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:

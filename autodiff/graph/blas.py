@@ -15,8 +15,8 @@ import numpy as np
 from numpy._core import _multiarray_umath
 from threadpoolctl import ThreadpoolController
 
-# What NumPy's builds call a function (SciPy's OpenBLAS, others with wide integers, the rest).
-SYMBOLS = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
+# What NumPy's builds call it (SciPy's OpenBLAS, others with wide integers, the rest).
+SYMBOLS = ("scipy_cblas_{}gemm64_", "cblas_{}gemm64_", "cblas_{}gemm")
 REALS = {np.dtype("f4"): ("s", ctypes.c_float), np.dtype("f8"): ("d", ctypes.c_double)}
 BY_ROWS, AS_IT_IS, TURNED = ctypes.c_int(101), ctypes.c_int(111), ctypes.c_int(112)  # of CBLAS
 
@@ -54,17 +54,17 @@ def products() -> Products:
 
 
 @functools.cache
-def routine(name: str, dtype: np.dtype) -> Callable | None:
-    """CBLAS's gemm or gemv for a dtype, out of the library that NumPy itself is linked to; None
-    where it is not to be had. Every argument must be a ctypes object; integers are c_int64,
-    which calling conventions let stand for narrower ones."""
+def gemm(dtype: np.dtype) -> Callable | None:
+    """CBLAS's product for a dtype, out of the library that NumPy itself is linked to; None where
+    it is not to be had. Every argument must be a ctypes object; integers are c_int64, which
+    calling conventions let stand for narrower ones."""
     library = ctypes.CDLL(_multiarray_umath.__file__)
     letter, _ = REALS[dtype]
     for symbol in SYMBOLS:
-        function = getattr(library, symbol.format(letter + name), None)
+        function = getattr(library, symbol.format(letter), None)
         if function is not None:
             function.restype = None
-            return function if CHECKS[name](function, dtype) else None
+            return function if multiplies(function, dtype) else None
     return None
 
 
@@ -78,22 +78,23 @@ def multiplies(gemm: Callable, dtype: np.dtype) -> bool:
     return np.array_equal(c, expected)
 
 
-def adds_up(gemv: Callable, dtype: np.dtype) -> bool:
-    """Whether y becomes y + 3 a.T @ x, of integers."""
-    a, x, y = np.arange(6, dtype=dtype).reshape(2, 3), np.ones(2, dtype), np.arange(3, dtype=dtype)
-    expected = y + 3 * (a.T @ x)
-    number, (one, two, three) = REALS[dtype][1], map(ctypes.c_int64, (1, 2, 3))
-    sizes = (BY_ROWS, TURNED, two, three)
-    gemv(*sizes, number(3), pointer(a), three, pointer(x), one, number(1), pointer(y), one)
-    return np.array_equal(y, expected)
-
-
-CHECKS = {"gemm": multiplies, "gemv": adds_up}
-
-
 def pointer(x: np.ndarray) -> Any:
     """Where an array begins, as an argument of a C function."""
     try:
         return ctypes.byref(ctypes.c_char.from_buffer(x))  # three times faster, where it can
     except (TypeError, BufferError):
         return ctypes.c_void_p(x.ctypes.data)
+
+
+def matrix(x: np.ndarray) -> tuple[Any, Any, Any]:
+    """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there, where
+    that begins, and how far apart its rows are. What it has no words for is copied."""
+    if x.flags.c_contiguous:
+        return AS_IT_IS, pointer(x), ctypes.c_int64(x.shape[1])
+    if x.flags.f_contiguous:
+        return TURNED, pointer(x.T), ctypes.c_int64(x.shape[0])
+    for flag, y in ((AS_IT_IS, x), (TURNED, x.T)):
+        (down, right), size = y.strides, y.itemsize
+        if right == size and down % size == 0 and down >= size * y.shape[1]:
+            return flag, pointer(y), ctypes.c_int64(down // size)
+    return matrix(np.array(x, order="C"))

@@ -4,6 +4,7 @@ numbers made into ctypes objects before the program runs."""
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 NAMES = {
     "as_it_is": blas.AS_IT_IS,
     "by_rows": blas.BY_ROWS,
-    "contiguous": np.ascontiguousarray,
     "length": ctypes.c_int64,
+    "matrix": blas.matrix,
     "pointer": blas.pointer,
     "turned": blas.TURNED,
 }
@@ -35,6 +36,7 @@ class Accumulators:
         self.writer = writer
         self.plan = writer.plan
         self.pointers: dict[str, str] = {}
+        self.described = 0
 
     def write(self, e: Equation, out: str, rows: str = "") -> None:
         """An array plus a product or a sum, each scaled, into `out`; with `rows` only those."""
@@ -45,8 +47,7 @@ class Accumulators:
         if not self.lies_over(e, c):
             lines.append(f"copyto({target}, {args[len(sources)]})")
         place = self.pointer(target, self.writer.is_static(e) and not rows)
-        call = self.gemm if len(sources) == 2 else self.gemv
-        line = call(e, place, rows)
+        line = self.product(e, place, rows)
         from_outside = [names[x] for x in (alpha, beta) if not isinstance(x, Constant)]
         if not from_outside:
             lines.append(line)
@@ -58,41 +59,36 @@ class Accumulators:
         lines.append("else:")
         lines.append(f"    copyto({target}, {kernel}({', '.join(args)}))")
 
-    def gemm(self, e: Equation, place: str, rows: str) -> str:
-        """The call for a product."""
-        a, b, *_ = e.inputs
-        turned_a, *first = self.matrix(a, rows)
-        turned_b, *second = self.matrix(b)
-        flags = ["turned" if turned else "as_it_is" for turned in (turned_a, turned_b)]
-        height = "length(hi - lo)" if rows else self.length(e.shape[0])
-        width, depth = self.length(e.shape[1]), self.length(b.shape[0])
+    def product(self, e: Equation, place: str, rows: str) -> str:
+        """The call for a product; a sum over rows is one with ones."""
+        *factors, b = e.inputs[:-3]
+        flag_b, *second = self.matrix(b)
+        flag_a, *first = self.matrix(factors[0], rows) if factors else self.ones(b)
+        height = "length(hi - lo)" if rows else self.length(math.prod(e.shape[:-1]))
+        width, depth = self.length(e.shape[-1]), self.length(b.shape[0])
         alpha, beta = self.factors(e)
-        args = ["by_rows", *flags, height, width, depth, alpha, *first, *second]
-        return f"{self.routine('gemm', e)}({', '.join(args)}, {beta}, {place}, {width})"
+        args = ["by_rows", flag_a, flag_b, height, width, depth, alpha, *first, *second]
+        gemm = self.give(f"gemm_{e.dtype.char}", blas.gemm(e.dtype))
+        return f"{gemm}({', '.join(args)}, {beta}, {place}, {width})"
 
-    def gemv(self, e: Equation, place: str, _rows: str) -> str:
-        """The call for a sum over rows, which is a product with ones."""
-        a, *_ = e.inputs
-        turned, *matrix = self.matrix(a)
-        flag, sizes = ("as_it_is", a.shape[::-1]) if turned else ("turned", a.shape)
-        alpha, beta = self.factors(e)
-        ones = self.give(f"o{a.shape[0]}_{a.dtype.char}", np.ones(a.shape[0], a.dtype))
-        one = self.length(1)
-        args = ["by_rows", flag, *map(self.length, sizes), alpha, *matrix]
-        args += [self.pointer(ones, True), one, beta, place, one]
-        return f"{self.routine('gemv', e)}({', '.join(args)})"
+    def ones(self, b: Node) -> tuple[str, str, str]:
+        """A row of ones, as long as a matrix is high."""
+        row = self.give(f"o{b.shape[0]}_{b.dtype.char}", np.ones(b.shape[0], b.dtype))
+        return "as_it_is", self.pointer(row, True), self.length(b.shape[0])
 
-    def matrix(self, x: Node, rows: str = "") -> tuple[bool, str, str]:
+    def matrix(self, x: Node, rows: str = "") -> tuple[str, str, str]:
         """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there,
-        where that begins, and how far apart its rows are."""
+        where that begins, and how far apart its rows are; found before the run in the arena."""
         turned = isinstance(x, Equation) and x.op.name == "permute_dims"
         turned = turned and self.plan.actions[x] == VIEW
         base = x.inputs[0] if turned else x
-        tight, name = self.is_tight(base), self.writer.names[base]
-        array = name if tight else f"contiguous({name})"
-        cut = rows.replace("lo:hi", ":, lo:hi") if turned else rows
-        place = self.pointer(f"{array}{cut}", tight and self.writer.is_static(base) and not rows)
-        return turned, place, self.length(base.shape[1])
+        if self.is_tight(base) and self.writer.is_static(base) and not rows:
+            place = self.pointer(self.writer.names[base], True)
+            return "turned" if turned else "as_it_is", place, self.length(base.shape[1])
+        names = tuple(f"{word}{self.described}" for word in ("flag", "place", "apart"))
+        self.described += 1
+        self.writer.lines.append(f"{', '.join(names)} = matrix({self.writer.names[x]}{rows})")
+        return names
 
     def is_tight(self, node: Node) -> bool:
         """Whether an array is known to lie in order, without gaps."""
@@ -118,9 +114,6 @@ class Accumulators:
             name = f"f{self.writer.ids[x]}_{dtype.char}{'_minus' * minus}"
             return self.give(name, kind(sign * x.value))
         return f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{self.writer.names[x]})"
-
-    def routine(self, name: str, e: Equation) -> str:
-        return self.give(f"{name}_{e.dtype.char}", blas.routine(name, e.dtype))
 
     def pointer(self, array: str, fixed: bool) -> str:
         """The address of an array; found beforehand where it will not change."""

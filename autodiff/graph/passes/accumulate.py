@@ -100,14 +100,16 @@ def accumulator(x: Node, whole: Equation) -> Nondiff | None:
     """The op that adds x to something in one call."""
     if not isinstance(x, Equation) or x.shape[-1:] != whole.shape[-1:]:
         return None
+    if blas.gemm(whole.dtype) is None:
+        return None
     sizes = {size for y in x.inputs for size in y.shape}
     if 0 in sizes or any(len(y.shape) != 2 or y.dtype != whole.dtype for y in x.inputs):
         return None
     if x.op.name == "matmul":
-        return ADD_PRODUCT if blas.routine("gemm", whole.dtype) else None
+        return ADD_PRODUCT
     if x.op.name == "sum" and x.params["axis"] == (0,) and not x.params["keepdims"]:
         small = math.prod(x.inputs[0].shape) < groups.SMALL  # larger ones are cut by columns
-        return ADD_SUM if small and blas.routine("gemv", whole.dtype) else None
+        return ADD_SUM if small else None
     return None
 
 
