@@ -17,7 +17,7 @@ from collections.abc import Container, Sequence
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_product
 
-SMALL = 1 << 17  # elements: below that, dealing out slices costs more than it saves
+SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 
 
 @dataclasses.dataclass
