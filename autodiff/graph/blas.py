@@ -58,7 +58,10 @@ def gemm(dtype: np.dtype) -> Callable | None:
     """CBLAS's product for a dtype, out of the library that NumPy itself is linked to; None where
     it is not to be had. Every argument must be a ctypes object; integers are c_int64, which
     calling conventions let stand for narrower ones."""
-    library = ctypes.CDLL(_multiarray_umath.__file__)
+    try:
+        library = ctypes.CDLL(_multiarray_umath.__file__)
+    except OSError:
+        return None
     letter, _ = REALS[dtype]
     for symbol in SYMBOLS:
         function = getattr(library, symbol.format(letter), None)
