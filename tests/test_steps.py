@@ -17,7 +17,7 @@ from autodiff.graph.passes import accumulate
 from backends.threads import Pool
 
 RNG = np.random.default_rng(21)
-THREE = Pool(3)
+THREE = Pool(3, numpy_actions.quiet)
 X = RNG.standard_normal((12, 8))
 SQUARE = RNG.standard_normal((12, 12))
 W, V, ROW = RNG.standard_normal((8, 12)), RNG.standard_normal((12, 8)), RNG.standard_normal(12)
