@@ -60,6 +60,15 @@ def test_slices_that_do_not_are_added_up(name):
     assert found["concat"] == 0 and found["scatter_add"] >= 2 and agrees(f, X)
 
 
+def test_one_copy_in_another_order_serves_all_shapes():
+    def f(x):
+        turned = ad.permute_dims(x, (1, 0))
+        return ad.exp(ad.reshape(turned, (27, 2))), ad.sin(ad.reshape(turned, (54,))), ad.reshape(turned, (27, 2)) + 1
+
+    program = ad.jit(f).lower(X)
+    assert agrees(f, X) and str(program.plan).count("copyto(") == 1
+
+
 @pytest.mark.parametrize("at_zero", [False, True])
 def test_a_guard_is_one_look(at_zero):
     def f(x, s):

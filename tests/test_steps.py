@@ -87,7 +87,9 @@ SUMS: dict[str, tuple[Callable, tuple, tuple, int]] = {
     "of numbers that are infinite": (lambda x: ad.sum(ad.log(x * 0), axis=0), (X,), (), 1),
     "with the axis kept": (lambda x: ad.sum(ad.exp(x), axis=0, keepdims=True), (X,), (), 0),
     "of integers": (lambda x: ad.sum(ad.astype(x * 9, ad.int64) * 2, axis=0), (X,), (), 0),
-    "of three axes": (lambda x: ad.sum(ad.exp(x), axis=0), (X.reshape(12, 4, 2),), (), 0),
+    "over two of three axes": (lambda x: ad.sum(ad.exp(x), axis=(0, 1)), (X.reshape(12, 4, 2),), (), 1),
+    "over one of three axes": (lambda x: ad.sum(ad.exp(x), axis=0), (X.reshape(12, 4, 2),), (), 0),
+    "over all axes": (lambda x: ad.sum(ad.exp(x), axis=(0, 1)), (X,), (), 0),
     "a step of gradient descent": (sgd, (PARAMETERS, X), (0,), 4),
     "a step of Adam": (adam, (PARAMETERS, MOMENTS, MOMENTS, X), (0, 1, 2), 4),
 }  # fmt: skip

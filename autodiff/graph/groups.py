@@ -130,12 +130,13 @@ class Rows:
         return before, list(group), later
 
     def is_total(self, e: Equation) -> bool:
-        """Whether an equation is a sum over the rows of a large matrix."""
-        if not self.totals or e.op.name != "sum" or e.params["axis"] != (0,):
+        """Whether an equation is a sum over all axes of a large array but the last."""
+        if not self.totals or e.op.name != "sum" or len(e.shape) != 1:
             return False
         (x,) = e.inputs
+        rows = e.params["axis"] == tuple(range(len(x.shape) - 1))
         alike = x.dtype == e.dtype and e.dtype.kind in "fc"
-        return alike and len(x.shape) == 2 and len(e.shape) == 1 and math.prod(x.shape) >= SMALL
+        return rows and alike and math.prod(x.shape) >= SMALL
 
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the

@@ -217,7 +217,8 @@ class Writer:
         ]
         if e in step.totals:
             add, total = self.function("add"), f"sums[{step.totals.index(e)}]"
-            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, 0), {total})")
+            axes = self.give(f"a{self.ids[e]}", e.params["axis"])
+            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
         elif self.plan.actions[e] == INTO:
             if e not in cut:
                 self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")

@@ -1,24 +1,39 @@
-"""Common subexpressions: what is computed twice from the same values is computed once. What
-nothing reads drops out by itself: a program is what its outputs follow from."""
+"""Common subexpressions: what is computed twice from the same values is computed once; of a value
+in another order, which must be copied to get another shape, one copy serves all shapes. What nothing
+reads drops out by itself: a program is what its outputs follow from."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from autodiff.graph.ir import Constant, Equation, Node, Program, same
+from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
 
 
 def common(program: Program) -> Program:
     known: dict[Any, Node] = {}
+    copies: dict[Node, Node] = {}  # of what is permuted: how it was reshaped first
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
         try:
             key = (equation.op, *map(identity, inputs), *sorted(equation.params.items()))
-            return known.setdefault(key, same(equation, inputs))
+            return known.setdefault(key, once(equation, inputs))
         except TypeError:  # a parameter that cannot be hashed or ordered
             return same(equation, inputs)
 
+    def once(equation: Equation, inputs: tuple[Node, ...]) -> Node:
+        found, x = same(equation, inputs), inputs[0]
+        if equation.op.name != "reshape" or not is_permuted(x):
+            return found
+        first = copies.setdefault(x, found)
+        return (
+            found if first is found else apply(equation.op, (first,), equation.params, found.line)
+        )
+
     return program.rebuild(change)
+
+
+def is_permuted(node: Node) -> bool:
+    return isinstance(node, Equation) and node.op.name == "permute_dims"
 
 
 def identity(node: Node) -> Any:
