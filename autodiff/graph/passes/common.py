@@ -1,6 +1,6 @@
 """Common subexpressions: what is computed twice from the same values is computed once; of a value
-in another order, which must be copied to get another shape, one copy serves all shapes. What nothing
-reads drops out by itself: a program is what its outputs follow from."""
+in another order, which must be copied to get another shape, one copy serves all shapes. What
+nothing reads drops out by itself: a program is what its outputs follow from."""
 
 from __future__ import annotations
 
