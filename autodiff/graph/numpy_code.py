@@ -47,6 +47,10 @@ class Writer:
         self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.accumulators = Accumulators(self)
+        self.holders: dict[Node, list[str]] = {}  # names of what lies in memory not planned here
+        # Ops that are written in one way for all rows and for some of them.
+        self.by_rows: dict[str, Callable] = {"stacked": self.stacked}
+        self.by_rows |= dict.fromkeys(ACCUMULATORS, self.accumulators.write)
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         self.totals: list[list[Equation]] = []  # the sums over rows of each group
@@ -143,10 +147,13 @@ class Writer:
         }
         end = plan.order[phase.steps[-1].equations[-1]]
         gone = {x for x in read if plan.actions.get(x) == CALL and plan.last[x] <= end}
-        if gone:
-            roots = ((plan.roots.get(x, ()), name) for x, name in self.names.items())
-            own = [name for above, name in roots if name[0] == "t" and gone.intersection(above)]
-            self.lines.append(f"{' = '.join(own)} = None")
+        for e in (e for step in phase.steps for e in step.equations if e not in plan.inner):
+            for root in plan.roots[e] if self.names[e] == f"t{self.ids[e]}" else ():
+                self.holders.setdefault(root, []).append(self.names[e])
+        dead = sorted(gone, key=self.ids.__getitem__)
+        names = dict.fromkeys(name for x in dead for name in self.holders[x])
+        if names:
+            self.lines.append(f"{' = '.join(names)} = None")
 
     def add_totals(self, step: Step) -> list[str]:
         """What adds up the sums of all threads when they have gone through a group."""
@@ -164,11 +171,8 @@ class Writer:
             x = self.names[e.inputs[0]]
             self.lines.append(f"copyto({out}.reshape({x}.shape)[lo:hi], {x}[lo:hi])")
             return
-        if e.op.name in ACCUMULATORS:
-            self.accumulators.write(e, out, "[lo:hi]")
-            return
-        if e.op.name == "stacked":
-            self.stacked(e, out, "[lo:hi]")
+        if e.op.name in self.by_rows:
+            self.by_rows[e.op.name](e, out, "[lo:hi]")
             return
         if is_column_sum(e):
             self.emit(e, f"{out}[lo:hi]", [f"{self.names[e.inputs[0]]}[:, lo:hi]"])
@@ -285,10 +289,8 @@ class Writer:
             self.reduce(equation, out, args[0])
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
-        elif name == "stacked":
-            self.stacked(equation, out)
-        elif name in ACCUMULATORS:
-            self.accumulators.write(equation, out)
+        elif name in self.by_rows:
+            self.by_rows[name](equation, out)
         elif name == "where":
             self.where(equation, out, args)
         elif name == "reshape":  # of what lies in another order
