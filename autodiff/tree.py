@@ -53,7 +53,7 @@ class Structure:
         self.keys = keys
         self.children = children
         self.count = 1 if kind is None else sum(child.count for child in children)
-        self.flat = kind in (list, tuple) and all(child.kind is None for child in children)
+        self.flat = kind in (list, tuple, dict) and all(child.kind is None for child in children)
         self.carries = type(keys) is Carried or any(child.carries for child in children)
 
     def emptied(self) -> Structure:
@@ -153,7 +153,10 @@ def _build(structure: Structure, leaves: Any) -> Any:
     if structure.kind is None:
         return next(leaves)
     if structure.flat:
-        return structure.kind(islice(leaves, structure.count))
+        children = islice(leaves, structure.count)
+        return structure.kind(
+            zip(structure.keys, children, strict=True) if structure.kind is dict else children
+        )
     return close_container(structure, [_build(child, leaves) for child in structure.children])
 
 

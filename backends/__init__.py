@@ -135,11 +135,13 @@ def of(array: Any) -> Backend | None:
 
 
 def _find(array: Any) -> Backend | None:
+    if not hasattr(array, "dtype"):
+        return None
     for name, backend in list(_loaded.items()):
         if isinstance(array, backend.array_types):
             return get(name.partition(":")[0])  # the device decides nothing here
     home = type(array).__module__.partition(".")[0]
-    if home in ("numpy", "cupy", "torch", "array_api_strict") and hasattr(array, "dtype"):
+    if home in ("numpy", "cupy", "torch", "array_api_strict"):
         backend = get(home)
         return backend if isinstance(array, backend.array_types) else None
     return None

@@ -323,11 +323,18 @@ def put(cell: Any, value: Any) -> None:
 class Layout:
     """A model without its arrays: classes, static attributes, and a number for each array."""
 
-    __slots__ = ("entry", "names")
+    __slots__ = ("entry",)
 
-    def __init__(self, entry: tuple, names: tuple[str, ...]) -> None:
+    def __init__(self, entry: tuple) -> None:
         self.entry = entry
-        self.names = names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The path of each array; of one that is shared the first."""
+        found: dict[int, str] = {}
+        for number, path in numbered(self.entry, ""):
+            found.setdefault(number, path)
+        return tuple(found.values())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.entry == other.entry
@@ -351,37 +358,55 @@ class AtHeld(At):
     __slots__ = ()
 
 
+STATIC = (bool, int, float, str, type(None), frozenset)  # most attributes that are no arrays
+
+
 def opened(module: Module) -> tuple[list, Layout]:
     """The arrays of a model, those that are shared once, and its layout."""
-    numbers: dict[int, At] = {}
     leaves: list = []
-    names: list[str] = []
-    entry = survey(module, "", frozenset(), (numbers, leaves, names))
-    return leaves, Layout(entry, tuple(names))
+    return leaves, Layout(survey(module, "", frozenset(), {}, leaves))
 
 
-def survey(x: Any, path: str, frozen: frozenset[str], found: tuple) -> Any:
-    """What a layout says of x. `path` is from the model's root, `frozen` of the owner, by
-    the part of the path that is below it."""
+def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list) -> Any:
+    """What a layout says of x, which its module has by this name; `frozen` are those of the
+    names of that module that are not trained. Called at each call of a compiled function."""
+    kind = type(x)
+    if kind in STATIC:
+        return x
     if isinstance(x, Module):
-        frozen = frozenset(join(path, name) for name in x.frozen)
-        parts = [(k, survey(v, join(path, k), frozen, found)) for k, v in vars(x).items()]
-        return (type(x), *parts)
+        own = x.frozen
+        parts = [(k, survey(v, k, own, numbers, leaves)) for k, v in vars(x).items()]
+        return (kind, *parts)
     if isinstance(x, (list, tuple)):
-        return (type(x), *[survey(v, f"{path}[{i}]", frozen, found) for i, v in enumerate(x)])
+        pairs = [(f"{name}[{i}]", v) for i, v in enumerate(x)]
+        return (kind, *[survey(v, k, frozen, numbers, leaves) for k, v in pairs])
     if isinstance(x, dict):
-        parts = [(k, survey(v, f"{path}[{k!r}]", frozen, found)) for k, v in x.items()]
-        return (dict, *parts)
+        triples = [(k, f"{name}[{k!r}]", v) for k, v in x.items()]
+        return (dict, *[(k, survey(v, n, frozen, numbers, leaves)) for k, n, v in triples])
     if not is_array(x):
         return x
-    numbers, leaves, names = found
     number = numbers.get(id(x))
     if number is None:
-        number = (AtHeld if path in frozen else At)(len(leaves))
+        number = (AtHeld if name in frozen else At)(len(leaves))
         numbers[id(x)] = number
-        leaves.append(leaf(x, path in frozen))
-        names.append(path)
+        leaves.append(leaf(x, name in frozen))
     return number
+
+
+def numbered(entry: Any, path: str) -> Iterator[tuple[int, str]]:
+    """The numbers of the arrays in a layout, in its order, and where each is."""
+    if isinstance(entry, At):
+        yield entry, path
+    elif type(entry) is tuple and entry:
+        kind, *parts = entry
+        if issubclass(kind, Module):
+            named = [(join(path, name), part) for name, part in parts]
+        elif kind is dict:
+            named = [(f"{path}[{key!r}]", part) for key, part in parts]
+        else:
+            named = [(f"{path}[{i}]", part) for i, part in enumerate(parts)]
+        for place, part in named:
+            yield from numbered(part, place)
 
 
 def leaf(x: Any, frozen: bool) -> Any:
@@ -407,16 +432,20 @@ def trained(x: Any) -> Any:
 
 
 def rebuild(entry: Any, arrays: list) -> Any:
-    if isinstance(entry, At):
+    what = type(entry)
+    if what is At:
+        return arrays[entry]
+    if what is AtHeld:
         x = arrays[entry]
-        released = isinstance(entry, AtHeld) and x.value is not None
-        return x.value if released else x
-    if type(entry) is not tuple or not entry:
+        return x if x.value is None else x.value
+    if what is not tuple or not entry:
         return entry
     kind, *parts = entry
     if issubclass(kind, Module):
         module = kind.__new__(kind)
-        vars(module).update({name: rebuild(part, arrays) for name, part in parts})
+        own = vars(module)
+        for name, part in parts:
+            own[name] = rebuild(part, arrays)
         return module
     if kind is dict:
         return {key: rebuild(part, arrays) for key, part in parts}
