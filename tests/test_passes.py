@@ -108,6 +108,27 @@ def test_cheap_values_are_made_again_behind_a_product():
     assert program.memory().peak < without.memory().peak
 
 
+def test_what_a_product_gave_is_kept_in_place_of_what_is_made_of_it():
+    """Of y = x @ w the square is not kept for the gradient, y is; relu(y) is wanted itself."""
+
+    def smooth(w, x):
+        return ad.grad(lambda w: ad.sum(ad.tanh(ad.gelu(x @ w, approximate=True) @ x)))(w)
+
+    def kinked(w, x):
+        return ad.grad(lambda w: ad.sum(ad.tanh(ad.relu(x @ w) @ w)))(w)
+
+    for f, again in ((smooth, 1), (kinked, 0)):
+        assert agrees(f, WIDE / 300, WIDE)
+        before = ad.jit(f).lower(WIDE, WIDE).before
+        with_it, without = (
+            ad.graph.compile.compile_program(before, (), [p for p in PASSES if p is not left_out])
+            for left_out in (None, recompute)
+        )
+        names = [Counter(e.op.name for e in p.after.equations()) for p in (with_it, without)]
+        assert sum(names[0].values()) == sum(names[1].values()) + again
+        assert with_it.memory().peak <= without.memory().peak
+
+
 def test_small_and_expensive_values_are_kept():
     def f(w, x):
         return ad.grad(lambda w: ad.sum(ad.tanh(x @ w) @ w))(w)

@@ -71,11 +71,26 @@ def sgd(p: dict, x: Any) -> tuple:
 PARAMETERS = {"w": W, "b": ROW, "v": V, "a": X[0], "g": X[1], "c": X[2]}
 MOMENTS = ad.tree.map(np.abs, PARAMETERS)
 
+TABLE = RNG.standard_normal((5, 8))
+PLACES = np.array([0, 4, -1, 2, 2, 2, -5, 3, 0, 0, 1, 4])
+
+
+def embedded(y: Any) -> Callable:
+    """The gradient by a table whose rows are looked up."""
+    return lambda t, i: ad.grad(lambda t: ad.sum(ad.tanh(t[i]) * y))(t)
+
+
 # Functions, arguments, those that are donated, and how many sums are added up in groups.
 SUMS: dict[str, tuple[Callable, tuple, tuple, int]] = {
     "of what a group makes": (lambda x: ad.sum(ad.exp(x), axis=0), (X,), (), 1),
     "of what a group reads": (lambda x: (ad.exp(x), ad.sum(x, axis=0)), (X,), (), 1),
-    "of nothing else": (lambda x: ad.sum(x, axis=0), (X,), (), 0),
+    "of nothing else": (lambda x: ad.sum(x, axis=0), (X,), (), 1),
+    "of an input": (lambda x: (ad.sum(x, axis=0), ad.sum(x @ W, axis=0)), (X,), (), 2),
+    "at places that repeat": (lambda t, i, y: embedded(ad.exp(y))(t, i), (TABLE, PLACES, X), (), 1),
+    "at places of places": (lambda t, i, y: embedded(ad.reshape(y, (4, 3, 8)))(t, i), (TABLE, PLACES.reshape(4, 3), X), (), 1),
+    "at places in the second axis": (
+        lambda t, i, y: ad.grad(lambda t: ad.sum(t[:, i] * y))(t), (X.T, PLACES % 4, SQUARE[:8]), (), 0,
+    ),
     "read by the rows that it has by chance": (lambda x: ad.tanh(ad.sum(ad.exp(x), axis=0)) * ROW + x, (SQUARE,), (), 1),
     "read by another group": (lambda x: ad.exp(x) - ad.sum(ad.exp(x), axis=0), (X,), (), 1),
     "of what that group makes": (lambda x: ad.sum(ad.exp(x - ad.sum(ad.sin(x), axis=0)), axis=0), (X,), (), 2),
@@ -104,6 +119,42 @@ def test_sums_over_rows(name: str, threads: int, monkeypatch: pytest.MonkeyPatch
         agrees(f, *args, donate=donated)
     assert totals(f, *args) == count
     assert not any(step.totals for step in ad.jit(f, precision="exact").lower(*args).plan.plan.steps)
+
+
+@pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), PLACES.reshape(6, 2)], ids=str)
+def test_rows_are_fetched_by_all_threads(places: np.ndarray) -> None:
+    def f(t: Any, i: Any) -> Any:
+        return ad.tanh(t[i]) @ W
+
+    agrees(f, TABLE, places)
+    source = str(ad.jit(f).lower(TABLE, places).plan)
+    assert "[lo:hi])" in source.split("gather(")[1].split("\n")[0]
+
+
+@pytest.mark.parametrize("wrong", [5, -6])
+def test_an_index_out_of_bounds_is_an_error(wrong: int) -> None:
+    f = ad.jit(lambda t, i: ad.tanh(t[i]))
+    places = np.where(np.arange(12) == 7, wrong, PLACES)
+    with pytest.raises(IndexError, match=f"{wrong} is out of bounds for axis 0 with size 5"):
+        f(TABLE, places)
+    np.testing.assert_array_equal(f(TABLE, PLACES), np.tanh(TABLE)[PLACES])
+
+
+def test_a_loss_and_its_gradient_are_one_phase() -> None:
+    """Small values between large ones hold nobody up, nor do labels."""
+
+    def f(w: Any, x: Any, labels: Any) -> Any:
+        def loss(w: Any) -> Any:
+            y = layernorm(x @ w, ROW, ROW)
+            return -ad.mean(ad.take_along_axis(ad.log_softmax(y, axis=-1), labels, axis=-1))
+
+        return ad.value_and_grad(loss)(w)
+
+    labels = np.abs(PLACES)[:, None]
+    agrees(f, W, X, labels)
+    phases = ad.jit(f).lower(W, X, labels).plan.plan.phases
+    assert sum(phase.units is not None for phase in phases) == 2  # all that, and the gradient of w
+    assert "scatter_along_axis" in {s.equations[0].op.name for p in phases if p.units for s in p.steps}
 
 
 def test_one_thread_at_a_time_finds_its_own_sums() -> None:
@@ -197,9 +248,9 @@ def test_stacks(name: str) -> None:
 
 def test_what_was_allocated_is_let_go_when_it_has_been_read() -> None:
     def f(x: Any, rows: Any) -> tuple:
-        taken = x[rows]
+        taken = x[:, rows]
         turned = ad.permute_dims(taken, (1, 0))
-        kept = x[rows[::-1]]
+        kept = x[:, rows[::-1]]
         return ad.sum(ad.exp(taken) + 1, axis=1), ad.sin(turned), kept
 
     rows = np.array([3, 1, 1, 0])

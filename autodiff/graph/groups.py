@@ -16,8 +16,11 @@ from collections.abc import Container, Sequence
 
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_product
+from autodiff.ops.indexing import HOLE
 
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
+
+Readers = dict[Node, list[Equation]]
 
 
 @dataclasses.dataclass
@@ -44,18 +47,18 @@ class Rows:
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do."""
-        return self.steps(list(equations), self.stretches(equations))
+        readers: dict[Node, list[Equation]] = {}
+        for e in equations:
+            for x in e.inputs:
+                readers.setdefault(x, []).append(e)
+        return self.steps(list(equations), self.stretches(equations, readers), readers)
 
-    def stretches(self, equations: Sequence[Equation]) -> dict[Node, int]:
+    def stretches(self, equations: Sequence[Equation], readers: Readers) -> dict[Node, int]:
         """Between which matrix products each equation goes: where the program has it, but what is
         made of inputs alone as late as it is wanted, and a sum over rows, with what only such
         sums read, as soon as it can be made."""
         products = itertools.accumulate(is_product(e) for e in equations)
         found: dict[Node, int] = dict(zip(equations, products, strict=True))
-        readers: dict[Node, list[Equation]] = {}
-        for e in equations:
-            for x in e.inputs:
-                readers.setdefault(x, []).append(e)
         early: set[Node] = set()
         late: set[Node] = set()
         for e in equations:
@@ -73,7 +76,7 @@ class Rows:
                 found[e] = max(found.get(x, 0) for x in e.inputs)
         return found
 
-    def steps(self, rest: list[Equation], stretch: dict[Node, int]) -> list[Step]:
+    def steps(self, rest: list[Equation], stretch: dict[Node, int], readers: Readers) -> list[Step]:
         """The same, of equations between matrix products: what is asked for in a later stretch
         is computed there, not kept until then."""
         steps: list[Step] = []
@@ -82,24 +85,31 @@ class Rows:
             steps += [Step([e]) for e in rest[:first]]
             rest = rest[first:]
             if rest:
-                before, group, rest = self.gather(rest, stretch)
-                steps += self.steps(before, stretch)
+                before, group, rest = self.gather(rest, stretch, readers)
+                steps += self.steps(before, stretch, readers)
                 totals = [e for e in group if self.is_total(e)]
-                steps.append(Step(group, group[0].shape[0], True, totals))
+                steps.append(Step(group, self.rows_of(group[0]), True, totals))
         return steps
 
     def begins(self, e: Equation) -> bool:
         """Whether a group may begin with an equation: by rows, with enough to do."""
+        if self.is_total(e):
+            return True
         if not e.shape or e.op.name not in self.elementwise | self.reducers:
             return False
         work = max(math.prod(x.shape) for x in (e, *e.inputs))
         return work >= SMALL and self.goes(e, e.shape[0], frozenset())
 
+    def rows_of(self, e: Equation) -> int:
+        """The rows of the group that an equation begins: those that a total adds up."""
+        return e.inputs[0].shape[0] if self.is_total(e) else e.shape[0]
+
     def gather(
-        self, equations: list[Equation], stretch: dict[Node, int]
+        self, equations: list[Equation], stretch: dict[Node, int], readers: Readers
     ) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """(what comes before, the group that the first equation begins, what comes after)."""
-        rows, here = equations[0].shape[0], stretch[equations[0]]
+        first = equations[0]
+        rows, here = self.rows_of(first), stretch[first]
         before: list[Equation] = []
         later: list[Equation] = []
         group: dict[Node, None] = {}
@@ -115,7 +125,7 @@ class Rows:
             if any(x in waiting for x in e.inputs):
                 joins = False
             elif total:
-                joins = reads_group or e.inputs[0] in read
+                joins = reads_group or e.inputs[0] in read or e is first
             else:
                 joins = (reads_group or self.begins(e)) and self.goes(e, rows, group)
             if joins:
@@ -127,16 +137,37 @@ class Rows:
                 waiting.add(e)
             else:
                 before.append(e)
-        return before, list(group), later
+        helpers = self.helpers(before, group, rows, readers)
+        before = [e for e in before if e not in helpers]
+        return before, [*reversed(helpers), *group], later
+
+    def helpers(
+        self, before: list[Equation], group: Container[Node], rows: int, readers: Readers
+    ) -> dict[Equation, None]:
+        """What only a group reads of what comes before it, and goes by rows too, last first: small
+        values, which beside it take no step of their own."""
+        found: dict[Equation, None] = {}
+        for e in reversed(before):
+            own = all(
+                (r in group or r in found) and self.goes(r, rows, {e}) for r in readers.get(e, ())
+            )
+            if own and e in readers and e.op.name in self.elementwise and self.goes(e, rows, ()):
+                found[e] = None
+        return found
 
     def is_total(self, e: Equation) -> bool:
-        """Whether an equation is a sum over all axes of a large array but the last."""
-        if not self.totals or e.op.name != "sum" or len(e.shape) != 1:
+        """Whether an equation is a sum over all axes of a large array but the last, or of its rows
+        at the places that an index array says, if these are not more than the rows."""
+        if not self.totals or e.op.name not in ("sum", "scatter_add"):
             return False
-        (x,) = e.inputs
-        rows = e.params["axis"] == tuple(range(len(x.shape) - 1))
+        x, *index = e.inputs
         alike = x.dtype == e.dtype and e.dtype.kind in "fc"
-        return rows and alike and math.prod(x.shape) >= SMALL
+        if not alike or math.prod(x.shape) < SMALL:
+            return False
+        if e.op.name == "scatter_add":
+            fits = keyed_by_one(e) and index[0].shape == x.shape[: len(index[0].shape)]
+            return fits and math.prod(e.shape) <= math.prod(x.shape)
+        return len(e.shape) == 1 and e.params["axis"] == tuple(range(len(x.shape) - 1))
 
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the
@@ -157,6 +188,13 @@ class Rows:
         if name == "broadcast_to":
             return x in group and len(x.shape) == len(e.shape)
         return name == "reshape" and x in group
+
+
+def keyed_by_one(e: Equation) -> bool:
+    """Whether the key of an indexing equation is one array of integers."""
+    *_, index = e.inputs
+    plain = e.params["key"] == (HOLE,) and len(index.shape) > 0
+    return plain and index.dtype.kind in "iu"
 
 
 def sliced(x: Node, e: Equation) -> bool | None:

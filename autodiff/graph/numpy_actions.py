@@ -13,7 +13,7 @@ import numpy as np
 import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
-from autodiff.graph.groups import SMALL, Rows, Step
+from autodiff.graph.groups import SMALL, Rows, Step, keyed_by_one
 from autodiff.graph.ir import Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
@@ -50,6 +50,7 @@ WRITERS = frozenset(
         "cast",
         "concat",
         "scatter_add",
+        "scatter_along_axis",
         "stacked",
         "zeros_kept",
         *ACCUMULATORS,
@@ -74,6 +75,11 @@ def keyed_plainly(equation: Equation, arrays: int) -> bool:
     return len(equation.inputs) == arrays
 
 
+def gathers_rows(equation: Equation) -> bool:
+    """Whether a key is one index array, and what it fetches large."""
+    return keyed_by_one(equation) and math.prod(equation.shape) >= SMALL
+
+
 class Actions:
     """What each equation does to memory when NumPy runs it. Asked in order: whether a reshape
     is a view depends on how its argument lies."""
@@ -96,7 +102,7 @@ class Actions:
         if equation.shape == ():
             return SCALAR if name in UFUNCS or name in REDUCERS or name == "mean" else CALL
         if name == "getitem" and not keyed_plainly(equation, 1):
-            return CALL
+            return INTO if gathers_rows(equation) else CALL
         if name in VIEWS:
             return VIEW
         known = name in UFUNCS or name in REDUCERS or (name in WRITERS and writes(equation))
@@ -133,6 +139,8 @@ def writes(equation: Equation) -> bool:
     if name == "mean":
         wide = x.dtype.kind in "fc" and x.dtype.itemsize >= 4
         return wide and math.prod(x.shape) > 0
+    if name == "scatter_along_axis":
+        return equation.params["axis"] != 0 and math.prod(equation.shape) >= SMALL
     return True
 
 
@@ -147,8 +155,8 @@ def in_place(equation: Equation) -> Sequence[Node]:
 
 
 def by_rows(equation: Equation, kind: str) -> int | None:
-    """The rows by which a product, a sum over the rows of a matrix, or a copy into another shape
-    may be cut."""
+    """The rows by which a product, a sum over the rows of a matrix, a copy into another shape,
+    or what is fetched or put by an index array may be cut."""
     rows = equation.shape[0] if equation.shape else 0
     if kind != INTO or rows < POOL.size:
         return None
@@ -158,6 +166,8 @@ def by_rows(equation: Equation, kind: str) -> int | None:
         matrices = all(len(y.shape) >= 2 for y in equation.inputs[:2])
         heavy = work * x.shape[-1] >= HEAVY
         return rows if matrices and heavy and rows >= least and products().libraries else None
+    if equation.op.name in ("getitem", "scatter_along_axis"):
+        return rows
     if equation.op.name == "stacked" and work >= SMALL:
         first = equation.params["axes"][0] == 1 and rows % x.shape[0] == 0
         return x.shape[0] if first and x.shape[0] >= POOL.size else None

@@ -49,7 +49,11 @@ class Writer:
         self.accumulators = Accumulators(self)
         self.holders: dict[Node, list[str]] = {}  # names of what lies in memory not planned here
         # Ops that are written in one way for all rows and for some of them.
-        self.by_rows: dict[str, Callable] = {"stacked": self.stacked}
+        self.by_rows: dict[str, Callable] = {
+            "getitem": self.gathered,
+            "scatter_along_axis": self.scattered,
+            "stacked": self.stacked,
+        }
         self.by_rows |= dict.fromkeys(ACCUMULATORS, self.accumulators.write)
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
@@ -220,9 +224,7 @@ class Writer:
             for x in e.inputs
         ]
         if e in step.totals:
-            add, total = self.function("add"), f"sums[{step.totals.index(e)}]"
-            axes = self.give(f"a{self.ids[e]}", e.params["axis"])
-            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
+            self.add_slice(e, f"sums[{step.totals.index(e)}]", args)
         elif self.plan.actions[e] == INTO:
             if e not in cut:
                 self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")
@@ -240,6 +242,15 @@ class Writer:
                 self.call(e, args, params)
             self.names[e] = name
             cut.add(e)
+
+    def add_slice(self, e: Equation, total: str, args: list[str]) -> None:
+        """What some rows add to a total."""
+        if e.op.name == "scatter_add":
+            add = self.give("index_add", self.plan.program.backend.index_add)
+            self.lines.append(f"{add}({total}, ({args[1]},), {args[0]}, True)")
+            return
+        add, axes = self.function("add"), self.give(f"a{self.ids[e]}", e.params["axis"])
+        self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
 
     def call(self, equation: Equation, args: list[str], params: dict[str, Any]) -> None:
         """The backend's own function, which allocates (or makes a view)."""
@@ -319,6 +330,26 @@ class Writer:
         for place, x in enumerate(equation.inputs):
             part = f"{out}.reshape({shape}){rows}.transpose({back})[{place}]"
             self.lines.append(f"copyto({part}, {self.names[x]}{rows})")
+
+    def gathered(self, equation: Equation, out: str, rows: str = "") -> None:
+        """The rows of an array that an index array names."""
+        x, index = (self.names[y] for y in equation.inputs)
+        self.lines.append(f"gather({x}, {index}{rows}, {out}{rows})")
+
+    def scattered(self, equation: Equation, out: str, rows: str = "") -> None:
+        """The backend's own function, of these rows."""
+        i, shape = self.ids[equation], equation.shape
+        kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
+        axis = int(equation.params["axis"])
+        rest = self.give(f"z{i}", tuple(shape[1:]))
+        height = "hi - lo" if rows else shape[0]
+        args = ", ".join(
+            f"{self.names[x]}{rows if wants_rows(equation, n) else ''}"
+            for n, x in enumerate(equation.inputs)
+        )
+        self.lines.append(
+            f"copyto({out}{rows}, {kernel}({args}, axis={axis}, shape=({height}, *{rest})))"
+        )
 
     def key(self, equation: Equation, arrays: list[str]) -> str:
         """The expression for the key of an index, arrays in their places."""
@@ -441,6 +472,14 @@ def zeros_kept(y: np.ndarray, g: np.ndarray, out: np.ndarray, there: bool) -> No
         np.copyto(out, 0, where=zeros)
 
 
+def gather(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
+    """x[index] into `out`. NumPy's take looks for indices that are out of bounds only where it
+    may allocate."""
+    if index.size and (index.min() < -len(x) or index.max() >= len(x)):
+        x[index]  # says which
+    np.take(x, index, 0, out, "wrap")
+
+
 def block(head: str, body: list[str]) -> str:
     return "\n".join([head, *[f"    {line}" for line in body]])
 
@@ -451,4 +490,10 @@ def together(work: Callable[[int], None]) -> None:
 
 
 # What the source calls by a name of its own.
-HELPERS = {"copyto": np.copyto, "empty": np.empty, "together": together, **numpy_blas.NAMES}
+HELPERS = {
+    "copyto": np.copyto,
+    "empty": np.empty,
+    "gather": gather,
+    "together": together,
+    **numpy_blas.NAMES,
+}

@@ -190,6 +190,8 @@ def wants_rows(e: Equation, position: int) -> bool:
         return alike and (position != 1 or len(e.shape) > 2)
     if e.op.name == "stacked":
         return True
+    if e.op.name == "getitem":
+        return position == 1
     if len(e.inputs) == 1:
         axis = e.params.get("axis")
         return not isinstance(axis, tuple) or 0 not in axis

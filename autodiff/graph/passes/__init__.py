@@ -23,7 +23,7 @@ PASSES = (
     slices,
     stacks,
     guards,
-    recompute,
     accumulate,
+    recompute,
 )
 REASSOCIATING = (accumulate,)

@@ -1,16 +1,18 @@
 """Recomputing: a large value that costs one cheap pass to make, out of values that are kept in any
-case, is made again where it is read on the other side of a matrix product, in place of being kept
-and fetched from memory."""
+case, or out of a product's result that can be kept in its place, is made again where it is read on
+the other side of a matrix product, in place of being kept and fetched from memory."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number, is_product, same
+from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, same
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
 DEPTH = 3  # equations in a row
+LOOKS = ("reshape", "permute_dims")
 CHEAP = frozenset(
     (
         *("add", "divide", "equal", "greater", "greater_equal", "less", "less_equal", "maximum"),
@@ -37,7 +39,11 @@ class Again:
             self.stretch[e] = now
             for x in e.inputs:
                 self.last[x] = now
-        self.known: dict[tuple[Node, int], set[Node] | None] = {}
+        self.readers: dict[Node, list[Equation]] = {}
+        for e in program.equations():
+            for x in e.inputs:
+                self.readers.setdefault(x, []).append(e)
+        self.known: dict[tuple[Node, int, bool], set[Node] | None] = {}
         self.copies: dict[tuple[Node, int], Node] = {}
 
     def program(self) -> Program:
@@ -55,39 +61,67 @@ class Again:
         far = isinstance(x, Equation) and self.stretch[x] < here
         if not far or not isinstance(reader.op, Elementwise) or not is_large(x):
             return new[x]
-        leaves = self.leaves(x, here, DEPTH)
-        if leaves is None or len(leaves) > 1:
-            return new[x]
-        return self.copy(x, here, new)
+        for swap in (False, True):
+            leaves = self.leaves(x, here, DEPTH, swap)
+            few = leaves is not None and len(leaves) <= 1
+            if few and (not swap or self.gives_way(x)):
+                return self.copy(x, here, swap, new)
+        return new[x]
 
-    def leaves(self, x: Node, here: int, depth: int) -> set[Node] | None:
-        """The large values that are there anyway from which x can be made; None if it cannot."""
-        if (x, here) not in self.known:
-            self.known[x, here] = self.find(x, here, depth)
-        return self.known[x, here]
+    def gives_way(self, x: Node) -> bool:
+        """Whether nothing but elementwise equations reads a value far from where it is made."""
+        far = (r for r in self.reading(x) if self.stretch[r] > self.stretch[x])
+        return x not in self.old.outputs and all(isinstance(r.op, Elementwise) for r in far)
 
-    def find(self, x: Node, here: int, depth: int) -> set[Node] | None:
+    def reading(self, x: Node) -> Iterator[Equation]:
+        """The equations that read a value, or another look at it."""
+        for r in self.readers.get(x, ()):
+            if r.op.name in LOOKS:
+                yield from self.reading(r)
+            else:
+                yield r
+
+    def leaves(self, x: Node, here: int, depth: int, swap: bool) -> set[Node] | None:
+        """The large values that are there anyway from which x can be made; None if it cannot. With
+        `swap` they may also be a product's results that could be there in its place."""
+        if (x, here, swap) not in self.known:
+            self.known[x, here, swap] = self.find(x, here, depth, swap)
+        return self.known[x, here, swap]
+
+    def find(self, x: Node, here: int, depth: int, swap: bool) -> set[Node] | None:
         if depth == 0 or not isinstance(x, Equation) or x.op.name not in CHEAP:
             return None
         found: set[Node] = set()
         for y in x.inputs:
-            again = self.leaves(y, here, depth - 1)
+            again = self.leaves(y, here, depth - 1, swap)
             if again is not None:
                 found |= again
-            elif isinstance(y, (Constant, Input)) or self.last[y] >= here or not is_large(y):
+            elif not self.is_gone(y, here) or (swap and is_from_product(y)):
                 found |= {y} if is_large(y) else set()
             else:
                 return None
         return found
 
-    def copy(self, x: Node, here: int, new: dict[Node, Node]) -> Node:
-        if self.leaves(x, here, DEPTH) is None or not is_large(x):
+    def is_gone(self, y: Node, here: int) -> bool:
+        """Whether a large value is not read any more from a stretch on."""
+        return isinstance(y, Equation) and is_large(y) and self.last[y] < here
+
+    def copy(self, x: Node, here: int, swap: bool, new: dict[Node, Node]) -> Node:
+        if self.leaves(x, here, DEPTH, swap) is None or not is_large(x):
             return new[x]
         if (x, here) not in self.copies:
-            inputs = tuple(self.copy(y, here, new) for y in x.inputs)
+            inputs = tuple(self.copy(y, here, swap, new) for y in x.inputs)
             made = Equation(x.op, inputs, x.params, x, x.line)
             self.copies[x, here] = made
         return self.copies[x, here]
+
+
+def is_from_product(x: Node) -> bool:
+    """Whether a value is a product's: it is in memory once in any case, what is made of it by
+    elementwise equations perhaps never."""
+    while isinstance(x, Equation) and x.op.name in LOOKS:
+        (x,) = x.inputs
+    return is_product(x)
 
 
 def is_large(x: Node) -> bool:
