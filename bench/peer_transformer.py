@@ -80,7 +80,7 @@ def torch_compile(problem: Problem, device: str) -> tuple[Step, Wait]:
     return torch_step(torch.compile(torch_loss), problem, device)
 
 
-def jax_loss(parameters: list, tokens: Any, labels: Any, rows: Any, mask: Any) -> Any:
+def jax_loss(parameters: list, tokens: Any, labels: Any, mask: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
@@ -104,7 +104,7 @@ def jax_loss(parameters: list, tokens: Any, labels: Any, rows: Any, mask: Any) -
         h = h + attention(norm(h, gain_1, bias_1), *own)
         h = h + jax.nn.gelu(norm(h, gain_2, bias_2) @ up + up_bias) @ down + down_bias
     logits = norm(h, gain, bias) @ head
-    return -jnp.mean(jax.nn.log_softmax(logits)[rows, labels])
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1))
 
 
 def jax_jit(problem: Problem, device: str) -> tuple[Step, Wait]:

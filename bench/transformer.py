@@ -35,8 +35,8 @@ class Sizes(NamedTuple):
 
 
 def problem(sizes: Sizes, dtype: str, seed: int = 0) -> Problem:
-    """Random tokens and labels; `data` is (tokens, labels, rows, mask), the mask added to the
-    attention scores."""
+    """Random tokens and labels; `data` is (tokens, labels, mask), the mask added to the attention
+    scores."""
     random = np.random.default_rng(seed)
     batch, length, width, layers, vocabulary = sizes
 
@@ -56,7 +56,7 @@ def problem(sizes: Sizes, dtype: str, seed: int = 0) -> Problem:
     tokens = random.integers(vocabulary, size=(batch, length))
     labels = random.integers(vocabulary, size=batch * length)
     mask = np.triu(np.full((length, length), -1e9, dtype), 1)
-    return Problem(parameters, (tokens, labels, np.arange(batch * length), mask), rate=1e-3)
+    return Problem(parameters, (tokens, labels, mask), rate=1e-3)
 
 
 def flops(sizes: Sizes) -> int:
@@ -89,7 +89,8 @@ def attention(x: Any, mask: Any, qkv: Any, qkv_bias: Any, out: Any, out_bias: An
     return rows @ out + out_bias
 
 
-def loss(parameters: list, tokens: Any, labels: Any, rows: Any, mask: Any) -> Any:
+def predicted(parameters: list, tokens: Any, mask: Any) -> Any:
+    """Logits (batch * length, vocabulary)."""
     embedding, positions, *_, gain, bias, head = parameters
     h = ad.reshape(embedding[tokens] + positions, (-1, embedding.shape[1]))
     for block in blocks(parameters):
@@ -110,8 +111,12 @@ def loss(parameters: list, tokens: Any, labels: Any, rows: Any, mask: Any) -> An
         h = h + attention(layernorm(h, gain_1, bias_1), mask, qkv, qkv_bias, out, out_bias)
         inner = ad.gelu(layernorm(h, gain_2, bias_2) @ up + up_bias, approximate=True)
         h = h + inner @ down + down_bias
-    logits = layernorm(h, gain, bias) @ head
-    return -ad.mean(ad.log_softmax(logits, axis=-1)[rows, labels])
+    return layernorm(h, gain, bias) @ head
+
+
+def loss(parameters: list, tokens: Any, labels: Any, mask: Any) -> Any:
+    logs = ad.log_softmax(predicted(parameters, tokens, mask), axis=-1)
+    return -ad.mean(ad.take_along_axis(logs, labels[:, None], axis=-1))
 
 
 def adam_step(
