@@ -221,17 +221,34 @@ def by_runs(out: np.ndarray, index: Any, values: Any) -> bool:
     return plain and out.ndim > 1 and np.shape(values) == index.shape + out.shape[1:]
 
 
+NARROW, FEW = 32, 1 << 13  # numbers of a row, and of all, that NumPy's reduceat sums well
+
+
 def add_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
-    """out[index] += values, where rows of the same index add up: they are brought together and
-    summed run by run, in a fifth of the time of np.add.at."""
+    """out[index] += values, where rows of the same index add up, in a tenth of the time of
+    np.add.at: one index after the other, or first all that come first, then all second ones."""
     place = np.where(index < 0, index + len(out), index).ravel()
     order = np.argsort(place, kind="stable")
     place = place[order]
     if place[0] < 0:
         raise IndexError(f"index {index.min()} is out of bounds for an axis of length {len(out)}")
+    if place[-1] >= len(out):
+        raise IndexError(f"index {index.max()} is out of bounds for an axis of length {len(out)}")
     starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
-    rows = values.reshape(len(order), *out.shape[1:])[order]
-    out[place[starts]] += np.add.reduceat(rows, starts, axis=0)
+    counts = np.diff(starts, append=len(order))
+    rows = values.reshape(len(order), *out.shape[1:])
+    if math.prod(out.shape[1:]) <= NARROW or values.size <= FEW:
+        out[place[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+    elif len(starts) < 4 * counts.max():
+        for at, start, count in zip(place[starts], starts, counts, strict=True):
+            out[at] += np.add.reduce(rows[order[start : start + count]], axis=0)
+    else:
+        turns = np.arange(len(order)) - np.repeat(starts, counts)
+        by_turn, start = np.argsort(turns, kind="stable"), 0
+        place, order = place[by_turn], order[by_turn]
+        for stop in np.cumsum(np.bincount(turns)):
+            out[place[start:stop]] += rows[order[start:stop]]
+            start = stop
 
 
 def load(device: str | None) -> NumpyBackend:

@@ -198,3 +198,20 @@ def test_rows_added_out_of_range_are_refused(bad: int) -> None:
     home = backends.get("numpy")
     with pytest.raises(IndexError, match="out of bounds"):
         home.index_add(np.zeros((3, 2)), (np.array([0, bad]),), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("width", [(3,), (2, 40), (80,)], ids=str)
+@pytest.mark.parametrize("places", [1, 5, 300, 5000], ids=str)
+def test_rows_add_up_at_places_that_repeat(width: tuple[int, ...], places: int) -> None:
+    """Few places of many rows, many places of few rows, narrow rows: each is summed in another way."""
+    rng = np.random.default_rng(places)
+    x, index = rng.standard_normal((places, *width)), rng.integers(-places, places, (30, 20))
+    values = rng.standard_normal((30, 20, *width))
+    want = x.copy()
+    np.add.at(want, index, values)
+    numpy = backends.get("numpy")
+    np.testing.assert_allclose(numpy.index_add(x, (index,), values), want, rtol=1e-12, atol=1e-12)
+    for wrong in (places, -places - 1):
+        index[3, 3] = wrong
+        with pytest.raises(IndexError, match="out of bounds"):
+            numpy.index_add(x, (index,), values)
