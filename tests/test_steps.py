@@ -121,6 +121,29 @@ def test_sums_over_rows(name: str, threads: int, monkeypatch: pytest.MonkeyPatch
     assert not any(step.totals for step in ad.jit(f, precision="exact").lower(*args).plan.plan.steps)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean"])
+@pytest.mark.parametrize("keepdims", [False, True], ids=["", "keepdims"])
+@pytest.mark.parametrize("shape", [(12, 8), (6, 2, 8), (12, 1)], ids=str)
+def test_sums_within_rows(name: str, keepdims: bool, shape: tuple[int, ...]) -> None:
+    def f(x: Any) -> Any:
+        return ad.exp(getattr(ad, name)(ad.sin(x), axis=-1, keepdims=keepdims))
+
+    x = RNG.standard_normal(shape)
+    agrees(f, x)
+    sources = [str(ad.jit(f, precision=p).lower(x).plan) for p in (None, "exact")]
+    assert ["np_matmul(" in source for source in sources] == [True, False]
+
+
+def test_sums_within_rows_of_other_numbers_are_as_they_are() -> None:
+    """float16 would be added up in float16; what is infinite stays so, in its own row."""
+    rows = np.array([[1, np.inf], [np.nan, 1], [1, -np.inf], [2, 3]])
+    f = ad.jit(lambda x: ad.sum(x * 2, axis=-1))
+    np.testing.assert_array_equal(f(rows), [np.inf, np.nan, -np.inf, 10])
+    for x in (rows.astype("f2"), rows.astype("c16"), np.ones((12, 8), int)):
+        assert "np_matmul(" not in str(f.lower(x).plan)
+    assert float(f(np.full((2, 4096), 0.1, "f2"))[0]) == pytest.approx(819.2, rel=2e-3)
+
+
 @pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), PLACES.reshape(6, 2)], ids=str)
 def test_rows_are_fetched_by_all_threads(places: np.ndarray) -> None:
     def f(t: Any, i: Any) -> Any:

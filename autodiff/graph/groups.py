@@ -14,6 +14,8 @@ import itertools
 import math
 from collections.abc import Container, Sequence
 
+import numpy as np
+
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_product
 from autodiff.ops.indexing import HOLE
@@ -26,24 +28,26 @@ Readers = dict[Node, list[Equation]]
 @dataclasses.dataclass
 class Step:
     """Equations that run one after the other. `rows` says into how many slices they may be
-    cut; those of a group pass through it slice by slice. `totals` are its sums over rows."""
+    cut; those of a group pass through it slice by slice. `totals` are its sums over rows, `sums`
+    those within each row that may be added up in any order."""
 
     equations: list[Equation]
     rows: int | None = None
     group: bool = False
     totals: list[Equation] = dataclasses.field(default_factory=list)
+    sums: list[Equation] = dataclasses.field(default_factory=list)
 
 
 class Rows:
-    """Which equations go by rows, for a backend's names of what it can do so; `totals`: whether
-    sums over rows may be added up in slices, which changes the order of the additions."""
+    """Which equations go by rows, for a backend's names of what it can do so; `reorders`: whether
+    the numbers of a sum may be added up in another order."""
 
     def __init__(
-        self, ufuncs: frozenset[str], reducers: frozenset[str], totals: bool = True
+        self, ufuncs: frozenset[str], reducers: frozenset[str], reorders: bool = True
     ) -> None:
         self.elementwise = ufuncs | {"where", "astype", "cast"}
         self.reducers = reducers
-        self.totals = totals
+        self.reorders = reorders
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do."""
@@ -88,7 +92,8 @@ class Rows:
                 before, group, rest = self.gather(rest, stretch, readers)
                 steps += self.steps(before, stretch, readers)
                 totals = [e for e in group if self.is_total(e)]
-                steps.append(Step(group, self.rows_of(group[0]), True, totals))
+                sums = [e for e in group if self.is_row_sum(e)]
+                steps.append(Step(group, self.rows_of(group[0]), True, totals, sums))
         return steps
 
     def begins(self, e: Equation) -> bool:
@@ -158,7 +163,7 @@ class Rows:
     def is_total(self, e: Equation) -> bool:
         """Whether an equation is a sum over all axes of a large array but the last, or of its rows
         at the places that an index array says, if these are not more than the rows."""
-        if not self.totals or e.op.name not in ("sum", "scatter_add"):
+        if not self.reorders or e.op.name not in ("sum", "scatter_add"):
             return False
         x, *index = e.inputs
         alike = x.dtype == e.dtype and e.dtype.kind in "fc"
@@ -168,6 +173,15 @@ class Rows:
             fits = keyed_by_one(e) and index[0].shape == x.shape[: len(index[0].shape)]
             return fits and math.prod(e.shape) <= math.prod(x.shape)
         return len(e.shape) == 1 and e.params["axis"] == tuple(range(len(x.shape) - 1))
+
+    def is_row_sum(self, e: Equation) -> bool:
+        """Whether an equation sums or averages numbers that products are fast for along the last
+        of several axes."""
+        if not self.reorders or e.op.name not in ("sum", "mean"):
+            return False
+        (x,) = e.inputs
+        alike = x.dtype == e.dtype and e.dtype in (np.float32, np.float64)
+        return alike and len(x.shape) > 1 and e.params["axis"] == (len(x.shape) - 1,)
 
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the

@@ -58,7 +58,7 @@ WRITERS = frozenset(
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
-WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, totals=False)
+WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, reorders=False)
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
 NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
 quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other

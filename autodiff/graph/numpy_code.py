@@ -230,7 +230,10 @@ class Writer:
                 self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")
                 self.names[e] = f"q{self.ids[e]}"
                 cut.add(e)
-            self.emit(e, self.names[e], args)
+            if e in step.sums and self.plan.actions.get(e.inputs[0]) == INTO:
+                self.sum_rows(e, self.names[e], args[0])
+            else:
+                self.emit(e, self.names[e], args)
         else:
             params = dict(e.params)
             name = f"t{self.ids[e]}"
@@ -398,6 +401,15 @@ class Writer:
         if equation.op.name == "mean":
             count = math.prod([equation.inputs[0].shape[a] for a in params["axis"]])
             self.lines.append(f"{self.function('divide')}({out}, {count}, {out})")
+
+    def sum_rows(self, e: Equation, out: str, x: str) -> None:
+        """A sum or mean along rows, as a product with ones: several times as fast as reducing."""
+        length, keeps = e.inputs[0].shape[-1], e.params["keepdims"]
+        ones = self.give(f"o{length}_{e.dtype.char}", np.ones(length, e.dtype))
+        sums = f"{out}[..., 0]" if keeps else out
+        self.lines.append(f"{self.function('matmul')}({x}, {ones}, {sums})")
+        if e.op.name == "mean":
+            self.lines.append(f"{self.function('divide')}({out}, {length}, {out})")
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
         """Zeros are selected by a product of integers, as the backend does it."""
