@@ -9,7 +9,7 @@ from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import abs as absolute
 from autodiff.ops.elementwise import expm1, maximum, sqrt
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
-from autodiff.optim.sgd import averaged, decayed
+from autodiff.optim.sgd import averaged, decayed, shrunk
 
 
 class Adam(Optimizer):
@@ -57,7 +57,7 @@ class Adam(Optimizer):
         # The correction of v goes to numbers, its root being the same everywhere (section 2).
         root = sqrt(corrected(b2, step))
         move = (lr * root / corrected(b1, step)) * (m / (sqrt(v) + self.eps * root))
-        return w - (decayed(move, w, self.weight_decay, lr) if self.decoupled else move), new
+        return (shrunk(w, self.weight_decay, lr) if self.decoupled else w) - move, new
 
 
 class AdamW(Adam):

@@ -8,7 +8,7 @@ from typing import Any
 from autodiff.ops.creation import full_like
 from autodiff.ops.elementwise import sign, sqrt
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
-from autodiff.optim.sgd import averaged, decayed
+from autodiff.optim.sgd import averaged, decayed, shrunk
 
 
 class RMSprop(Optimizer):
@@ -128,5 +128,4 @@ class Lion(Optimizer):
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
         b1, b2 = self.betas
         move = lr * sign(averaged(slots["m"], g, b1))
-        move = decayed(move, w, self.weight_decay, lr)
-        return w - move, {"m": averaged(slots["m"], g, b2)}
+        return shrunk(w, self.weight_decay, lr) - move, {"m": averaged(slots["m"], g, b2)}

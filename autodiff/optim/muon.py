@@ -12,7 +12,7 @@ from autodiff.ops.reductions import sum as total
 from autodiff.optim.adam import AdamW
 from autodiff.optim.leaves import like
 from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
-from autodiff.optim.sgd import averaged, decayed
+from autodiff.optim.sgd import averaged, shrunk
 
 # x -> a x + b x**3 + c x**5 brings every singular value within (0, 1] near 1 in five rounds.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -64,7 +64,7 @@ class Muon(Optimizer):
         inputs, outputs = w.shape
         scale = math.sqrt(max(1, outputs / max(1, inputs)))
         move = (lr * scale) * orthogonal(u, self.rounds)
-        return w - decayed(move, w, self.weight_decay, lr), {"velocity": v}
+        return shrunk(w, self.weight_decay, lr) - move, {"velocity": v}
 
 
 def orthogonal(x: Any, rounds: int = 5) -> Any:

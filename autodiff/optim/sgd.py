@@ -40,9 +40,14 @@ class SGD(Optimizer):
         return w - lr * (g + self.momentum * v if self.nesterov else v), {"velocity": v}
 
 
-def decayed(g: Any, w: Any, weight_decay: float, lr: Any = 1.0) -> Any:
-    """The gradient of a loss to which weight_decay / 2 * |w|**2 is added; of lr times it."""
-    return g + (lr * weight_decay) * w if weight_decay else g
+def decayed(g: Any, w: Any, weight_decay: float) -> Any:
+    """The gradient of a loss to which weight_decay / 2 * |w|**2 is added."""
+    return g + weight_decay * w if weight_decay else g
+
+
+def shrunk(w: Any, weight_decay: float, lr: Any) -> Any:
+    """Weights after a decay that no gradient knows of, such as AdamW's."""
+    return w * (1 - lr * weight_decay) if weight_decay else w
 
 
 def averaged(old: Any, new: Any, keep: float) -> Any:
