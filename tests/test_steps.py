@@ -180,6 +180,33 @@ def test_a_loss_and_its_gradient_are_one_phase() -> None:
     assert "scatter_along_axis" in {s.equations[0].op.name for p in phases if p.units for s in p.steps}
 
 
+def test_small_values_do_not_end_a_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads go through them; where nothing large is by, one does."""
+    for module in (groups, numpy_actions):
+        monkeypatch.setattr(module, "SMALL", 90)
+
+    def classes(x: Any, w: Any, v: Any) -> Any:
+        z = ad.relu(x @ w) @ v
+        return ad.relu((ad.softmax(z, axis=-1) - ad.mean(z, axis=0)) @ ad.permute_dims(v, (1, 0)))
+
+    def only(x: Any, v: Any) -> Any:
+        return ad.softmax(x @ v, axis=-1)
+
+    def twice(x: Any, w: Any, v: Any) -> Any:
+        return ad.relu(ad.log_softmax(ad.relu(x @ w) @ v, axis=-1) @ ad.permute_dims(v, (1, 0)))
+
+    few = RNG.standard_normal((12, 3))
+    for f, args, phases, light in (
+        (classes, (X, W, few), 2, 5),  # the mean over all rows is there when all threads are done
+        (only, (X, few[:8]), 0, 0),
+        (twice, (X, W, few), 1, 6),
+    ):
+        agrees(f, *args)
+        plan = ad.jit(f).lower(*args).plan.plan
+        assert sum(phase.units is not None for phase in plan.phases) == phases
+        assert sum(len(step.equations) for step in plan.steps if step.light) == light
+
+
 def test_one_thread_at_a_time_finds_its_own_sums() -> None:
     f = ad.jit(lambda x: ad.sum(ad.exp(x), axis=0))
     programs = [f.lower(X).plan.bind() for _ in range(2)]

@@ -29,13 +29,15 @@ Readers = dict[Node, list[Equation]]
 class Step:
     """Equations that run one after the other. `rows` says into how many slices they may be
     cut; those of a group pass through it slice by slice. `totals` are its sums over rows, `sums`
-    those within each row that may be added up in any order."""
+    those within each row that may be added up in any order. A `light` group is small: it is cut so
+    that a phase need not end at it."""
 
     equations: list[Equation]
     rows: int | None = None
     group: bool = False
     totals: list[Equation] = dataclasses.field(default_factory=list)
     sums: list[Equation] = dataclasses.field(default_factory=list)
+    light: bool = False
 
 
 class Rows:

@@ -196,8 +196,15 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
             return []
         return [x for x in in_place(equation) if x in plan.donated and x.shape == equation.shape]
 
+    def small(equation: Equation) -> int | None:
+        goes = equation.op.name in ROWS.elementwise | ROWS.reducers
+        if not goes or plan.actions[equation] != INTO or not equation.shape:
+            return None
+        rows = equation.shape[0]
+        return rows if ROWS.goes(equation, rows, ()) else None
+
     outputs = set(plan.program.outputs)
-    weaver = Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated, over)
+    weaver = Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated, over, small)
     return weaver.phases(steps)
 
 

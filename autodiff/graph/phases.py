@@ -49,6 +49,7 @@ class Weaver:
     layout : an array that lies as a value will.
     donated : inputs whose memory results are to take.
     over : the inputs over which an equation would write its result.
+    small : the number of rows by which a small equation may be cut; None if it may not.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Weaver:
         layout: Callable[[Node], np.ndarray],
         donated: Sequence[Node] = (),
         over: Callable[[Equation], Sequence[Node]] = lambda _: (),
+        small: Callable[[Equation], int | None] = lambda _: None,
     ) -> None:
         self.lanes = lanes
         self.by_rows = by_rows
@@ -68,6 +70,7 @@ class Weaver:
         self.layout = layout
         self.donated = frozenset(donated)
         self.over = over
+        self.small = small
         self.totals: set[Node] = set()
 
     def phases(self, steps: Sequence[Step]) -> list[Phase]:
@@ -77,7 +80,7 @@ class Weaver:
         found = self.woven(list(steps))
         if any(is_worth_it(phase) for phase in found):
             return found
-        return [Phase([step]) for phase in found for step in phase.steps]
+        return [Phase([step]) for step in steps]
 
     def woven(self, rest: list[Step]) -> list[Phase]:
         found: list[Phase] = []
@@ -101,11 +104,12 @@ class Weaver:
         seen: set[Node] = set()  # what the phase reads
         for step in steps:
             read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
-            units = self.joins(step, phase, made) if not read & waiting else None
+            cut = self.lightened(step) if step.rows is None and read & made else step
+            units = self.joins(cut, phase, made) if not read & waiting else None
             if units is not None:
                 phase.units = units
-                phase.steps.append(step)
-                phase.whole |= self.whole(step, units)
+                phase.whole |= self.whole(cut, units)
+                add(phase, cut)
                 made.update(step.equations)
                 seen |= read
                 self.totals.update(step.totals)
@@ -115,6 +119,11 @@ class Weaver:
             else:
                 before.append(step)
         return before, phase, later
+
+    def lightened(self, step: Step) -> Step:
+        """A small equation as a group of its own, if it goes by rows."""
+        rows = self.small(step.equations[0])
+        return step if rows is None else Step([*step.equations], rows, group=True, light=True)
 
     def joins(self, step: Step, phase: Phase, made: set[Node]) -> int | None:
         """The parts into which a phase with this step can be cut; None if it cannot join."""
@@ -157,11 +166,20 @@ class Weaver:
         return True
 
 
+def add(phase: Phase, step: Step) -> None:
+    """Put a step at the end of a phase; a light one into the group before it, if that is such."""
+    last = phase.steps[-1] if phase.steps else step
+    if step.light and last.light and last is not step and last.rows == step.rows:
+        last.equations += step.equations
+    else:
+        phase.steps.append(step)
+
+
 def is_worth_it(phase: Phase) -> bool:
     """Whether there is more in a phase than one plain matrix product. Programs without such
     phases leave their products to the threads of the library behind them; in others those would
     keep ours waiting: they go on spinning for a while."""
-    working = [step for step in phase.steps if step.rows]
+    working = [step for step in phase.steps if step.rows and not step.light]
     if not phase.units or not working:
         return False
     return len(working) > 1 or working[0].group or len(working[0].equations[0].shape) > 2
