@@ -221,13 +221,32 @@ CUTS = {
 def test_matrices_as_they_lie(name: str) -> None:
     x = CUTS[name](RNG.standard_normal((6, 5)))
     gemm, number, length = blas.gemm(x.dtype), ctypes.c_double, ctypes.c_int64
-    out, eye = np.zeros(x.shape), np.eye(x.shape[1])
-    flag, place, apart = blas.matrix(x)
-    sizes = map(length, (*x.shape, x.shape[1]))
-    width = length(x.shape[1])
-    one, zero, target = number(1), number(0), blas.pointer(out)
-    gemm(blas.BY_ROWS, flag, blas.AS_IT_IS, *sizes, one, place, apart, blas.pointer(eye), width, zero, target, width)
-    assert (out == x).all()
+    flag, other, place, apart = blas.matrix(x)
+    for y, told in ((x, flag), (x.T, other)):
+        out, eye = np.zeros(y.shape), np.eye(y.shape[1])
+        sizes = map(length, (*y.shape, y.shape[1]))
+        width = length(y.shape[1])
+        one, zero, target = number(1), number(0), blas.pointer(out)
+        gemm(blas.BY_ROWS, told, blas.AS_IT_IS, *sizes, one, place, apart, blas.pointer(eye), width, zero, target, width)
+        assert (out == y).all()
+
+
+@pytest.mark.parametrize("lies", ["in order", "turned", "cut", "read-only"])
+def test_inputs_are_looked_at_once_in_a_run(lies: str) -> None:
+    """Read as it is and turned, written over, on one thread: all from the same look."""
+
+    def step(w: object, x: object) -> object:
+        y = ad.tanh(x @ w)
+        return w - 0.1 * (x.T @ y)
+
+    w, x = RNG.standard_normal((5, 4)), RNG.standard_normal((6, 5))
+    given = {"in order": x, "turned": x.T.copy().T, "cut": np.pad(x, 2)[2:-2, 2:-2], "read-only": x.copy()}[lies]
+    given.flags.writeable = lies != "read-only"
+    compiled = ad.jit(step, donate_argnums=(0,))
+    for seed in (w, w.T.copy().T):
+        assert close(compiled(seed.copy(order="K"), given), step(w, x))
+    source = str(compiled.lower(w, given).plan)
+    assert source.count("matrix(") == 1 and source.count("pointer(x") == 1
 
 
 def test_exact_programs_round_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:

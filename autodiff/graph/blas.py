@@ -89,15 +89,16 @@ def pointer(x: np.ndarray) -> Any:
         return ctypes.c_void_p(x.ctypes.data)
 
 
-def matrix(x: np.ndarray) -> tuple[Any, Any, Any]:
-    """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there, where
-    that begins, and how far apart its rows are. What it has no words for is copied."""
+def matrix(x: np.ndarray) -> tuple[Any, Any, Any, Any]:
+    """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there, the
+    same of its own transpose, where it begins, and how far apart its rows are. What it has no
+    words for is copied."""
     if x.flags.c_contiguous:
-        return AS_IT_IS, pointer(x), ctypes.c_int64(x.shape[1])
+        return AS_IT_IS, TURNED, pointer(x), ctypes.c_int64(x.shape[1])
     if x.flags.f_contiguous:
-        return TURNED, pointer(x.T), ctypes.c_int64(x.shape[0])
-    for flag, y in ((AS_IT_IS, x), (TURNED, x.T)):
+        return TURNED, AS_IT_IS, pointer(x.T), ctypes.c_int64(x.shape[0])
+    for flag, other, y in ((AS_IT_IS, TURNED, x), (TURNED, AS_IT_IS, x.T)):
         (down, right), size = y.strides, y.itemsize
         if right == size and down % size == 0 and down >= size * y.shape[1]:
-            return flag, pointer(y), ctypes.c_int64(down // size)
+            return flag, other, pointer(y), ctypes.c_int64(down // size)
     return matrix(np.array(x, order="C"))

@@ -30,12 +30,13 @@ NAMES = {
 
 class Accumulators:
     """Writes add_product and add_sum. `pointers` are the names of the addresses in the arena,
-    by the names of the arrays."""
+    by the names of the arrays; `inputs` the lines with which a run looks at its inputs."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.plan = writer.plan
         self.pointers: dict[str, str] = {}
+        self.inputs: dict[Node, str] = {}
         self.described = 0
 
     def write(self, e: Equation, out: str, rows: str = "") -> None:
@@ -46,7 +47,7 @@ class Accumulators:
         args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
         if not self.lies_over(e, c):
             lines.append(f"copyto({target}, {args[len(sources)]})")
-        place = self.pointer(target, self.writer.is_static(e) and not rows)
+        place = self.place(e, target, rows)
         line = self.product(e, place, rows)
         from_outside = [names[x] for x in (alpha, beta) if not isinstance(x, Constant)]
         if not from_outside:
@@ -76,19 +77,48 @@ class Accumulators:
         row = self.give(f"o{b.shape[0]}_{b.dtype.char}", np.ones(b.shape[0], b.dtype))
         return "as_it_is", self.pointer(row, True), self.length(b.shape[0])
 
+    def place(self, e: Equation, target: str, rows: str) -> str:
+        """Where a result begins."""
+        donor = self.plan.buffers[e].donor
+        if donor is not None and not rows:
+            return self.look(donor)[1]
+        return self.pointer(target, self.writer.is_static(e) and not rows)
+
     def matrix(self, x: Node, rows: str = "") -> tuple[str, str, str]:
         """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there,
-        where that begins, and how far apart its rows are; found before the run in the arena."""
+        where that begins, and how far apart its rows are; found before the run in the arena, of
+        inputs once in a run."""
         turned = isinstance(x, Equation) and x.op.name == "permute_dims"
         turned = turned and self.plan.actions[x] == VIEW
         base = x.inputs[0] if turned else x
+        if not rows and isinstance(base, Input) and base.draw is None:
+            (flag, other), place, apart = self.look(base)
+            return other if turned else flag, place, apart
         if self.is_tight(base) and self.writer.is_static(base) and not rows:
             place = self.pointer(self.writer.names[base], True)
             return "turned" if turned else "as_it_is", place, self.length(base.shape[1])
-        names = tuple(f"{word}{self.described}" for word in ("flag", "place", "apart"))
+        number = self.number()
+        flag, place, apart = f"flag{number}", f"place{number}", f"apart{number}"
+        self.writer.lines.append(
+            f"{flag}, _, {place}, {apart} = matrix({self.writer.names[x]}{rows})"
+        )
+        return flag, place, apart
+
+    def look(self, x: Input) -> tuple[tuple[str, str], str, str]:
+        """The names under which a run has what there is to know of an input: one that is donated
+        lies in order."""
+        name, flags = self.writer.names[x], ("as_it_is", "turned")
+        place = f"place_{name}"
+        if x in self.plan.donated:
+            self.inputs[x] = f"{place} = pointer({name})"
+            return flags, place, self.length(x.shape[-1])
+        flags, apart = (f"flag_{name}", f"other_{name}"), f"apart_{name}"
+        self.inputs[x] = f"{', '.join(flags)}, {place}, {apart} = matrix({name})"
+        return flags, place, apart
+
+    def number(self) -> int:
         self.described += 1
-        self.writer.lines.append(f"{', '.join(names)} = matrix({self.writer.names[x]}{rows})")
-        return names
+        return self.described
 
     def is_tight(self, node: Node) -> bool:
         """Whether an array is known to lie in order, without gaps."""

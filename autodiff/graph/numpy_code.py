@@ -447,7 +447,8 @@ class Writer:
         inputs = ", ".join(self.names[node] for node in program.inputs)
         pointers = self.accumulators.pointers
         places = "".join(f"    {m} = pointer({b})\n" for b, m in pointers.items())
-        lines = [part for line in self.lines for part in line.split("\n")]
+        looks = self.accumulators.inputs.values()
+        lines = [part for line in (*looks, *self.lines) for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (
             f"def make({', '.join(self.arena_names())}):\n"
