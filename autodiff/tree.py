@@ -109,7 +109,7 @@ def open_container(x: Any) -> tuple[Iterable, Any] | None:
     return None
 
 
-def close_container(structure: Structure, children: list) -> Any:
+def close_container(structure: Structure, children: Iterable) -> Any:
     kind, keys = structure.kind, structure.keys
     if kind in _registered:
         return _registered[kind][1](keys, children)
@@ -150,14 +150,16 @@ def unflatten(structure: Structure, leaves: Iterable) -> Any:
 
 
 def _build(structure: Structure, leaves: Any) -> Any:
-    if structure.kind is None:
+    kind = structure.kind
+    if kind is None:
         return next(leaves)
     if structure.flat:
         children = islice(leaves, structure.count)
-        return structure.kind(
-            zip(structure.keys, children, strict=True) if structure.kind is dict else children
-        )
-    return close_container(structure, [_build(child, leaves) for child in structure.children])
+    else:
+        children = [_build(child, leaves) for child in structure.children]
+    if kind is tuple or kind is list:
+        return kind(children)
+    return close_container(structure, children)
 
 
 def map(f: Callable, tree: Any, *others: Any, held: bool = True) -> Any:

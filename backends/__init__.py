@@ -36,7 +36,7 @@ ENTRY_POINTS = "autodiff.backends"
 
 _loaders: dict[str, Callable[[str | None], Backend]] = {}
 _loaded: dict[str, Backend] = {}
-_by_type: dict[type, Backend] = {}
+by_type: dict[type, Backend] = {}  # the types of raw arrays, as far as they have been met
 _chosen: ContextVar[Backend | None] = ContextVar("autodiff_backend", default=None)
 
 
@@ -126,11 +126,11 @@ def use(name: str | Backend) -> Iterator[Backend]:
 def of(array: Any) -> Backend | None:
     """The backend to which a raw array belongs, by its type; None if it is no array."""
     kind = type(array)
-    backend = _by_type.get(kind)
+    backend = by_type.get(kind)
     if backend is None:
         backend = _find(array)
         if backend is not None:
-            _by_type[kind] = backend
+            by_type[kind] = backend
     return backend
 
 

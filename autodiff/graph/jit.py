@@ -7,7 +7,7 @@ import functools
 import math
 import warnings
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import backends
@@ -57,12 +57,10 @@ class Jitted:
         """The leaves of the arguments, and what the program depends on."""
         leaves: list = []
         key: list = [args[i] for i in self.static]
-        for arg in args:
-            fingerprint(arg, leaves, key)
+        fingerprint(args, leaves, key)
         if kwargs:
             key.append(tuple(kwargs))
-            for arg in kwargs.values():
-                fingerprint(arg, leaves, key)
+            fingerprint(kwargs.values(), leaves, key)
         return leaves, tuple(key)
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
@@ -106,34 +104,36 @@ def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
 TRACED = object()  # in the key of arguments that something outside differentiates
 
 
-def fingerprint(x: Any, leaves: list, key: list) -> None:
-    """Collect the leaves of an argument, in the order of tree.flatten, and what the program
-    depends on: structure, shapes and dtypes of arrays, only the type of a float, the value of
-    anything else."""
-    kind = type(x)
-    if kind is Tensor or isinstance(x, Tensor):
-        key.append(Tensor if x.node is None and x.interp is ROOT else TRACED)
-        key += (x.backend, x.data.shape, x.data.dtype)
-        leaves.append(x.data)
-    elif kind is float or kind is complex:
-        key.append(kind)
-        leaves.append(x)
-    elif kind is list or kind is tuple:
-        key += (kind, len(x))
-        for child in x:
-            fingerprint(child, leaves, key)
-    elif hasattr(x, "dtype") and hasattr(x, "shape"):
-        key += (kind, x.shape, x.dtype)
-        leaves.append(x)
-    else:
-        opened = tree.open_container(x)
-        if opened is None:
-            key += (kind, static_value(x))
+def fingerprint(values: Iterable, leaves: list, key: list) -> None:
+    """Collect the leaves of arguments, in the order of tree.flatten, and what the program depends
+    on: structure, shapes and dtypes of arrays, only the type of a float, the value of anything
+    else. Whoever calls a compiled function waits for it: the commonest kinds come first."""
+    for x in values:
+        kind = type(x)
+        if kind in backends.by_type:  # a raw array
+            key += (kind, x.shape, x.dtype)
+            leaves.append(x)
+        elif kind is list or kind is tuple:
+            key += (kind, len(x))
+            fingerprint(x, leaves, key)
+        elif kind is Tensor or isinstance(x, Tensor):
+            key.append(Tensor if x.node is None and x.interp is ROOT else TRACED)
+            key += (x.backend, x.data.shape, x.data.dtype)
+            leaves.append(x.data)
+        elif kind is float or kind is complex:
+            key.append(kind)
+            leaves.append(x)
+        elif hasattr(x, "dtype") and hasattr(x, "shape"):
+            key += (kind, x.shape, x.dtype)
             leaves.append(x)
         else:
-            key += (kind, opened[1])
-            for child in opened[0]:
-                fingerprint(child, leaves, key)
+            opened = tree.open_container(x)
+            if opened is None:
+                key += (kind, static_value(x))
+                leaves.append(x)
+            else:
+                key += (kind, opened[1])
+                fingerprint(opened[0], leaves, key)
 
 
 def static_value(x: Any) -> Any:

@@ -70,11 +70,6 @@ def is_split(node: Node) -> bool:
     return isinstance(node, Equation) and node.op.name == "split"
 
 
-def keyed_plainly(equation: Equation, arrays: int) -> bool:
-    """Whether a key holds no index arrays: they come after `arrays` other arguments."""
-    return len(equation.inputs) == arrays
-
-
 def gathers_rows(equation: Equation) -> bool:
     """Whether a key is one index array, and what it fetches large."""
     return keyed_by_one(equation) and math.prod(equation.shape) >= SMALL
@@ -101,7 +96,7 @@ class Actions:
             return VIEW if name == "split" else CALL
         if equation.shape == ():
             return SCALAR if name in UFUNCS or name in REDUCERS or name == "mean" else CALL
-        if name == "getitem" and not keyed_plainly(equation, 1):
+        if name == "getitem" and len(equation.inputs) > 1:
             return INTO if gathers_rows(equation) else CALL
         if name in VIEWS:
             return VIEW

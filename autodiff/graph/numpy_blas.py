@@ -29,13 +29,12 @@ NAMES = {
 
 
 class Accumulators:
-    """Writes add_product and add_sum. `pointers` are the names of the addresses in the arena,
-    by the names of the arrays; `inputs` the lines with which a run looks at its inputs."""
+    """Writes add_product and add_sum. `inputs` are the lines with which a run looks at its
+    inputs."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.plan = writer.plan
-        self.pointers: dict[str, str] = {}
         self.inputs: dict[Node, str] = {}
         self.described = 0
 
@@ -75,14 +74,15 @@ class Accumulators:
     def ones(self, b: Node) -> tuple[str, str, str]:
         """A row of ones, as long as a matrix is high."""
         row = self.give(f"o{b.shape[0]}_{b.dtype.char}", np.ones(b.shape[0], b.dtype))
-        return "as_it_is", self.pointer(row, True), self.length(b.shape[0])
+        self.writer.fixed.add(row)
+        return "as_it_is", self.pointer(row), self.length(b.shape[0])
 
     def place(self, e: Equation, target: str, rows: str) -> str:
         """Where a result begins."""
         donor = self.plan.buffers[e].donor
         if donor is not None and not rows:
             return self.look(donor)[1]
-        return self.pointer(target, self.writer.is_static(e) and not rows)
+        return self.pointer(target)
 
     def matrix(self, x: Node, rows: str = "") -> tuple[str, str, str]:
         """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there,
@@ -95,7 +95,7 @@ class Accumulators:
             (flag, other), place, apart = self.look(base)
             return other if turned else flag, place, apart
         if self.is_tight(base) and self.writer.is_static(base) and not rows:
-            place = self.pointer(self.writer.names[base], True)
+            place = self.pointer(self.writer.names[base])
             return "turned" if turned else "as_it_is", place, self.length(base.shape[1])
         number = self.number()
         flag, place, apart = f"flag{number}", f"place{number}", f"apart{number}"
@@ -145,11 +145,8 @@ class Accumulators:
             return self.give(name, kind(sign * x.value))
         return f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{self.writer.names[x]})"
 
-    def pointer(self, array: str, fixed: bool) -> str:
-        """The address of an array; found beforehand where it will not change."""
-        if not fixed:
-            return f"pointer({array})"
-        return self.pointers.setdefault(array, f"m{len(self.pointers)}")
+    def pointer(self, array: str) -> str:
+        return self.writer.once(array, f"pointer({array})")
 
     def length(self, number: int) -> str:
         return self.give(f"n{number}", ctypes.c_int64(number))

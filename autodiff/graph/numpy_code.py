@@ -25,7 +25,6 @@ from autodiff.graph.numpy_actions import (
     ROWS,
     UFUNCS,
     is_column_sum,
-    keyed_plainly,
     writes,
 )
 from autodiff.graph.numpy_blas import Accumulators
@@ -46,6 +45,8 @@ class Writer:
         self.given: dict[str, Any] = dict(HELPERS)
         self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
+        self.fixed = {f"b{self.ids[e]}" for e in self.in_arena()}  # arrays known before a run
+        self.found: dict[str, str] = {}  # names of what is found of them, by its source
         self.accumulators = Accumulators(self)
         self.holders: dict[Node, list[str]] = {}  # names of what lies in memory not planned here
         # Ops that are written in one way for all rows and for some of them.
@@ -69,6 +70,13 @@ class Writer:
     def give(self, name: str, thing: Any) -> str:
         self.given[name] = thing
         return name
+
+    def once(self, array: str, source: str) -> str:
+        """The source of something of an array: a name for what is found before a run where the
+        array is there."""
+        if array not in self.fixed:
+            return source
+        return self.found.setdefault(source, f"m{len(self.found)}")
 
     def function(self, name: str) -> str:
         return self.give(f"np_{name}", getattr(np, name))
@@ -106,6 +114,7 @@ class Writer:
         if self.plan.actions[equation] == VIEW and self.is_static(equation):
             self.names[equation] = f"v{self.ids[equation]}"
             self.static.append((self.names[equation], equation))
+            self.fixed.add(self.names[equation])
         else:
             self.names[equation] = f"t{self.ids[equation]}"
             self.call(equation, [self.names[x] for x in equation.inputs], equation.params)
@@ -369,8 +378,11 @@ class Writer:
     def scatter_add(self, equation: Equation, out: str, args: list[str]) -> None:
         key = self.key(equation, args[1:])
         self.lines.append(f"{out}.fill(0)")
-        if keyed_plainly(equation, 1):  # no place is met twice
+        arrays = equation.inputs[1:]
+        if not arrays:  # no place is met twice
             self.lines.append(f"{out}[{key}] = {args[0]}")
+        elif len(arrays) > 1 and all(math.prod(x.shape) for x in arrays):
+            self.lines.append(f"{self.function('add')}.at({out}, {key}, {args[0]})")
         else:
             add = self.give("index_add", self.plan.program.backend.index_add)
             self.lines.append(f"{add}({out}, {key}, {args[0]}, True)")
@@ -422,11 +434,9 @@ class Writer:
                 width = self.give("i" + str(bits.itemsize), bits)
                 if chosen is None:
                     chosen = f"~{args[0]}"
-                source = self.names[kept]
+                views = [self.once(x, f"{x}.view({width})") for x in (self.names[kept], out)]
                 product = self.function("multiply")
-                self.lines.append(
-                    f"{product}({source}.view({width}), {chosen}, {out}.view({width}))"
-                )
+                self.lines.append(f"{product}({views[0]}, {chosen}, {views[1]})")
                 return
         self.lines.append(f"copyto({out}, {args[2]})")
         self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
@@ -445,14 +455,13 @@ class Writer:
             self.let_go(phase)
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
-        pointers = self.accumulators.pointers
-        places = "".join(f"    {m} = pointer({b})\n" for b, m in pointers.items())
+        found = "".join(f"    {name} = {source}\n" for source, name in self.found.items())
         looks = self.accumulators.inputs.values()
         lines = [part for line in (*looks, *self.lines) for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (
             f"def make({', '.join(self.arena_names())}):\n"
-            f"{places}    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
+            f"{found}    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
         )
 
     def result(self, node: Node, position: int) -> str:

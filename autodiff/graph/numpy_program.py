@@ -117,8 +117,8 @@ def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
 
 
 def writable(x: np.ndarray) -> np.ndarray:
-    """A donated input's own memory, if it can be written to in order; else a copy."""
-    return x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
+    """A donated input's own memory, if it is in order and can be written to; else a copy."""
+    return x if x.flags.carray else np.array(x, order="C")
 
 
 def build(program: Program, donated: Sequence[int], precision: str | None = None) -> NumpyProgram:
