@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import backends
 from autodiff import errors
@@ -27,8 +27,17 @@ Array = Any
 NUMBERS = frozenset((int, float, bool, complex))
 
 _count = itertools.count(1).__next__
-_recorded_from: ContextVar[int] = ContextVar("autodiff_recorded_from", default=0)
-_debugging: ContextVar[bool] = ContextVar("autodiff_debugging", default=False)
+
+
+class Mode(NamedTuple):
+    """What holds inside a block: tapes below a level do not record, NaN is looked for."""
+
+    recorded_from: int = 0
+    debugging: bool = False
+
+
+NORMAL = Mode()
+_mode: ContextVar[Mode] = ContextVar("autodiff_mode", default=NORMAL)
 
 
 class Aval:
@@ -384,8 +393,8 @@ class Tape(Interpreter):
             raise errors.explain(op, values, params, error) from error
         if type(y) is complex:  # Python's, of one and of NumPy's float64
             y = backend.hold(backend.asarray(y))
-        plain = type(y) is not tuple and op.differentiable and not _debugging.get()
-        if not traced or not plain or self.level < _recorded_from.get():
+        plain = type(y) is not tuple and op.differentiable and _mode.get() is NORMAL
+        if not traced or not plain:
             return self.record(op, params, y, values, nodes, traced, backend)
         tensor = _new(Tensor)  # what record() does, without the calls
         tensor.data = y
@@ -424,7 +433,7 @@ class Tape(Interpreter):
     ) -> Any:
         """Wrap a result, with a node if an argument has one. `args` are given where there
         may be arrays of the caller's among them."""
-        if not traced or not op.differentiable or self.level < _recorded_from.get():
+        if not traced or not op.differentiable or not recording(self):
             return self.constant(y, backend)
         saved = op.save(y, values, traced)
         kind = Node
@@ -434,7 +443,7 @@ class Tape(Interpreter):
         if type(y) is tuple:
             return self.several(kind(op, nodes, params, saved, *outline(y)), y, backend)
         node = kind(op, nodes, params, saved, y.shape, y.dtype)
-        if _debugging.get():
+        if _mode.get().debugging:
             inspect(node, y, backend)
         return box(y, self, backend, node)
 
@@ -506,27 +515,27 @@ ROOT = Tape(level=0)  # the plain tape, on which .backward() works
 def no_grad() -> Iterator[None]:
     """Record nothing inside the block on tapes that exist when it is entered. A transform
     that starts inside (`grad`, `vjp`) still differentiates."""
-    token = _recorded_from.set(_count())
+    token = _mode.set(_mode.get()._replace(recorded_from=_count()))
     try:
         yield
     finally:
-        _recorded_from.reset(token)
+        _mode.reset(token)
 
 
 def recording(tape: Tape) -> bool:
     """Whether a tape records here and now."""
-    return tape.level >= _recorded_from.get()
+    return tape.level >= _mode.get().recorded_from
 
 
 @contextmanager
 def debug() -> Iterator[None]:
     """Inside the block the first recorded NaN stops the program with a FloatingPointError
     that names the line of yours that made it. Every check waits for the device."""
-    token = _debugging.set(True)
+    token = _mode.set(_mode.get()._replace(debugging=True))
     try:
         yield
     finally:
-        _debugging.reset(token)
+        _mode.reset(token)
 
 
 def inspect(node: Node, y: Any, backend: backends.Backend) -> None:

@@ -177,13 +177,18 @@ class Elementwise(KindOp):
         self.singular = singular
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
-        cotangents = []
-        for node, d in zip(inputs, self.rules):  # noqa: B905  (a hot loop)
-            if node is None or d is None:
-                cotangents.append(None)
-            else:  # empty keywords cost time
-                cotangents.append(d(g, *saved, **params) if params else d(g, *saved))
-        return cotangents
+        rules = self.rules
+        if len(rules) == 2 and not params:  # most often so, and stars would cost time
+            (first, second), (left, right), (y, a, b) = inputs, rules, saved
+            return [
+                None if first is None or left is None else left(g, y, a, b),
+                None if second is None or right is None else right(g, y, a, b),
+            ]
+        if len(rules) == 1 and not params:
+            (d,), (y, x) = rules, saved
+            return [None if d is None else d(g, y, x)]
+        pairs = zip(inputs, rules, strict=True)
+        return [None if x is None or d is None else d(g, *saved, **params) for x, d in pairs]
 
     def jvp(self, tangents: list, y: Any, args: list, params: dict[str, Any]) -> list:
         """The term of each tangent, for the engine to add up."""

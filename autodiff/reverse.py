@@ -122,18 +122,18 @@ def pull(
             ct = keep_zeros(g, ct)
         if conjugate:
             ct = conj(ct)
-        different = ct.dtype is not parent.dtype and not same_dtype(ct.dtype, parent.dtype)
-        if different or ct.shape != parent.shape:
+        shape, dtype = parent.shape, ct.dtype
+        different = dtype is not parent.dtype and not same_dtype(dtype, parent.dtype)
+        if different or ct.shape != shape:
             ct = fit(ct, parent)
-        held = pending.get(parent)
-        if not parent.shape:  # a scalar has no buffer worth keeping
-            pending[parent] = ct if held is None else plus(held, ct)
-        elif held is not None:
-            accumulate(parent, held, ct, pending, owned)
-        else:
+        if parent not in pending:
             pending[parent] = ct
-            if op.fresh and given is not g and given.ndim >= len(parent.shape):
+            if shape and op.fresh and given is not g and given.ndim >= len(shape):
                 owned.add(parent)
+        elif shape:
+            accumulate(parent, pending[parent], ct, pending, owned)
+        else:  # a scalar has no buffer worth keeping
+            pending[parent] = plus(pending[parent], ct)
 
 
 def keep_zeros(g: Any, ct: Any) -> Any:
