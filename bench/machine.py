@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.kernels import architecture
+
 
 def facts() -> dict[str, Any]:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -18,6 +20,7 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": f"{blas['name']} {blas['version']}",
+        "kernels": architecture(),
     }
 
 

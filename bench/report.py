@@ -125,7 +125,7 @@ def summary(report: dict[str, Any]) -> str:
     dtype = report["options"]["dtype"]
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores; NumPy {machine['numpy']}, "
-        f"{machine['blas']}, Python {machine['python']}; {dtype}",
+        f"{machine['blas']} ({machine['kernels']} kernels), Python {machine['python']}; {dtype}",
         *(f"{name}: {reason}" for name, reason in report["unavailable"].items()),
         table(rows(report)),
     ]

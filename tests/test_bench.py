@@ -17,9 +17,11 @@ import autodiff as ad
 import backends
 from autodiff import optim
 from autodiff.data import load_digits
+from bench import __main__ as bench_main
 from bench import (
     byhand,
     digits,
+    kernels,
     loops,
     modules,
     peer_modules,
@@ -399,6 +401,68 @@ def test_a_device_that_cannot_work_is_named_with_its_reason(tmp_path, capsys, mo
     monkeypatch.setattr(backends, "get", unavailable)
     assert main(["--device", "cupy", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().out == "cupy: no driver\n"
+
+
+def speeds(**flops: float | None):
+    """Stands for kernels.measured: the flops of each; `own` are OpenBLAS's choice."""
+
+    def measured(name: str | None) -> kernels.Speed | None:
+        value = flops.get(name or "own")
+        return None if value is None else kernels.Speed(name or "Own", value)
+
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [
+        ({"own": 100, "Zen": 110, "Haswell": 105}, "Zen"),
+        ({"own": 100, "Zen": 101}, None),  # not worth it
+        ({"own": 100, "Zen": 90}, None),
+        ({"own": 100, "Zen": None, "Haswell": 103}, "Haswell"),  # one that does not run
+        ({"own": None, "Zen": 110}, None),  # no OpenBLAS to speak of
+    ],
+)
+def test_the_fastest_kernels_are_found(found, best, monkeypatch) -> None:
+    monkeypatch.setattr(kernels.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(kernels, "measured", speeds(**found))
+    chosen = kernels.fastest()
+    assert (chosen and chosen[0].kernels) == best
+
+
+@pytest.mark.skipif(kernels.architecture() is None, reason="NumPy is not on OpenBLAS")
+def test_kernels_are_measured_where_they_run(monkeypatch) -> None:
+    own = kernels.measured(None)
+    assert own.kernels and own.flops > 1e8
+    monkeypatch.setattr(kernels, "PRODUCTS", "raise SystemExit(1)")
+    assert kernels.measured("Zen") is None
+
+
+def test_the_bench_starts_anew_with_the_fastest_kernels_unless_told(monkeypatch, capsys) -> None:
+    started = []
+    monkeypatch.setattr(kernels, "architecture", lambda: "Own")
+    monkeypatch.setattr(kernels, "fastest", lambda: (kernels.Speed("Zen", 2e9), kernels.Speed("Own", 1e9)))
+    monkeypatch.setattr(bench_main, "main", lambda: "here")
+
+    def run(command: list, env: dict):
+        started.append((command[1:], env[kernels.VARIABLE]))
+        return kernels.subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(kernels.subprocess, "run", run)
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.setattr(kernels.sys, "argv", ["bench", "jit", "--steps", "3"])
+    with pytest.raises(SystemExit) as stop:
+        bench_main.command()
+    assert stop.value.code == 7 and started == [(["-m", "bench", "jit", "--steps", "3"], "Zen")]
+    assert "Zen kernels for all, 2 GFLOP/s; its own choice is Own, 1 (OPENBLAS_CORETYPE=Zen)" in capsys.readouterr().out
+    monkeypatch.setattr(kernels.sys, "argv", ["bench", "jit", "--quick"])  # not for its speed
+    assert bench_main.command() == "here"
+    monkeypatch.setattr(kernels.sys, "argv", ["bench"])
+    monkeypatch.setattr(kernels, "fastest", lambda: None)
+    assert bench_main.command() == "here"
+    monkeypatch.setenv(kernels.VARIABLE, "Haswell")  # the user has chosen
+    monkeypatch.setattr(kernels, "fastest", lambda: pytest.fail("looked anyway"))
+    assert bench_main.command() == "here" and len(started) == 1
 
 
 def test_loops_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
