@@ -20,7 +20,7 @@ CANDIDATES = {
     "x86_64": ("Haswell", "Zen", "SkylakeX", "SapphireRapids"),
     "aarch64": ("ARMV8", "NEOVERSEN1", "NEOVERSEV1"),
 }
-ROUNDS = 2
+ROUNDS = 5
 WORTH = 1.02  # times as fast as OpenBLAS's own choice: less may be chance
 
 # Run in a process of its own: a kernel that the processor does not have may end it.
