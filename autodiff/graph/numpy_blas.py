@@ -29,13 +29,13 @@ NAMES = {
 
 
 class Accumulators:
-    """Writes add_product and add_sum. `inputs` are the lines with which a run looks at its
-    inputs."""
+    """Writes add_product and add_sum. `inputs` are the lines with which a run looks at its inputs,
+    by the names under which it has what it finds."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.plan = writer.plan
-        self.inputs: dict[Node, str] = {}
+        self.inputs: dict[str, str] = {}
         self.described = 0
 
     def write(self, e: Equation, out: str, rows: str = "") -> None:
@@ -110,10 +110,10 @@ class Accumulators:
         name, flags = self.writer.names[x], ("as_it_is", "turned")
         place = f"place_{name}"
         if x in self.plan.donated:
-            self.inputs[x] = f"{place} = pointer({name})"
+            self.inputs[place] = f"{place} = pointer({name})"
             return flags, place, self.length(x.shape[-1])
         flags, apart = (f"flag_{name}", f"other_{name}"), f"apart_{name}"
-        self.inputs[x] = f"{', '.join(flags)}, {place}, {apart} = matrix({name})"
+        self.inputs[place] = f"{', '.join(flags)}, {place}, {apart} = matrix({name})"
         return flags, place, apart
 
     def number(self) -> int:
@@ -143,7 +143,13 @@ class Accumulators:
         if isinstance(x, Constant):
             name = f"f{self.writer.ids[x]}_{dtype.char}{'_minus' * minus}"
             return self.give(name, kind(sign * x.value))
-        return f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{self.writer.names[x]})"
+        number = self.writer.names[x]
+        made = f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{number})"
+        if not isinstance(x, Input) or x.draw is not None:
+            return made
+        name = f"{number}_{dtype.char}{'_minus' * minus}"
+        self.inputs[name] = f"{name} = {made}"
+        return name
 
     def pointer(self, array: str) -> str:
         return self.writer.once(array, f"pointer({array})")
