@@ -174,10 +174,12 @@ class Entry:
         warn_of_constants(owner, program)
         gone = [i for i, place in enumerate(self.places) if place in donated]
         self.compiled = compile_program(program, gone, precision=owner.precision)
+        self.all_dynamic = len(self.places) == len(leaves)
         self.backend = backend
 
     def run(self, values: list) -> Any:
-        results = self.compiled([values[i] for i in self.places])
+        given = values if self.all_dynamic else [values[i] for i in self.places]
+        results = self.compiled(given)
         if not self.raw:
             results = [box(self.backend.hold(y), ROOT, self.backend, None) for y in results]
         return tree.unflatten(self.structure, results)

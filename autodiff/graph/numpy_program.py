@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -48,7 +47,6 @@ class NumpyProgram:
         self.donated = tuple(donated)
         self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
         self.free: list[Any] = []
-        self.lock = threading.Lock()
 
     def new_writer(self) -> Writer:
         return Writer(self.plan)
@@ -56,11 +54,12 @@ class NumpyProgram:
     def run(self, values: list) -> list:
         for i in self.scalars:
             values[i] = values[i][()]  # arithmetic on scalars is faster than on 0-d arrays
-        for i in self.donated:
-            values[i] = writable(values[i])
-        with self.lock:
-            run = self.free.pop() if self.free else None
-        if run is None:
+        for i in self.donated:  # its own memory, if it is in order and can be written to
+            if not values[i].flags.carray:
+                values[i] = np.array(values[i], order="C")
+        try:
+            run = self.free.pop()  # no other thread finds it there
+        except IndexError:
             run = self.bind()
         try:
             return run(*values)
@@ -114,11 +113,6 @@ def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
     if view.op is PROJECT:
         return arrays[source][view.params["index"]]
     return view.op.kernel(backend)(arrays[source], **view.params)
-
-
-def writable(x: np.ndarray) -> np.ndarray:
-    """A donated input's own memory, if it is in order and can be written to; else a copy."""
-    return x if x.flags.carray else np.array(x, order="C")
 
 
 def build(program: Program, donated: Sequence[int], precision: str | None = None) -> NumpyProgram:
