@@ -33,6 +33,7 @@ from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.ops.indexing import HOLE
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
+FEW = 1 << 14  # numbers of an array that is no loss in the cache
 
 
 class Writer:
@@ -388,15 +389,15 @@ class Writer:
             self.lines.append(f"{add}({out}, {key}, {args[0]}, True)")
 
     def level(self, equation: Equation, args: list[str]) -> list[str]:
-        """Arguments, a number that maximum and minimum compare with as a row of it: NumPy goes
-        through two arrays twice as fast."""
+        """Arguments, a number that maximum and minimum compare with as a row of it, or as a whole
+        small array: NumPy goes through two arrays twice as fast."""
         if equation.op.name not in ("maximum", "minimum") or equation.shape[-1] < WIDE:
             return args
+        whole = math.prod(equation.shape) <= FEW and not self.plan.step[equation].group
+        shape = equation.shape if whole else equation.shape[-1:]
+        name = f"{'_'.join(map(str, shape))}_{equation.dtype.char}"
         return [
-            self.give(
-                f"l{self.ids[x]}_{equation.shape[-1]}_{equation.dtype.char}",
-                np.full(equation.shape[-1], x.value, equation.dtype),
-            )
+            self.give(f"l{self.ids[x]}_{name}", np.full(shape, x.value, equation.dtype))
             if isinstance(x, Constant) and x.is_number
             else arg
             for x, arg in zip(equation.inputs, args, strict=True)
