@@ -89,9 +89,13 @@ class Weaver:
             found += [Phase([step]) for step in rest[:first]]
             rest = rest[first:]
             if rest:
-                before, phase, rest = self.gather(rest)
-                found += self.woven(before)
-                found.append(phase)
+                before, phase, later = self.gather(rest)
+                if any(is_heavy(step) for step in phase.steps):
+                    found += self.woven(before)
+                    found.append(phase)
+                    rest = later
+                else:
+                    rest[0].rows = None
         return found
 
     def gather(self, steps: list[Step]) -> tuple[list[Step], Phase, list[Step]]:
@@ -118,6 +122,8 @@ class Weaver:
                 waiting.update(step.equations)
             else:
                 before.append(step)
+        while phase.steps[-1].light or phase.steps[-1].rows is None:  # nothing waits for it here
+            later[:0] = [Step([e]) for e in phase.steps.pop().equations]
         return before, phase, later
 
     def lightened(self, step: Step) -> Step:
@@ -173,6 +179,11 @@ def add(phase: Phase, step: Step) -> None:
         last.equations += step.equations
     else:
         phase.steps.append(step)
+
+
+def is_heavy(step: Step) -> bool:
+    """Whether a step is worth waiting for other threads at the end of a phase."""
+    return is_product(step.equations[0]) or (step.group and not step.light)
 
 
 def is_worth_it(phase: Phase) -> bool:
