@@ -144,7 +144,7 @@ def test_sums_within_rows_of_other_numbers_are_as_they_are() -> None:
     assert float(f(np.full((2, 4096), 0.1, "f2"))[0]) == pytest.approx(819.2, rel=2e-3)
 
 
-@pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), PLACES.reshape(6, 2)], ids=str)
+@pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), abs(PLACES).astype(np.uint64) % 5, PLACES.reshape(6, 2)], ids=str)
 def test_rows_are_fetched_by_all_threads(places: np.ndarray) -> None:
     def f(t: Any, i: Any) -> Any:
         return ad.tanh(t[i]) @ W
