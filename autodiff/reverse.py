@@ -141,7 +141,21 @@ def keep_zeros(g: Any, ct: Any) -> Any:
     where a look costs less than the two passes, the backend looks first."""
     if is_plain(ct) and backends.of(ct).has_no_nan(ct):
         return ct
+    if is_staged(ct) and is_nowhere_zero(constant_data(g)):
+        return ct
     return where(equal(g, 0), 0, ct)
+
+
+def is_staged(x: Any) -> bool:
+    """Whether a value has no numbers yet."""
+    return isinstance(x, Tensor) and not isinstance(x.data, Tensor) and home_of(x.data) is None
+
+
+def is_nowhere_zero(g: Any) -> bool:
+    """Whether a cotangent is an array, known while a function is staged, without a zero: such as
+    that of a sum."""
+    home = None if isinstance(g, Tensor) else backends.of(g)
+    return home is not None and not bool(home.any(home.equal(g, 0)))
 
 
 def is_plain(g: Any) -> bool:

@@ -4,6 +4,7 @@ and static arguments, what is refused, what is printed."""
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -314,3 +315,17 @@ def test_jit_with_options_is_a_decorator() -> None:
 
     w = np.ones(3)
     assert step(w, np.ones(3)) is w and not w.any()
+
+
+def test_a_cotangent_that_is_known_and_has_no_zero_needs_no_guard() -> None:
+    """That of a sum: nothing as large as the array becomes a constant on its account."""
+    large = np.full((600, 600), 4.0)
+    f = ad.jit(ad.grad(lambda x: ad.sum(ad.sqrt(x))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(f(large), large / 16)
+    assert "where" not in {e.op.name for e in f.lower(large).before.equations()}
+    weights, x = np.array([0.0, 1.0]), np.array([0.0, 4.0])
+    guarded = ad.grad(lambda x: ad.sum(weights * ad.sqrt(x)))
+    np.testing.assert_array_equal(ad.jit(guarded)(x), [0, 0.25])
+    np.testing.assert_array_equal(guarded(x), [0, 0.25])
