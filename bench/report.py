@@ -123,9 +123,10 @@ def summary(report: dict[str, Any]) -> str:
     """The table, and around it what it does not say."""
     machine = report["machine"]
     dtype = report["options"]["dtype"]
+    kernels = f" ({machine['kernels']} kernels)" if machine["kernels"] else ""
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores; NumPy {machine['numpy']}, "
-        f"{machine['blas']} ({machine['kernels']} kernels), Python {machine['python']}; {dtype}",
+        f"{machine['blas']}{kernels}, Python {machine['python']}; {dtype}",
         *(f"{name}: {reason}" for name, reason in report["unavailable"].items()),
         table(rows(report)),
     ]

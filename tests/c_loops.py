@@ -32,7 +32,7 @@ _held: list = []
 
 
 @functools.cache
-def library(source: str, level: str = "-O2") -> ctypes.CDLL:
+def compiled(source: str, level: str = "-O2") -> ctypes.CDLL:
     """Functions made of C source; the same source is compiled once."""
     name = hashlib.sha256(source.encode()).hexdigest()[:24]
     path = folder() / f"{name}.c"

@@ -432,9 +432,9 @@ class ElementwiseKernel:
             pytest.skip("the stand-in's ElementwiseKernel: no C compiler here")
         kernels = [self, *(kernel for kernel in self.waiting if kernel is not self)]
         self.waiting.clear()
-        library = c_loops.library("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
+        loops = c_loops.compiled("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
         for i, kernel in enumerate(kernels):
-            kernel.function = library[f"k{i}"]
+            kernel.function = loops[f"k{i}"]
 
     def loop(self, name: str) -> str:
         """The body as a loop in C."""

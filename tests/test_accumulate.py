@@ -246,7 +246,7 @@ def test_inputs_are_looked_at_once_in_a_run(lies: str) -> None:
     for seed in (w, w.T.copy().T):
         assert close(compiled(seed.copy(order="K"), given), step(w, x))
     source = str(compiled.lower(w, given).plan)
-    assert source.count("matrix(") == 1 and source.count("bytes_of(x") == 1
+    assert source.count("matrix(") == 1 and source.count("pointer(x") == 1
 
 
 def test_exact_programs_round_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -434,8 +434,17 @@ def test_the_fastest_kernels_are_found(found, best, monkeypatch) -> None:
 def test_kernels_are_measured_where_they_run(monkeypatch) -> None:
     own = kernels.measured(None)
     assert own.kernels and own.flops > 1e8
-    monkeypatch.setattr(kernels, "PRODUCTS", "raise SystemExit(1)")
-    assert kernels.measured("Zen") is None
+    for hindrance in ("raise SystemExit(1)", "import time; time.sleep(60)"):
+        monkeypatch.setattr(kernels, "PRODUCTS", hindrance)
+        monkeypatch.setattr(kernels, "PATIENCE", 0.5)
+        assert kernels.measured("Zen") is None
+
+
+def test_a_machine_without_openblas_has_no_kernels_to_name() -> None:
+    facts = {"cpu": "M", "cores": 2, "numpy": "2", "blas": "accelerate", "kernels": None, "python": "3"}
+    empty = {"digits": [], "steps": [], "training": [], "overhead": [], "calls": []}
+    shown = report.summary({"machine": facts, "options": {"dtype": "float32"}, "unavailable": {}, **empty})
+    assert "accelerate, Python 3" in shown
 
 
 def test_the_bench_starts_anew_with_the_fastest_kernels_unless_told(monkeypatch, capsys) -> None:

@@ -146,7 +146,7 @@ def made() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def library(made: list[Case]) -> ctypes.CDLL:
-    return c_loops.library("".join(case.kernel.loop(f"k{i}") for i, case in enumerate(made)))
+    return c_loops.compiled("".join(case.kernel.loop(f"k{i}") for i, case in enumerate(made)))
 
 
 # Two mathematical libraries differ by a few units in the last place; exponentials and powers

@@ -31,7 +31,7 @@ class Product:
 
     Parameters
     ----------
-    library : nvmath.linalg.advanced.
+    advanced : the module nvmath.linalg.advanced.
     precision : as CupyProgram has it.
     epilog : "BIAS", which is the third argument; "BGRADA": the sum of the rows of b is a second
         result. Where cublasLt has no such product, CuPy does that part.
@@ -40,19 +40,19 @@ class Product:
     def __init__(
         self,
         cp: Any,
-        library: Any,
+        advanced: Any,
         equation: Equation,
         precision: str | None = None,
         epilog: str | None = None,
     ) -> None:
         self.cp = cp
         self.epilog = epilog
-        self.library = library
+        self.advanced = advanced
         self.dtype = np.dtype(equation.dtype)
         self.shape = equation.shape
         self.options: dict[str, Any] = {"inplace": True, "memory_limit": WORKSPACE}
         if not exact(precision) and self.dtype.name in ("float32", "complex64"):
-            kinds = library.MatmulComputeType
+            kinds = advanced.MatmulComputeType
             self.options["compute_type"] = getattr(kinds, COMPUTE[precision])
         self.plans: dict[tuple, Any] = {}
         self.lock = threading.Lock()  # a plan holds the operands of one call
@@ -133,11 +133,11 @@ class Product:
         """A plan, and the epilog that it has: none if cublasLt has no such product."""
         a, b, c = operands.values()
         if self.epilog is not None:
-            plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+            plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
             with contextlib.suppress(Exception):  # each of three libraries has its own
-                plan.plan(epilog=getattr(self.library.MatmulEpilog, self.epilog), **given)
+                plan.plan(epilog=getattr(self.advanced.MatmulEpilog, self.epilog), **given)
                 return plan, self.epilog
-        plan = self.library.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+        plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
         plan.plan()
         return plan, None
 

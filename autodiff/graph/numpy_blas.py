@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 NAMES = {
     "as_it_is": blas.AS_IT_IS,
     "by_rows": blas.BY_ROWS,
-    "byref": ctypes.byref,
-    "bytes_of": ctypes.c_char.from_buffer,
     "length": ctypes.c_int64,
     "matrix": blas.matrix,
     "pointer": blas.pointer,
@@ -112,7 +110,7 @@ class Accumulators:
         name, flags = self.writer.names[x], ("as_it_is", "turned")
         place = f"place_{name}"
         if x in self.plan.donated:
-            self.inputs[place] = f"{place} = byref(bytes_of({name}))"  # pointer(), without a call
+            self.inputs[place] = f"{place} = pointer({name})"
             return flags, place, self.length(x.shape[-1])
         flags, apart = (f"flag_{name}", f"other_{name}"), f"apart_{name}"
         self.inputs[place] = f"{', '.join(flags)}, {place}, {apart} = matrix({name})"
