@@ -117,7 +117,11 @@ def test_what_a_product_gave_is_kept_in_place_of_what_is_made_of_it():
     def kinked(w, x):
         return ad.grad(lambda w: ad.sum(ad.tanh(ad.relu(x @ w) @ w)))(w)
 
-    for f, again in ((smooth, 1), (kinked, 0)):
+    def given(w, x):  # the square is kept anyway: it is a result
+        y = x @ w
+        return y * y, ad.tanh(ad.tanh(y * y) @ x) - y * y
+
+    for f, again in ((smooth, 1), (kinked, 0), (given, 0)):
         assert agrees(f, WIDE / 300, WIDE)
         before = ad.jit(f).lower(WIDE, WIDE).before
         with_it, without = (
