@@ -156,7 +156,10 @@ def _build(structure: Structure, leaves: Any) -> Any:
     if structure.flat:
         children = islice(leaves, structure.count)
     else:
-        children = [_build(child, leaves) for child in structure.children]
+        children = [
+            next(leaves) if child.kind is None else _build(child, leaves)
+            for child in structure.children
+        ]
     if kind is tuple or kind is list:
         return kind(children)
     return close_container(structure, children)

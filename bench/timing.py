@@ -15,7 +15,7 @@ import numpy as np
 
 from backends import Backend
 
-BURST = 0.02  # seconds: what is shorter is run several times and measured as one
+BURST = 0.05  # seconds: what is shorter is run several times and measured as one
 
 Contender = Callable[[int], float]  # runs so many steps, gives the seconds they took
 
@@ -73,9 +73,14 @@ def interleave(
 
 
 def burst_length(run: Contender) -> int:
-    """How many steps make a burst. The first step is thrown away: it warms caches up."""
-    run(1)
-    return max(1, math.ceil(BURST / run(1)))
+    """How many steps make a burst, in powers of two: as many as do when they are tried, for a
+    single step after a pause takes several times as long as one of many. The first is thrown
+    away: it warms caches up."""
+    steps = 1
+    run(steps)
+    while run(steps) < BURST:
+        steps *= 2
+    return steps
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> float:

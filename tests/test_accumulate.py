@@ -1,6 +1,7 @@
 """Products and sums that are scaled and added by one call of NumPy's own BLAS."""
 
 import ctypes
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -246,7 +247,23 @@ def test_inputs_are_looked_at_once_in_a_run(lies: str) -> None:
     for seed in (w, w.T.copy().T):
         assert close(compiled(seed.copy(order="K"), given), step(w, x))
     source = str(compiled.lower(w, given).plan)
-    assert source.count("matrix(") == 1 and source.count("pointer(x") == 1
+    assert source.count("matrix(") == 1 and source.count("address(x") == 1
+
+
+def test_a_donated_array_is_known_again_and_not_kept() -> None:
+    """A program remembers where the array was that it last gave back, and lets go of it."""
+    step = ad.jit(lambda w, x: w - 0.1 * (x.T @ x), donate_argnums=0)
+    x = RNG.standard_normal((6, 5))
+    w, other = RNG.standard_normal((2, 5, 5))
+    expected, elsewhere = w - 0.2 * (x.T @ x), other - 0.1 * (x.T @ x)
+    first, second = w.copy(), other.copy()
+    assert step(first, x) is first and step(second, x) is second
+    assert close(step(first, x), expected) and close(second, elsewhere)
+    gone = weakref.ref(first)
+    del first
+    assert gone() is None
+    for value in RNG.standard_normal((20, 5, 5)):  # each at the address, or the id, of one before
+        assert close(step(value.copy(), x), value - 0.1 * (x.T @ x))
 
 
 def test_exact_programs_round_as_eager_ones(monkeypatch: pytest.MonkeyPatch) -> None:

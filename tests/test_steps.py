@@ -13,6 +13,7 @@ import pytest
 
 import autodiff as ad
 from autodiff.graph import groups, numpy_actions, plan
+from backends import numpy
 from backends.threads import Pool
 
 RNG = np.random.default_rng(21)
@@ -142,6 +143,73 @@ def test_sums_within_rows_of_other_numbers_are_as_they_are() -> None:
     for x in (rows.astype("f2"), rows.astype("c16"), np.ones((12, 8), int)):
         assert "np_matmul(" not in str(f.lower(x).plan)
     assert float(f(np.full((2, 4096), 0.1, "f2"))[0]) == pytest.approx(819.2, rel=2e-3)
+
+
+ROWS = {
+    "two numbers": RNG.standard_normal((200, 2)),
+    "as many as are compared by columns": RNG.standard_normal((64, 32)).astype("f4"),
+    "more": RNG.standard_normal((64, 33)),
+    "few rows": RNG.standard_normal((63, 5)),
+    "three axes": RNG.standard_normal((20, 30, 7)),
+    "not a number": np.where(RNG.random((90, 5)) < 0.1, np.nan, RNG.standard_normal((90, 5))),
+    "infinite": np.where(RNG.random((90, 5)) < 0.4, -np.inf, RNG.standard_normal((90, 5))),
+    "integers": RNG.integers(-9, 9, (100, 6)),
+    "unsigned": RNG.integers(0, 255, (100, 6)).astype("u1"),
+    "half": RNG.standard_normal((100, 6)).astype("f2"),
+    "columns": np.asfortranarray(RNG.standard_normal((100, 6))),
+    "every second": RNG.standard_normal((100, 12))[:, ::2],
+}
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("keepdims", [False, True], ids=["", "keepdims"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_extremes_within_rows(rows: str, keepdims: bool, name: str) -> None:
+    x = ROWS[rows]
+    expected = getattr(np, name)(x, axis=-1, keepdims=keepdims)
+    for given in (None, "eager", "exact"):
+        f = getattr(ad, name) if given == "eager" else ad.jit(getattr(ad, name), precision=given)
+        found = f(x, axis=-1, keepdims=keepdims)
+        np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def test_short_rows_are_compared_by_columns() -> None:
+    for shape, taken in (((64, 32), True), ((64, 33), False), ((63, 5), False), ((2, 32, 3), True)):
+        plan = ad.jit(lambda x: ad.max(x, axis=-1)).lower(np.ones(shape)).plan
+        assert ("by_columns(" in str(plan)) is taken
+        assert numpy.has_short_rows(shape, (len(shape) - 1,)) is taken
+    assert not numpy.has_short_rows((64, 8), (0,))
+    assert not numpy.has_short_rows((2, 64, 8), (1, 2))
+
+
+SELECTIONS = {
+    "what holds": lambda x: ad.where(x > 0.5, ad.exp(x), 0),
+    "what does not": lambda x: ad.where(x > 0.5, 0.0, ad.exp(x)),
+    "of an argument": lambda x: ad.where(x > 0.5, x, 0),
+    "of an argument, what does not": lambda x: ad.where(x > 0.5, 0, x),
+    "what is read again": lambda x: (lambda y: ad.where(x > 0.5, y, 0) * y)(ad.exp(x)),
+    "of what is not zero": lambda x: ad.where(x > 0.5, ad.exp(x), 1),
+    "one row for all": lambda x: ad.where(x > 0.5, ad.exp(x[0]), 0),
+    "of another dtype": lambda x: ad.where(x > 0.5, ad.astype(ad.exp(x), ad.float32), 0) * x,
+}
+
+
+@pytest.mark.parametrize("donate", [(), (0,)], ids=["", "donated"])
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_selections_over_what_they_keep(name: str, donate: tuple) -> None:
+    x = RNG.standard_normal((12, 8))
+    x[0, :4] = np.nan, np.inf, -np.inf, 0
+    with np.errstate(all="ignore"):
+        agrees(SELECTIONS[name], x, donate=donate)
+
+
+def test_a_selection_takes_no_memory_of_its_own() -> None:
+    def f(x: Any) -> Any:
+        return ad.where(x > 0, x @ SQUARE, 0) @ SQUARE
+
+    plan = ad.jit(f).lower(SQUARE).plan.plan
+    (where,) = [e for e in plan.equations if e.op.name == "where"]
+    assert plan.buffers[where] is plan.buffers[where.inputs[1]]
 
 
 @pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), abs(PLACES).astype(np.uint64) % 5, PLACES.reshape(6, 2)], ids=str)

@@ -82,11 +82,16 @@ def multiplies(gemm: Callable, dtype: np.dtype) -> bool:
 
 
 def pointer(x: np.ndarray) -> Any:
-    """Where an array begins, as an argument of a C function."""
+    """Where an array begins, as an argument of a C function; keeps the array."""
     try:
         return ctypes.byref(ctypes.c_char.from_buffer(x))  # three times faster, where it can
     except (TypeError, BufferError):
-        return ctypes.c_void_p(x.ctypes.data)
+        return address(x)
+
+
+def address(x: np.ndarray) -> ctypes.c_void_p:
+    """The same, and does not keep the array."""
+    return ctypes.c_void_p(x.ctypes.data)
 
 
 def matrix(x: np.ndarray) -> tuple[Any, Any, Any, Any]:

@@ -14,7 +14,7 @@ import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step, keyed_by_one
-from autodiff.graph.ir import Equation, is_product
+from autodiff.graph.ir import Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from backends.threads import Pool, count
@@ -145,8 +145,27 @@ def in_place(equation: Equation) -> Sequence[Node]:
     if equation.op.name in ACCUMULATORS:
         *sources, c, _, _ = equation.inputs
         return () if c in sources else (c,)
+    if equation.op.name == "where":
+        return [kept for kept, _ in selected(equation)]
     goes = equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
     return equation.inputs if goes else ()
+
+
+def selected(equation: Equation) -> list[tuple[Node, bool]]:
+    """What a selection between values and zeros keeps, and whether where its condition holds: a
+    product of integers, which may be written over what it keeps. Empty for another selection."""
+    condition, a, b = equation.inputs
+    alike = [
+        (kept, holds)
+        for kept, other, holds in ((a, b, True), (b, a, False))
+        if kept.dtype == equation.dtype and isinstance(other, Constant) and is_zero(other.value)
+        if condition.shape == kept.shape == equation.shape
+    ]
+    return alike[:1] if equation.dtype in BITS else []
+
+
+def is_zero(x: Any) -> bool:
+    return type(x) in (int, float) and x == 0
 
 
 def by_rows(equation: Equation, kind: str) -> int | None:

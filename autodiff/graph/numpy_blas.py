@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,23 +20,28 @@ if TYPE_CHECKING:
     from autodiff.graph.numpy_code import Writer
 
 NAMES = {
+    "address": blas.address,
     "as_it_is": blas.AS_IT_IS,
     "by_rows": blas.BY_ROWS,
     "length": ctypes.c_int64,
     "matrix": blas.matrix,
+    "nothing": lambda: None,
     "pointer": blas.pointer,
+    "ref": weakref.ref,
     "turned": blas.TURNED,
 }
 
 
 class Accumulators:
     """Writes add_product and add_sum. `inputs` are the lines with which a run looks at its inputs,
-    by the names under which it has what it finds."""
+    by the names under which it has what it finds; `kept` are the names that the next run finds as
+    this one left them."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.plan = writer.plan
         self.inputs: dict[str, str] = {}
+        self.kept: dict[str, None] = {}
         self.described = 0
 
     def write(self, e: Equation, out: str, rows: str = "") -> None:
@@ -44,7 +50,7 @@ class Accumulators:
         names, lines, target = self.writer.names, self.writer.lines, f"{out}{rows}"
         cuts = [rows if wants_rows(e, i) else "" for i in range(len(e.inputs))]
         args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
-        if not self.lies_over(e, c):
+        if not self.writer.shares_place(c, e):
             lines.append(f"copyto({target}, {args[len(sources)]})")
         place = self.place(e, target, rows)
         line = self.product(e, place, rows)
@@ -106,11 +112,15 @@ class Accumulators:
 
     def look(self, x: Input) -> tuple[tuple[str, str], str, str]:
         """The names under which a run has what there is to know of an input: one that is donated
-        lies in order."""
+        lies in order, and is, as a rule, the array that the run before gave back."""
         name, flags = self.writer.names[x], ("as_it_is", "turned")
         place = f"place_{name}"
         if x in self.plan.donated:
-            self.inputs[place] = f"{place} = pointer({name})"
+            known = f"known_{name}"
+            self.kept |= {known: None, place: None}
+            self.inputs[place] = (
+                f"if {known}() is not {name}:\n    {known}, {place} = ref({name}), address({name})"
+            )
             return flags, place, self.length(x.shape[-1])
         flags, apart = (f"flag_{name}", f"other_{name}"), f"apart_{name}"
         self.inputs[place] = f"{', '.join(flags)}, {place}, {apart} = matrix({name})"
@@ -127,11 +137,6 @@ class Accumulators:
         if self.plan.actions[node] == VIEW and node.op.name == "reshape":
             return self.is_tight(node.inputs[0])
         return self.plan.actions[node] == INTO
-
-    def lies_over(self, e: Equation, x: Node) -> bool:
-        """Whether an equation's value takes the place of x."""
-        buffer = self.plan.buffers[e]
-        return buffer.donor is x if isinstance(x, Input) else self.plan.buffers.get(x) is buffer
 
     def factors(self, e: Equation) -> list[str]:
         """The numbers before the product and before what it is added to."""

@@ -25,12 +25,14 @@ from autodiff.graph.numpy_actions import (
     ROWS,
     UFUNCS,
     is_column_sum,
+    selected,
     writes,
 )
 from autodiff.graph.numpy_blas import Accumulators
 from autodiff.graph.phases import Phase, shares, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.ops.indexing import HOLE
+from backends.numpy import by_columns, has_short_rows
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 FEW = 1 << 14  # numbers of an array that is no loss in the cache
@@ -320,8 +322,7 @@ class Writer:
         elif name == "reshape":  # of what lies in another order
             self.lines.append(f"copyto({out}.reshape({args[0]}.shape), {args[0]})")
         elif name == "zeros_kept":
-            y, buffers = equation.inputs[0], self.plan.buffers
-            there = y in buffers and buffers[y] is buffers[equation]
+            there = self.shares_place(equation.inputs[0], equation)
             self.lines.append(
                 f"{self.give(name, zeros_kept)}({args[0]}, {args[1]}, {out}, {there})"
             )
@@ -333,6 +334,11 @@ class Writer:
             self.lines.append(f"{joined}(({parts}), {int(params['axis'])}, {out})")
         else:
             self.scatter_add(equation, out, args)
+
+    def shares_place(self, x: Node, equation: Equation) -> bool:
+        """Whether an equation writes over x."""
+        buffer = self.plan.buffers[equation]
+        return buffer.donor is x if isinstance(x, Input) else self.plan.buffers.get(x) is buffer
 
     def stacked(self, equation: Equation, out: str, rows: str = "") -> None:
         """Each part where it ends up; `rows` are those of the parts."""
@@ -408,6 +414,10 @@ class Writer:
         name = REDUCERS.get(equation.op.name, "add")
         dtype = params.get("dtype")
         given = None if dtype is None else self.give(f"d{i}", np.dtype(dtype))
+        short = has_short_rows(equation.inputs[0].shape, params["axis"])
+        if short and equation.op.name in ("max", "min"):
+            self.lines.append(f"by_columns({self.function(name)}, {x}, {out})")
+            return
         axis = self.give(f"a{i}", params["axis"])
         keep = bool(params["keepdims"])
         self.lines.append(f"{self.function(name)}.reduce({x}, {axis}, {given}, {out}, {keep})")
@@ -426,19 +436,16 @@ class Writer:
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
         """Zeros are selected by a product of integers, as the backend does it."""
-        condition, a, b = equation.inputs
-        for kept, other, chosen in ((a, b, args[0]), (b, a, None)):
-            zero = isinstance(other, Constant) and type(other.value) in (int, float)
-            full = condition.shape == kept.shape == equation.shape
-            bits = BITS.get(equation.dtype)
-            if zero and other.value == 0 and full and bits and kept.dtype == equation.dtype:
-                width = self.give("i" + str(bits.itemsize), bits)
-                if chosen is None:
-                    chosen = f"~{args[0]}"
-                views = [self.once(x, f"{x}.view({width})") for x in (self.names[kept], out)]
-                product = self.function("multiply")
-                self.lines.append(f"{product}({views[0]}, {chosen}, {views[1]})")
-                return
+        for kept, holds in selected(equation):
+            bits = BITS[equation.dtype]
+            width = self.give(f"i{bits.itemsize}", bits)
+            given, new = (self.once(x, f"{x}.view({width})") for x in (self.names[kept], out))
+            ones = args[0] if holds else f"~{args[0]}"
+            if not self.shares_place(kept, equation):
+                self.lines.append(f"copyto({new}, {ones})")
+                ones = new
+            self.lines.append(f"{self.function('multiply')}({given}, {ones}, {new})")
+            return
         self.lines.append(f"copyto({out}, {args[2]})")
         self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
 
@@ -457,7 +464,10 @@ class Writer:
         results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
         inputs = ", ".join(self.names[node] for node in program.inputs)
         found = "".join(f"    {name} = {source}\n" for source, name in self.found.items())
-        looks = self.accumulators.inputs.values()
+        looks, kept = list(self.accumulators.inputs.values()), self.accumulators.kept
+        if kept:
+            found += f"    {' = '.join(kept)} = nothing\n"
+            looks = [f"nonlocal {', '.join(kept)}", *looks]
         lines = [part for line in (*looks, *self.lines) for part in line.split("\n")]
         body = "\n".join(f"        {line}" for line in lines)
         return (
@@ -514,6 +524,7 @@ def together(work: Callable[[int], None]) -> None:
 
 # What the source calls by a name of its own.
 HELPERS = {
+    "by_columns": by_columns,
     "copyto": np.copyto,
     "empty": np.empty,
     "gather": gather,
