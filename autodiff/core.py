@@ -255,6 +255,7 @@ class Op:
     holomorphic = False  # True: the engine conjugates around the rule for complex values
     broadcasts = False  # True: the arguments broadcast together
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
+    needs_all = True  # False: the rule knows that a cotangent of None, of several, is zero
     batcher: Callable | None = None  # how vmap runs it, if not as its kind says
     rewrites = False  # True: reads or writes a few places of its first argument
     overwrites = False  # True: writes; the adjoint, given `ours`, overwrites its cotangent
@@ -472,7 +473,7 @@ def even(values: list) -> list:
 
 
 def is_tensor(v: Any) -> bool:
-    return isinstance(v[0] if type(v) is tuple else v, Tensor)
+    return any(map(is_tensor, v)) if type(v) is tuple else isinstance(v, Tensor)
 
 
 def lifted(v: Any) -> Any:

@@ -109,7 +109,7 @@ def pull(
     saved = node.saved if tape is None else rebox(node, tape, g)
     uneven = node.mixed or type(g) is Tensor
     if type(g) is list:
-        g = fill_zeros(node, g)
+        g = fill_zeros(node, g) if op.needs_all else tuple(g)
         uneven = uneven or is_tensor(g)
     if uneven:
         g, *saved = even([g, *saved])

@@ -47,10 +47,10 @@ def backwards_python(x):
     return c + total
 
 
-def recomputed(reverse: bool) -> Callable:
+def recomputed(reverse: bool, checkpoint: str = "recompute") -> Callable:
     def f(x):
         xs = ad.concat([x, x * x, ad.cos(x)])[:11]
-        last, ys = ad.scan(lambda c, r: (ad.tanh(c * r + x[2]), c * r), x[0], xs, reverse=reverse, checkpoint="recompute")
+        last, ys = ad.scan(lambda c, r: (ad.tanh(c * r + x[2]), c * r), x[0], xs, reverse=reverse, checkpoint=checkpoint)
         return last + ad.sum(ys * xs)
 
     return f
@@ -65,6 +65,32 @@ def recomputed_python(reverse: bool) -> Callable:
         return c + total
 
     return f
+
+
+def recurrent(x):
+    """Gates cut out of one product, read in parts, in another order, by several rules."""
+    w = ad.reshape(ad.concat([ad.sin(x * k) for k in range(1, 6)])[:24], (4, 6)) + 0.1
+
+    def body(c, r):
+        h, n = c
+        z = ad.sigmoid(ad.concat([h, h * r], axis=1) @ w)
+        a, b, g = ad.split(z, 3, axis=1)
+        h = ad.where(n > 1, a * h + b * ad.tanh(g), ad.exp(ad.matrix_transpose(ad.matrix_transpose(g)) * r))
+        return (h, n + 1), (ad.sum(h * g), n)
+
+    (h, n), (sums, ns) = ad.scan(body, (ad.stack([x[:2], x[2:4]]), x[0] * 0), x)
+    return ad.sum(h) * n + ad.sum(sums * ns)
+
+
+def recurrent_python(x):
+    w = ad.reshape(ad.concat([ad.sin(x * k) for k in range(1, 6)])[:24], (4, 6)) + 0.1
+    h, total = ad.stack([x[:2], x[2:4]]), 0.0
+    for n in range(5):
+        z = ad.sigmoid(ad.concat([h, h * x[n]], axis=1) @ w)
+        a, b, g = z[:, :2], z[:, 2:4], z[:, 4:]
+        h = a * h + b * ad.tanh(g) if n > 1 else ad.exp(g * x[n])
+        total = total + n * ad.sum(h * g)
+    return ad.sum(h) * 5 + total
 
 
 def nested(x):
@@ -126,6 +152,8 @@ CASES = {
     "reverse": (backwards, backwards_python),
     "recompute": (recomputed(False), recomputed_python(False)),
     "recompute_reverse": (recomputed(True), recomputed_python(True)),
+    "carry": (recomputed(False, "carry"), recomputed_python(False)),
+    "recurrent": (recurrent, recurrent_python),
     "nested": (nested, nested_python),
     "cond": (branched, branched_python),
     "cond_in_scan": (chosen_in_scan, chosen_in_scan_python),
@@ -181,6 +209,75 @@ def long(x, n: int):
 def test_a_program_does_not_grow_with_the_steps(transform: Callable) -> None:
     sizes = [len(jit(transform(lambda x, n=n: long(x, n))).lower(0.5).after.equations()) for n in (3, 300)]
     assert sizes[0] == sizes[1]
+
+
+def stepped(checkpoint: str, width: int = 6, length: int = 100) -> tuple[Callable, tuple]:
+    def f(w, x):
+        last, ys = ad.scan(lambda c, r: ((h := ad.tanh(c @ w + r)), ad.sigmoid(h @ w)), x[0], x, checkpoint=checkpoint)
+        return ad.sum(last) + ad.sum(ys)
+
+    random = np.random.default_rng(3)
+    return f, (random.standard_normal((width, width)), random.standard_normal((length, 3, width)))
+
+
+def routines(f: Callable, *args: np.ndarray) -> list[str]:
+    """The ops of the steps of each loop in a program and the loops within."""
+    def within(program):
+        for routine in program.routines():
+            yield " ".join(e.op.name for e in routine.program.equations())
+            yield from within(routine.program)
+
+    return list(within(jit(f).lower(*args).after))
+
+
+def test_what_a_scan_keeps_is_not_made_again() -> None:
+    for checkpoint, again in (("save", False), ("carry", True)):
+        f, args = stepped(checkpoint)
+        _, backwards = routines(ad.grad(f, (0, 1)), *args)
+        assert ("tanh" in backwards) is again and ("sigmoid" in backwards) is again
+    (first, *_) = jit(ad.grad(recurrent)).lower(X).after.routines()
+    assert sorted(e.op.name for e in first.kept) == ["concat", "exp", "greater", "sigmoid", "tanh", "where"]  # no pieces of them
+    # The derivative of the carry's product by w is all that is left of the first layer.
+    assert routines(ad.grad(stepped("save")[0], 1), *args)[1].count("matmul") == 2
+
+
+def test_what_is_kept_takes_memory() -> None:
+    sizes = []
+    for checkpoint in ("save", "carry", "recompute"):
+        f, args = stepped(checkpoint)
+        gradient = jit(ad.grad(f))
+        np.testing.assert_allclose(gradient(*args), ad.grad(f)(*args), rtol=1e-11)
+        sizes.append(gradient.memory(*args).peak)
+    row = 3 * 6 * 8
+    assert sizes[0] - sizes[1] >= 100 * row * 0.9  # sigmoid's results; tanh's are the carries
+    assert sizes[1] - sizes[2] >= 60 * row
+
+
+def test_a_step_without_a_gradient_is_refused_when_one_is_asked_for() -> None:
+    def f(x):
+        last, ys = ad.scan(lambda c, r: (c * r, ad.while_loop(lambda s: s < 9, lambda s: s * 2, r)), x[0], x)
+        return ad.sum(last), ys
+
+    x = np.arange(1.0, 4)
+    got, ys = jit(lambda x: ad.value_and_grad(lambda x: (f(x)[0] * 2, f(x)[1]), has_aux=True)(x)[0])(x)
+    assert got == 12 and ys.shape == (3,)
+    with pytest.raises(ValueError, match="max_steps"):
+        jit(ad.grad(lambda x: ad.sum(f(x)[1])))(x)
+
+
+def test_results_of_a_scan_are_the_callers_own() -> None:
+    """Of those that are read, that are outputs, and that nobody wants; twice, in one arena."""
+    f = jit(lambda x: ad.scan(lambda c, r: (c + r, (c * r, c - r, c)), x[0], x)[1][1:])
+    first, second = np.arange(6.0), np.ones(6)
+    one = f(first)
+    two = f(second)
+    for (a, b), x in ((one, first), (two, second)):
+        c = np.cumsum(x) - x + x[0]
+        assert np.array_equal(a, c - x) and np.array_equal(b, c)
+    carried = jit(lambda x: ad.scan(lambda c, r: (c + r, c), x[0], x))
+    last, rows = carried(first)
+    rows[:] = 7
+    assert last == 15
 
 
 def test_a_long_scan_has_the_bits_of_a_loop() -> None:
@@ -254,7 +351,7 @@ WRONG = {
     "test": (lambda x: ad.while_loop(lambda c: c < 9, lambda c: c + 1, x), r"cond_fn.*\(5,\)"),
     "length": (lambda x: ad.scan(lambda c, _: (c, None), x, x, length=3), "length is 3.*5 rows"),
     "unknown": (lambda x: ad.scan(lambda c, _: (c, None), x, None), "length="),
-    "checkpoint": (lambda x: ad.scan(lambda c, _: (c, None), x, x, checkpoint="all"), "recompute"),
+    "checkpoint": (lambda x: ad.scan(lambda c, _: (c, None), x, x, checkpoint="all"), "save, carry, recompute"),
 }
 AT_ONCE = ("structure", "shape", "dtype")  # one branch runs, the other is not known
 

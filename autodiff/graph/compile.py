@@ -20,7 +20,8 @@ PRECISIONS = (EXACT, "fp32", "tf32", "bf16")
 
 class Compiled:
     """A program ready to run: `compiled(values)` gives a list of raw arrays for a list of raw
-    arrays and numbers.
+    arrays and numbers. With `rows` the last so many results are not in the list: a run, where
+    the backend can, writes them into arrays that it is given.
 
     `before` and `after` are the program as it was staged and as it is run; `plan` tells where
     each value lives.
@@ -32,6 +33,7 @@ class Compiled:
         donated: Sequence[int],
         passes: Sequence,
         precision: str | None = None,
+        rows: int = 0,
     ) -> None:
         self.before = program
         if precision == EXACT:
@@ -42,10 +44,10 @@ class Compiled:
             program = rewrite(program)
         self.after = program
         self.donated = tuple(donated)
-        self.plan = build(program, self.donated, precision)
+        self.plan = build(program, self.donated, precision, rows)
 
-    def __call__(self, values: list) -> list:
-        return self.plan.run(values)
+    def __call__(self, values: list, *rows: Any) -> list:
+        return self.plan.run(values, *rows)
 
     def memory(self) -> Any:
         return self.plan.memory()
@@ -59,13 +61,14 @@ def compile_program(
     donated: Sequence[int] = (),
     passes: Sequence = PASSES,
     precision: str | None = None,
+    rows: int = 0,
 ) -> Compiled:
     """A program compiled; `donated` are the numbers of the inputs whose buffers are free,
     `precision` that of its numbers (see jit)."""
-    return Compiled(program, donated, passes, precision)
+    return Compiled(program, donated, passes, precision, rows)
 
 
-def build(program: Program, donated: Sequence[int], precision: str | None) -> Any:
+def build(program: Program, donated: Sequence[int], precision: str | None, rows: int) -> Any:
     """A program in its backend's own way of running."""
     kind = type(program.backend)
     if precision not in OFFERED.get(kind, EVERYWHERE):
@@ -76,7 +79,8 @@ def build(program: Program, donated: Sequence[int], precision: str | None) -> An
         )
         name = program.backend.name
         raise ValueError(f"jit: precision={precision!r} is not for {name}: {reason}")
-    return BUILDERS.get(kind, Interpreted)(program, donated, precision)
+    options = {"rows": rows} if rows else {}
+    return BUILDERS.get(kind, Interpreted)(program, donated, precision, **options)
 
 
 class Interpreted:

@@ -218,8 +218,9 @@ def scan(
 
     Returns (the last carry, the ys stacked along a new first axis). `xs` is a tree of arrays
     with one first axis, or None with `length` given; `reverse` goes from the last row to the
-    first. `checkpoint` says what the backward pass of a compiled scan has: "save", the carry
-    before each step; "recompute", only about sqrt(length) of them, and the rest anew.
+    first. `checkpoint` says what a compiled scan keeps for its gradient: "save", what the rules
+    of each step read; "carry", the carry before each step, from which that is made anew;
+    "recompute", only about sqrt(length) carries, and what so many steps need at a time.
 
     Raises
     ------
@@ -228,8 +229,8 @@ def scan(
     ValueError
         Rows of different numbers, or no way to know how many.
     """
-    if checkpoint not in ("save", "recompute"):
-        raise ValueError(f"scan: checkpoint is 'save' or 'recompute'; got {checkpoint!r}")
+    if checkpoint not in KEEPING:
+        raise ValueError(f"scan: checkpoint is one of {', '.join(KEEPING)}; got {checkpoint!r}")
     given, rows = Leaves(init), Leaves(xs)
     count = row_count(rows, length)
     (structure,) = given.structure.children
@@ -249,7 +250,7 @@ def scan(
         return [*new, *y], y_structure
 
     if in_program([*given.tensors, *rows.tensors]):
-        run = segmented if checkpoint == "recompute" else saved
+        run = KEEPING[checkpoint]
         outputs, y_structure = run(step, given.tensors, rows.tensors, count, reverse)
     else:
         outputs, y_structure = stepped(step, given.tensors, rows.tensors, count, reverse)
@@ -303,6 +304,10 @@ def saved(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tu
     return bind_scan(step, init, xs, count, reverse, save=True)
 
 
+def carried(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:
+    return bind_scan(step, init, xs, count, reverse, save=False)
+
+
 def segmented(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:
     """A scan of scans: the outer one keeps its carries, the inner ones run again when they are
     differentiated. What the segments leave over comes last."""
@@ -317,7 +322,7 @@ def segmented(step: Callable, init: list, xs: list, count: int, reverse: bool) -
         return saved(step, values[:n], values[n:], size, reverse)
 
     cut = [reshape(x[first], (count // size, size, *x.shape[1:])) for x in xs]
-    outputs, structure = saved(segment, init, cut, count // size, reverse)
+    outputs, structure = carried(segment, init, cut, count // size, reverse)
     results = [reshape(y, (whole, *y.shape[2:])) for y in outputs[n:]]
     if whole == count:
         return [*outputs[:n], *results], structure
@@ -325,3 +330,6 @@ def segmented(step: Callable, init: list, xs: list, count: int, reverse: bool) -
     pairs = zip(results, tail[n:], strict=True)
     joined = [concat([b, a] if reverse else [a, b]) for a, b in pairs]
     return [*tail[:n], *joined], structure
+
+
+KEEPING = {"save": saved, "carry": carried, "recompute": segmented}

@@ -33,6 +33,7 @@ class Control(KindOp):
     """What the three ops share. All of them have a tuple of outputs."""
 
     about = "The op {} of programs."
+    needs_all = False
     launch: Callable  # launch(backend, *arrays, **params)
 
     def __init__(self, name: str) -> None:
@@ -157,17 +158,23 @@ def home(*values: Any) -> backends.Backend:
 class Scan(Control):
     """scan(*carries, *columns, *rest, step=, carries=, columns=, length=, reverse=, save=,
     keep=). The step maps carries, rows of the columns and the rest to new carries and rows of
-    results. With `keep` the last results are the carries before each step."""
+    results. With `keep` the last results are the carries before each step and what the step
+    keeps besides; `save` says whether it may keep anything but the carries."""
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        """If it is going to be differentiated, the carries are kept."""
-        if params["keep"] or not params["save"] or not any(map(is_differentiated, args)):
+        """If it is going to be differentiated, what that needs is kept."""
+        if params["keep"] or not any(map(is_differentiated, args)):
             return super().__call__(*args, **params)
-        return self.keeping(args, params)[: len(params["step"].program.outputs)]
+        wanted = [i for i in floating(args) if is_differentiated(args[i])]
+        y = super().__call__(*args, **self.keeping(params, args, wanted))
+        return y[: len(params["step"].program.outputs)]
 
-    def keeping(self, args: Sequence, params: dict[str, Any]) -> tuple:
-        step = params["step"].keeping(params["carries"])
-        return super().__call__(*args, **{**params, "step": step, "keep": True})
+    def keeping(self, params: dict[str, Any], args: Sequence, wanted: Sequence[int]) -> dict:
+        """The parameters with which it is ready to be differentiated by some arguments."""
+        step, n = params["step"], params["carries"]
+        chosen = sorted({*wanted, *(i for i in floating(args) if i < n)})
+        kept = step.residuals(chosen) if params["save"] else ()
+        return {**params, "step": step.keeping(n, kept), "keep": True}
 
     def aval(self, *_args: Any, step: Routine, carries: int, length: int, **_: Any) -> tuple:
         outputs = step.program.outputs
@@ -183,51 +190,64 @@ class Scan(Control):
         columns: int,
         length: int,
         reverse: bool,
+        stacks: Sequence = (),
         **_: Any,
     ) -> tuple:
-        state, xs, rest = (
-            args[:carries],
-            args[carries : carries + columns],
-            args[carries + columns :],
-        )
-        results: list[list] = []
-        for i in range(length - 1, -1, -1) if reverse else range(length):
-            y = step.run([*state, *[x[i, ...] for x in xs], *rest])
+        """`stacks` are arrays for results, None for those of which nobody reads them."""
+        end = carries + columns
+        order = range(length - 1, -1, -1) if reverse else range(length)
+        state, results = list(args[:carries]), step.program.outputs[carries:]
+        given = [[*[x[i, ...] for x in args[carries:end]], *args[end:]] for i in order]
+        if backend.writes_results:
+            stacks = stacks or [None] * len(results)
+            pairs = zip(stacks, results, strict=True)
+            stacks = [stack_of("empty", length, y, backend) if x is None else x for x, y in pairs]
+            for i, row in zip(order, given, strict=True):
+                state = step.run([*state, *row], *[y[i, ...] for y in stacks])
+            return (*[backend.asarray(x, copy=True) for x in state], *stacks)
+        made: list[list] = []
+        for row in given:
+            y = step.run([*state, *row])
             state = y[:carries]
-            results.append(y[carries:])
+            made.append(y[carries:])
         if reverse:
-            results.reverse()
+            made.reverse()
         if length:
-            stacks = [backend.stack(column) for column in zip(*results, strict=True)]
+            stacks = [backend.stack(column) for column in zip(*made, strict=True)]
         else:
-            rows = step.program.outputs[carries:]
-            stacks = [
-                backend.create("zeros", (0, *y.shape), dtype=y.dtype, device=y.device) for y in rows
-            ]
+            stacks = [stack_of("zeros", 0, y, backend) for y in results]
         return (*map(backend.asarray, state), *stacks)
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         args, y = arguments(saved, inputs), saved[0]
+        wanted = [i for i, x in enumerate(inputs) if x is not None and is_inexact(x.dtype)]
+        if not params["keep"]:
+            params = self.keeping(params, args, wanted)
+            y = self(*args, **params)
+            g = [*g, *[None] * (len(y) - len(g))]
         step, n = params["step"], params["carries"]
         end = n + params["columns"]
-        kept = list(y if params["keep"] else self.keeping(args, params))[-n:] if n else []
         carries = [i for i in floating(args) if i < n]
-        wanted = [i for i, x in enumerate(inputs) if x is not None and is_inexact(x.dtype)]
         columns = [i for i in wanted if n <= i < end]
         rest = [i for i in wanted if i >= end]
-        outputs = step.floats()
-        results = [g[i] for i in outputs if i >= n]
-        m = len(carries)
+        given = [i for i in step.floats() if i >= n and g[i] is not None]
+        m, k = len(carries), len(step.kept)
+        kept = list(y)[len(y) - n - k :]
 
-        def back(xs: list) -> tuple[list, None]:
-            here = [*xs[m : m + end], *args[end:]]
-            cts = step.pull(here, [*carries, *columns, *rest], [*xs[:m], *xs[m + end :]])
-            return cts, None
+        def back(xs: list) -> tuple[list, list]:
+            cts, rows = xs[:m], xs[m:]
+            here = [*rows[:n], *rows[n + k : k + end], *args[end:]]
+            results = spread(rows[k + end :], given, len(y))
+            found: dict[Node, Any] = {}
+            every = [*cts, *[results[i] for i in step.floats() if i >= n]]
+            pulled = step.pull(here, [*carries, *columns, *rest], every, found)
+            return pulled, [(found[x], row) for x, row in zip(step.kept, rows[n:], strict=False)]
 
-        rows = [*kept, *args[n:end], *results]
+        rows = [*kept, *args[n:end], *chosen(g, given)]
         shared = [zeros_like(args[i]) for i in rest]
+        ends = [zeros_like(args[i]) if g[i] is None else g[i] for i in carries]
         options = {"length": params["length"], "reverse": not params["reverse"]}
-        found = summing_scan(back, chosen(g, carries), rows, shared, options, params["save"])
+        found = summing_scan(back, ends, rows, shared, options, params["save"])
         return spread(found, [*carries, *columns, *rest], len(inputs))
 
     def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list:
@@ -270,6 +290,11 @@ class Scan(Control):
         return (*found[:n], *[moveaxis(y, 1, 0) for y in found[n:]])
 
 
+def stack_of(name: str, length: int, row: Node, backend: backends.Backend) -> Any:
+    """An array of so many rows like this one, made by the function `name`."""
+    return backend.create(name, (length, *row.shape), dtype=row.dtype, device=row.device)
+
+
 SCAN = Scan("scan")
 ADD = OPS["add"]
 
@@ -291,9 +316,11 @@ def summing_scan(
 ) -> list:
     """A scan of `f([*carries, *row]) -> [*carries, *results, *terms]` in a program: the last
     carries, the stacked results, and the sums of the terms over all steps, which `shared` are
-    the zeros of. Terms a' b are summed by one product of all their rows after the loop."""
-    (step,), _, outer = trace([f], scan_inputs(init, columns), home(init, columns))
-    p, m, many = step.program, len(init), len(shared)
+    the zeros of. Terms a' b are summed by one product of all their rows after the loop. Beside
+    what f returns are pairs: what it made, and what is known to be the same."""
+    (step,), (known,), outer = trace([f], scan_inputs(init, columns), home(init, columns))
+    p = step.program.replaced({lowest(x).data: lowest(row).data for x, row in known})
+    m, many = len(init), len(shared)
     terms = p.outputs[len(p.outputs) - many :]
     pairs = [outer_product(t) for t in terms]
     if any(isinstance(e.op, Control) for e in p.equations()):

@@ -167,6 +167,10 @@ class Program:
                 new[node] = node
         return Program(self.inputs, [new[node] for node in self.outputs], self.backend)
 
+    def replaced(self, values: dict[Node, Node]) -> Program:
+        """A program with other values in place of some equations'."""
+        return self.rebuild(lambda e, inputs: values[e] if e in values else same(e, inputs))
+
     def __str__(self) -> str:
         return text(self)
 

@@ -70,6 +70,12 @@ def is_split(node: Node) -> bool:
     return isinstance(node, Equation) and node.op.name == "split"
 
 
+def is_stack(equation: Equation) -> bool:
+    """Whether a part of a tuple is one of the stacks that a scan writes row by row."""
+    (source,), index = equation.inputs, equation.params["index"]
+    return source.op.name == "scan" and index >= source.params["carries"]
+
+
 def gathers_rows(equation: Equation) -> bool:
     """Whether a key is one index array, and what it fetches large."""
     return keyed_by_one(equation) and math.prod(equation.shape) >= SMALL
@@ -91,7 +97,8 @@ class Actions:
     def by_name(self, equation: Equation) -> str:
         op, name = equation.op, equation.op.name
         if op is PROJECT:
-            return VIEW if is_split(equation.inputs[0]) else CALL
+            written = INTO if is_stack(equation) else CALL
+            return VIEW if is_split(equation.inputs[0]) else written
         if isinstance(equation.dtype, tuple):
             return VIEW if name == "split" else CALL
         if equation.shape == ():

@@ -39,10 +39,17 @@ FEW = 1 << 14  # numbers of an array that is no loss in the cache
 
 
 class Writer:
-    """The source of one program, line by line, and the objects that it names."""
+    """The source of one program, line by line, and the objects that it names. The last `rows`
+    results are written into arrays that come after the inputs."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, rows: int = 0) -> None:
         self.plan = plan
+        outputs = plan.program.outputs
+        self.results = outputs[: len(outputs) - rows]
+        parts = [e for e in plan.equations if e.op is PROJECT and plan.actions[e] == INTO]
+        self.parts = {(e.inputs[0], e.params["index"]): e for e in parts}
+        self.rows = {f"row{i}": node for i, node in enumerate(outputs[len(self.results) :])}
+        self.row_of = {node: row for row, node in reversed(self.rows.items())}
         self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
         self.names: dict[Node, str] = {}
         self.given: dict[str, Any] = dict(HELPERS)
@@ -89,6 +96,8 @@ class Writer:
         buffer, own = self.plan.buffers[equation], f"b{self.ids[equation]}"
         if buffer.donor is not None:
             return self.names[buffer.donor]
+        if buffer.offset is None and equation in self.row_of:
+            return self.row_of[equation]
         if buffer.offset is None:
             shape = self.give(f"s{self.ids[equation]}", equation.shape)
             dtype = self.give(f"d{self.ids[equation]}", equation.dtype)
@@ -106,6 +115,8 @@ class Writer:
 
     def write(self, equation: Equation) -> None:
         kind = self.plan.actions[equation]
+        if equation.op is PROJECT and kind == INTO:
+            return  # its source has written it
         if kind == INTO:
             out = self.place(equation)
             self.names[equation] = out
@@ -127,7 +138,7 @@ class Writer:
         rows, and the call that has all threads do so."""
         before, self.phases = self.lines, self.phases + 1
         for e in (e for step in phase.steps for e in step.equations):
-            if e in self.plan.inner:
+            if e in self.plan.inner or e in self.names:
                 continue
             if self.plan.actions[e] == INTO:  # memory is there before any thread begins
                 self.names[e] = self.place(e)
@@ -284,7 +295,19 @@ class Writer:
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
         if params:
             args = [*args, f"**{self.give(f'p{i}', params)}"]
+        if equation.op.name == "scan":
+            args.append(f"stacks=({self.stacks(equation)})")
         self.lines.append(f"t{i} = {kernel}({', '.join(args)})")
+
+    def stacks(self, scan: Equation) -> str:
+        """The arrays into which a scan writes its results."""
+        found = ""
+        for index in range(scan.params["carries"], len(scan.shape)):
+            part = self.parts.get((scan, index))
+            if part is not None:
+                self.names[part] = self.place(part)
+            found += f"{'None' if part is None else self.names[part]}, "
+        return found
 
     def shortly(self, equation: Equation, args: list[str], params: dict[str, Any]) -> str | None:
         """The expression for a view, or for a sum to one number, where NumPy's own is shorter
@@ -461,8 +484,11 @@ class Writer:
             else:
                 self.write_phase(phase)
             self.let_go(phase)
-        results = ", ".join(self.result(node, i) for i, node in enumerate(program.outputs))
-        inputs = ", ".join(self.names[node] for node in program.inputs)
+        for row, node in self.rows.items():
+            if self.names[node] != row:
+                self.lines.append(f"copyto({row}, {self.names[node]})")
+        results = ", ".join(self.result(node, i) for i, node in enumerate(self.results))
+        inputs = ", ".join((*[self.names[node] for node in program.inputs], *self.rows))
         found = "".join(f"    {name} = {source}\n" for source, name in self.found.items())
         looks, kept = list(self.accumulators.inputs.values()), self.accumulators.kept
         if kept:

@@ -27,18 +27,21 @@ from autodiff.graph.plan import Buffer, Memory, Plan
 
 
 class NumpyProgram:
-    """A compiled program and its arenas: one for each thread that runs it at the same time."""
+    """A compiled program and its arenas: one for each thread that runs it at the same time. The
+    last `rows` results are written into arrays that a run is given."""
 
     def __init__(
         self,
         program: Program,
         donated: Sequence[int],
         weave: Callable = side_by_side,
-        rows: Rows = ROWS,
+        cuts: Rows = ROWS,
+        rows: int = 0,
     ) -> None:
         actions = Actions()
         weave = partial(weave, actions=actions)
-        self.plan = Plan(program, donated, rows.schedule, actions, in_place, weave)
+        self.plan = Plan(program, donated, cuts.schedule, actions, in_place, weave)
+        self.rows = rows
         self.writer = self.new_writer()
         self.code = self.writer.source()
         names = dict(self.writer.given)
@@ -49,9 +52,9 @@ class NumpyProgram:
         self.free: list[Any] = []
 
     def new_writer(self) -> Writer:
-        return Writer(self.plan)
+        return Writer(self.plan, self.rows)
 
-    def run(self, values: list) -> list:
+    def run(self, values: list, *rows: np.ndarray) -> list:
         for i in self.scalars:
             values[i] = values[i][()]  # arithmetic on scalars is faster than on 0-d arrays
         for i in self.donated:  # its own memory, if it is in order and can be written to
@@ -62,7 +65,7 @@ class NumpyProgram:
         except IndexError:
             run = self.bind()
         try:
-            return run(*values)
+            return run(*values, *rows)
         finally:
             self.free.append(run)
 
@@ -115,7 +118,9 @@ def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
     return view.op.kernel(backend)(arrays[source], **view.params)
 
 
-def build(program: Program, donated: Sequence[int], precision: str | None = None) -> NumpyProgram:
+def build(
+    program: Program, donated: Sequence[int], precision: str | None = None, rows: int = 0
+) -> NumpyProgram:
     if precision == "exact":
-        return NumpyProgram(program, donated, one_by_one, WHOLE_SUMS)
-    return NumpyProgram(program, donated)
+        return NumpyProgram(program, donated, one_by_one, WHOLE_SUMS, rows)
+    return NumpyProgram(program, donated, rows=rows)

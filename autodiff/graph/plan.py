@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from autodiff.core import Node
+from autodiff.core import PROJECT, Node
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Equation, Input, Program
 from autodiff.graph.phases import Phase
@@ -24,7 +24,7 @@ CHUNK = 1 << 17  # elements of the widest value that pass through a group at a t
 # What an equation does to memory.
 SCALAR = "scalar"  # a number: no memory worth planning
 VIEW = "view"  # another look at its argument
-INTO = "into"  # writes into a buffer that it is given
+INTO = "into"  # writes into a buffer that it is given; of a part of a tuple, its source does
 CALL = "call"  # allocates for itself, or may return a view of any argument
 
 
@@ -132,7 +132,11 @@ class Plan:
             if self.actions[equation] != INTO:
                 continue
             over = self.overwritten(equation, i, free)
-            if equation in outputs:
+            if equation.op is PROJECT:
+                begin = self.order[equation.inputs[0]]
+                place = None if equation in outputs else 0
+                buffer = Buffer(equation.shape, equation.dtype, begin, offset=place)
+            elif equation in outputs:
                 buffer = self.donation(equation, i, over, free)
             elif isinstance(over, Equation):
                 buffer = self.buffers[over]

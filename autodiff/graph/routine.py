@@ -59,18 +59,20 @@ class Routine:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.precision: str | None = None  # of the program that it is in
-        self.compiled: Compiled | None = None
-        self.extended: dict[int, Routine] = {}
+        self.compiled: dict[int, Compiled] = {}  # by how many results are written into rows
+        self.kept: tuple[Node, ...] = ()  # values that it returns for those who run it backwards
 
     def __repr__(self) -> str:
         return f"<{len(self.program.equations())} equations>"
 
-    def run(self, values: Sequence) -> list:
-        """Outputs of raw arrays."""
-        if self.compiled is None:
-            self.compiled = compile_program(self.program, precision=self.precision)
+    def run(self, values: Sequence, *rows: Any) -> list:
+        """Outputs of raw arrays; the last ones are written into `rows` and left out."""
+        count = len(rows)
+        if count not in self.compiled:
+            program, precision = self.program, self.precision
+            self.compiled[count] = compile_program(program, precision=precision, rows=count)
         given = zip(self.program.inputs, values, strict=True)
-        return self.compiled([self.array(node, x) for node, x in given])
+        return self.compiled[count]([self.array(node, x) for node, x in given], *rows)
 
     def array(self, node: Input, x: Any) -> Any:
         if node.weak:
@@ -79,18 +81,51 @@ class Routine:
             return self.program.backend.asarray(x, dtype=node.dtype)
         return x
 
-    def keeping(self, count: int) -> Routine:
-        """The routine that returns its first `count` inputs, too."""
-        if count not in self.extended:
-            p = self.program
-            outputs = [*p.outputs, *p.inputs[:count]]
-            self.extended[count] = Routine(Program(p.inputs, outputs, p.backend))
-            self.extended[count].precision = self.precision
-        return self.extended[count]
+    def keeping(self, count: int, values: Sequence[Node]) -> Routine:
+        """The routine that returns its first `count` inputs and some of its values, too."""
+        p = self.program
+        extended = Routine(Program(p.inputs, [*p.outputs, *p.inputs[:count], *values], p.backend))
+        extended.precision, extended.kept = self.precision, tuple(values)
+        return extended
 
-    def evaluate(self, values: Sequence) -> list:
-        """Outputs of any values: each equation's op applied to them."""
-        found: dict[Node, Any] = dict(zip(self.program.inputs, values, strict=True))
+    def residuals(self, chosen: Sequence[int]) -> list[Node]:
+        """Values that are read when cotangents are pulled back to the chosen arguments, and are
+        not just other looks at values: who keeps them need not make them again."""
+        inputs, outputs = self.program.inputs, self.program.outputs
+        own = [outputs[i] for i in self.floats()]
+        gs = [Input(f"g{i}", x.shape, x.dtype, device=x.device) for i, x in enumerate(own)]
+        seen: dict[Node, Any] = {}
+
+        def pulled(xs: list) -> tuple[list, None]:
+            return self.pull(xs[: len(inputs)], chosen, xs[len(inputs) :], seen), None
+
+        try:
+            (trial,), _, _ = trace([pulled], [*inputs, *gs], self.program.backend)
+        except (TypeError, ValueError):  # it says so when it is really asked for
+            return []
+        values = {x: node for node, x in staged(seen).items() if not is_look(node)}
+        late: set[Node] = set(gs)
+        read: list[Node] = list(trial.program.outputs)
+        for node in trial.program.nodes():
+            if not late.isdisjoint(node.inputs):
+                late.add(node)
+                read += node.inputs
+        found: set[Node] = set()
+        met = set(late)
+        while read:
+            node = read.pop()
+            if node in values:
+                found.add(values[node])
+            elif node not in met:
+                read += node.inputs
+            met.add(node)
+        return [node for node in self.program.nodes() if node in found]
+
+    def evaluate(self, values: Sequence, found: dict[Node, Any] | None = None) -> list:
+        """Outputs of any values: each equation's op applied to them. `found` is given what each
+        node came to."""
+        found = {} if found is None else found
+        found |= zip(self.program.inputs, values, strict=True)
         for node in self.program.nodes():
             if isinstance(node, Constant):
                 found[node] = node.value
@@ -112,18 +147,26 @@ class Routine:
         outputs = enumerate(self.program.outputs)
         return [i for i, x in outputs if self.program.backend.is_inexact(x.dtype)]
 
-    def pull(self, args: Sequence, chosen: Sequence[int], cotangents: Sequence) -> list:
-        """Cotangents of the chosen arguments from those of the outputs in `floats()`."""
+    def pull(
+        self,
+        args: Sequence,
+        chosen: Sequence[int],
+        cotangents: Sequence,
+        found: dict[Node, Any] | None = None,
+    ) -> list:
+        """Cotangents of the chosen arguments from those of the outputs in `floats()`, None for
+        zeros. `found` is given what each node came to."""
         if not chosen:
             return []
-        floats = self.floats()
+        pairs = zip(self.floats(), cotangents, strict=True)
+        given = {i: g for i, g in pairs if g is not None}
 
         def f(*selected: Any) -> tuple:
-            outputs = self.evaluate(replaced(args, chosen, selected))
-            return tuple(outputs[i] for i in floats)
+            outputs = self.evaluate(replaced(args, chosen, selected), found)
+            return tuple(outputs[i] for i in given)
 
         _, pullback = vjp(f, *[args[i] for i in chosen])
-        return list(pullback(tuple(cotangents)))
+        return list(pullback(tuple(given.values())))
 
     def push(self, args: Sequence, chosen: Sequence[int], tangents: Sequence) -> tuple[list, list]:
         """All outputs, and the tangents of those in `floats()`."""
@@ -145,6 +188,22 @@ class Routine:
         stacks = [x for x, own in zip(values, mine, strict=True) if own]
         places = [i for i, own in enumerate(mine) if own]
         return list(vmap(lambda *xs: tuple(self.evaluate(replaced(values, places, xs))))(*stacks))
+
+
+def staged(found: dict[Node, Any]) -> dict[Node, Node]:
+    """The equations of a routine, by those that they became when it was gone through."""
+    pairs = [(node, lowest(x)) for node, x in found.items() if isinstance(node, Equation)]
+    return {node: x.data for node, x in pairs if isinstance(getattr(x, "data", x), Equation)}
+
+
+LOOKS = frozenset(("broadcast_to", "permute_dims", "reshape", "split", "stop_gradient"))
+
+
+def is_look(node: Node) -> bool:
+    """Whether an equation makes nothing that takes memory or time."""
+    if node.op is PROJECT:
+        return is_look(node.inputs[0])
+    return node.op.name in LOOKS or (node.op.name == "getitem" and len(node.inputs) == 1)
 
 
 def replaced(args: Sequence, places: Sequence[int], values: Sequence) -> list:
