@@ -129,6 +129,8 @@ class Writer:
             self.names[equation] = f"v{self.ids[equation]}"
             self.static.append((self.names[equation], equation))
             self.fixed.add(self.names[equation])
+        elif equation.params.get("axes") == (1, 0) and equation.op.name == "permute_dims":
+            self.names[equation] = f"{self.names[equation.inputs[0]]}.T"
         else:
             self.names[equation] = f"t{self.ids[equation]}"
             self.call(equation, [self.names[x] for x in equation.inputs], equation.params)
