@@ -4,7 +4,7 @@ of a scan a scan in the other direction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -195,21 +195,15 @@ class Scan(Control):
     ) -> tuple:
         """`stacks` are arrays for results, None for those of which nobody reads them."""
         end = carries + columns
+        args, results = step.arrays(args), step.program.outputs[carries:]
         order = range(length - 1, -1, -1) if reverse else range(length)
-        state, results = list(args[:carries]), step.program.outputs[carries:]
-        given = [[*[x[i, ...] for x in args[carries:end]], *args[end:]] for i in order]
+        rows = ([*[x[i, ...] for x in args[carries:end]], *args[end:]] for i in order)
         if backend.writes_results:
-            stacks = stacks or [None] * len(results)
-            pairs = zip(stacks, results, strict=True)
+            pairs = zip(stacks or [None] * len(results), results, strict=True)
             stacks = [stack_of("empty", length, y, backend) if x is None else x for x, y in pairs]
-            for i, row in zip(order, given, strict=True):
-                state = step.run([*state, *row], *[y[i, ...] for y in stacks])
+            state = filled(step, args[:carries], rows, order, stacks)
             return (*[backend.asarray(x, copy=True) for x in state], *stacks)
-        made: list[list] = []
-        for row in given:
-            y = step.run([*state, *row])
-            state = y[:carries]
-            made.append(y[carries:])
+        state, made = stepped(step, args[:carries], rows)
         if reverse:
             made.reverse()
         if length:
@@ -288,6 +282,24 @@ class Scan(Control):
         length, reverse = params["length"], params["reverse"]
         found = scan_of(rows, init, columns, length, reverse, params["save"])
         return (*found[:n], *[moveaxis(y, 1, 0) for y in found[n:]])
+
+
+def filled(step: Routine, state: list, given: Iterable, order: Iterable, stacks: list) -> list:
+    """The last carries of a loop whose steps write their results into their rows of stacks."""
+    run = step.program_with(len(stacks))
+    for i, row in zip(order, given, strict=True):
+        state = run([*state, *row], *[y[i, ...] for y in stacks])
+    return state
+
+
+def stepped(step: Routine, state: list, given: Iterable) -> tuple[list, list]:
+    """The last carries of a loop, and what each step gives besides."""
+    run, carries, made = step.program_with(0), len(state), []
+    for row in given:
+        y = run([*state, *row])
+        state = y[:carries]
+        made.append(y[carries:])
+    return state, made
 
 
 def stack_of(name: str, length: int, row: Node, backend: backends.Backend) -> Any:

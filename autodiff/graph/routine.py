@@ -65,21 +65,25 @@ class Routine:
     def __repr__(self) -> str:
         return f"<{len(self.program.equations())} equations>"
 
-    def run(self, values: Sequence, *rows: Any) -> list:
-        """Outputs of raw arrays; the last ones are written into `rows` and left out."""
-        count = len(rows)
-        if count not in self.compiled:
-            program, precision = self.program, self.precision
-            self.compiled[count] = compile_program(program, precision=precision, rows=count)
-        given = zip(self.program.inputs, values, strict=True)
-        return self.compiled[count]([self.array(node, x) for node, x in given], *rows)
+    def run(self, values: Sequence) -> list:
+        """Outputs of raw arrays."""
+        return self.program_with(0)(self.arrays(values))
 
-    def array(self, node: Input, x: Any) -> Any:
-        if node.weak:
-            return x
-        if type(x) in NUMBERS:
-            return self.program.backend.asarray(x, dtype=node.dtype)
-        return x
+    def program_with(self, rows: int) -> Compiled:
+        """The compiled form, which writes the last so many results into arrays it is given."""
+        if rows not in self.compiled:
+            program, precision = self.program, self.precision
+            self.compiled[rows] = compile_program(program, precision=precision, rows=rows)
+        return self.compiled[rows]
+
+    def arrays(self, values: Sequence) -> list:
+        """Values for the inputs, Python numbers as arrays where those are not numbers."""
+        return [
+            self.program.backend.asarray(x, dtype=node.dtype)
+            if type(x) in NUMBERS and not node.weak
+            else x
+            for node, x in zip(self.program.inputs, values, strict=True)
+        ]
 
     def keeping(self, count: int, values: Sequence[Node]) -> Routine:
         """The routine that returns its first `count` inputs and some of its values, too."""
