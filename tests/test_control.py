@@ -409,3 +409,42 @@ def test_a_scan_of_no_rows_has_gradients_of_what_is_outside():
     last, ys = ad.scan(lambda c, x: (c * w, c + x), w * 1, np.zeros((0, 5)))
     (ad.sum(last) + ad.sum(ys)).backward()
     np.testing.assert_array_equal(host(w.grad)[0], np.ones(5))
+
+
+ROWS = {
+    "the same twice": lambda c, r: (c + r, (c * r, c * r)),
+    "the carry, and it again": lambda c, r: ((d := c + r), (d, d)),
+    "an input": lambda c, r: (c + r, (r, c)),
+    "a look at an input": lambda c, r: (c + r, (ad.matrix_transpose(c), r[0])),
+    "a look at what is a result, too": lambda c, r: ((d := ad.exp(c)), (d[0], ad.matrix_transpose(d), d)),
+    "an array from outside": lambda c, r: (c * r, ad.asarray(np.arange(3.0))),
+    "a row for all": lambda c, r: (c * r, ad.broadcast_to(ad.sum(r), (2, 2))),
+    "numbers": lambda c, r: (c * r, (ad.sum(c), ad.sum(c) > 0, ad.argmax(c))),
+    "no elements": lambda c, r: (c * r, c[:, :0]),
+    "what allocates": lambda c, r: (c * r, (ad.sort(c), ad.cumulative_sum(c, axis=0))),
+    "a carry that goes round": lambda c, r: (ad.matrix_transpose(c), c @ r),
+    "a carry that stays": lambda c, r: (c, c - r),
+    "parts": lambda c, r: (c + r, tuple(ad.unstack(c * 2))),
+}
+
+
+@pytest.mark.parametrize("precision", [None, "exact"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_are_written_where_they_end_up(name: str, reverse: bool, precision: str | None) -> None:
+    def f(c, xs):
+        return ad.scan(ROWS[name], c, xs, reverse=reverse)
+
+    random = np.random.default_rng(5)
+    compiled = jit(f, precision=precision)
+    for length in (3, 1, 0):
+        args = random.standard_normal((2, 2)), random.standard_normal((length, 2, 2))
+        copies = [x.copy() for x in args]
+        for _ in range(2):
+            (last, got), (end, want) = compiled(*args), f(*args)
+            np.testing.assert_allclose(last, end, rtol=1e-14)
+            for a, b in zip(*(ad.tree.flatten(x)[0] for x in (got, want)), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-14)
+                assert a.dtype == b.dtype and a.flags.owndata
+                a[...] = 9  # nobody else's
+        assert all((x == y).all() for x, y in zip(args, copies, strict=True))
