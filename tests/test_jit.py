@@ -146,6 +146,18 @@ def test_donated_arguments_are_updated_in_place() -> None:
     assert r["w"] is not q["w"]
 
 
+def test_an_error_says_whether_a_donated_argument_was_written_to() -> None:
+    after = jit(lambda a, rows: ((y := a + 1), y[rows]), donate_argnums=0)  # a has become y by then
+    before = jit(lambda a, rows: a[rows] + ad.sum(a + 1), donate_argnums=0)
+    within = jit(lambda a, rows: ((y := a + 1), ad.graph.scan(lambda c, r: (c, y[r]), y, rows)[1]), donate_argnums=0)
+    for f, whole in ((after, False), (before, True), (within, False)):
+        a = np.arange(3.0)
+        with pytest.raises(IndexError) as failed:
+            f(a, np.array([0, 5]))
+        assert ("jit: no donated argument was written to" in getattr(failed.value, "__notes__", ())) is whole
+        assert (a.tolist() == [0, 1, 2]) is whole
+
+
 def test_tensors_in_tensors_out_and_writes_inside() -> None:
     def f(x: ad.Tensor) -> ad.Tensor:
         buffer = ad.zeros((3,))

@@ -8,6 +8,7 @@ from typing import Any
 from autodiff.core import PROJECT, Node
 from autodiff.graph import cupy_program, numpy_program
 from autodiff.graph.ir import Constant, Equation, Program, number
+from autodiff.graph.numpy_program import UNTOUCHED
 from autodiff.graph.passes import PASSES, REASSOCIATING
 from backends.cupy import CupyBackend
 from backends.numpy import NumpyBackend
@@ -91,6 +92,7 @@ class Interpreted:
         self, program: Program, donated: Sequence[int], _precision: str | None = None
     ) -> None:
         self.program = program
+        self.donated = tuple(donated)  # and left alone
         nodes = program.nodes()
         self.slots = {node: i for i, node in enumerate(nodes)}
         last: dict[Node, int] = {}
@@ -113,6 +115,14 @@ class Interpreted:
         return equation.op.kernel(self.program.backend)
 
     def run(self, values: list) -> list:
+        try:
+            return self.results(values)
+        except BaseException as error:
+            if self.donated:
+                error.add_note(UNTOUCHED)
+            raise
+
+    def results(self, values: list) -> list:
         slots: list[Any] = [None] * len(self.slots)
         for node, slot in self.slots.items():
             if isinstance(node, Constant):

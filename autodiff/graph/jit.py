@@ -286,7 +286,8 @@ def jit(
         hashable): another value compiles anew. Integers, strings, booleans and None always
         are; floats never, unless named here.
     donate_argnums : positional arguments whose buffers the results may use. The caller must
-        not use them afterwards.
+        not use them afterwards, unless the run fails and a note on its error says that it had
+        not written to them.
     precision : "exact" rounds as the function does when it is not compiled, to the last bit, for
         a little speed (not on CuPy). On CuPy, of float32 products of matrices: "fp32" (as None),
         "tf32" or "bf16", which are rounded to 11 or 8 bits and summed in float32; these need

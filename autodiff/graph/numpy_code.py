@@ -480,7 +480,11 @@ class Writer:
         for node in program.draws():
             draw = self.give(f"r{self.ids[node]}", node.draw)
             self.lines.append(f"{self.names[node]} = {draw}()")
+        begun = False
         for phase in self.plan.phases:
+            if not begun and self.writes_over_inputs(phase):
+                self.lines.append("begun.append(True)")
+                begun = True
             if phase.units is None:
                 self.write(phase.steps[0].equations[0])
             else:
@@ -490,7 +494,7 @@ class Writer:
             if self.names[node] != row:
                 self.lines.append(f"copyto({row}, {self.names[node]})")
         results = ", ".join(self.result(node, i) for i, node in enumerate(self.results))
-        inputs = ", ".join((*[self.names[node] for node in program.inputs], *self.rows))
+        inputs = ", ".join((*map(self.names.get, program.inputs), *self.rows, "begun"))
         found = "".join(f"    {name} = {source}\n" for source, name in self.found.items())
         looks, kept = list(self.accumulators.inputs.values()), self.accumulators.kept
         if kept:
@@ -502,6 +506,10 @@ class Writer:
             f"def make({', '.join(self.arena_names())}):\n"
             f"{found}    def run({inputs}):\n{body}\n        return [{results}]\n    return run\n"
         )
+
+    def writes_over_inputs(self, phase: Phase) -> bool:
+        buffers = [self.plan.buffers.get(e) for step in phase.steps for e in step.equations]
+        return any(buffer is not None and buffer.donor is not None for buffer in buffers)
 
     def result(self, node: Node, position: int) -> str:
         """An output: memory of its own as it is, anything else as a copy."""

@@ -25,6 +25,8 @@ from autodiff.graph.numpy_actions import (
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Memory, Plan
 
+UNTOUCHED = "jit: no donated argument was written to"  # a note on an error of a run
+
 
 class NumpyProgram:
     """A compiled program and its arenas: one for each thread that runs it at the same time. The
@@ -64,8 +66,13 @@ class NumpyProgram:
             run = self.free.pop()  # no other thread finds it there
         except IndexError:
             run = self.bind()
+        begun: list[bool] = []  # to write over donated arrays
         try:
-            return run(*values, *rows)
+            return run(*values, *rows, begun)
+        except BaseException as error:
+            if self.donated and not begun:
+                error.add_note(UNTOUCHED)
+            raise
         finally:
             self.free.append(run)
 

@@ -12,6 +12,7 @@ from autodiff.core import Tensor
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import Graph, Symbol, Update, Variable, default_graph, is_constant
 from autodiff.graph.ir import Input, Program, described, ordered
+from autodiff.graph.numpy_program import UNTOUCHED
 from backends.base import same_dtype
 
 KINDS = "buifc"  # kinds of dtype, each of which can stand for those before it
@@ -61,8 +62,8 @@ class Session:
         ValueError
             A node of another graph, a placeholder that was not fed, a feed of another shape.
         RuntimeError
-            A variable without a value. A run that fails midway takes the values of the
-            variables it was to update.
+            A variable without a value. A run that fails while it writes the new values of
+            variables (on a GPU: one that fails) takes those of all that it was to update.
         """
         leaves, structure = tree.flatten(fetches)
         check_filled(structure)
@@ -71,9 +72,10 @@ class Session:
         values = runner.inputs(fed, self.values)
         try:
             results = runner.compiled(values)
-        except BaseException:
-            for variable in runner.donated:  # their buffers may be half written
-                del self.values[variable]
+        except BaseException as error:
+            if UNTOUCHED not in getattr(error, "__notes__", ()):
+                for variable in runner.donated:  # their buffers may be half written
+                    del self.values[variable]
             raise
         stored = results[len(runner.fetched) :]
         self.values.update(zip(runner.updated, stored, strict=True))
