@@ -278,7 +278,7 @@ def test_small_values_do_not_end_a_phase(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_one_thread_at_a_time_finds_its_own_sums() -> None:
     f = ad.jit(lambda x: ad.sum(ad.exp(x), axis=0))
     programs = [f.lower(X).plan.bind() for _ in range(2)]
-    first, second = (run(x)[0] for run, x in zip(programs, (X, X + 1), strict=True))
+    first, second = (run(x, [])[0] for run, x in zip(programs, (X, X + 1), strict=True))
     np.testing.assert_allclose(first * np.e, second)
 
 
