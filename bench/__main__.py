@@ -65,7 +65,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help=f"measurements of every contender (default {STEPS}, {JIT_STEPS} with jit); a "
         "step shorter "
-        "than 50 ms is measured in bursts",
+        "than 20 ms is measured in bursts",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument(

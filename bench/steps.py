@@ -18,7 +18,7 @@ from bench.timing import Contender, interleave, local, peak_memory, ratio
 from bench.workloads import BY_HAND, EAGER, FLOOR, TORCH, Mode, Workload
 
 MODULES = {"numpy": "numpy", "cupy": "cupy"}  # what a device's own contenders run on
-TOGETHER, APART = 8.0, 16.0  # seconds of rounds for a workload: slow machines get fewer
+TOGETHER, APART = 8.0, 30.0  # seconds of rounds for a workload: slow machines get fewer
 Tick = Callable[[], Any]
 
 

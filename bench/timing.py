@@ -15,7 +15,8 @@ import numpy as np
 
 from backends import Backend
 
-BURST = 0.05  # seconds: what is shorter is run several times and measured as one
+BURST = 0.02  # seconds: what is shorter is run several times and measured as one
+AWAKE = 0.05  # the same after a pause: until steps are as fast as they stay
 
 Contender = Callable[[int], float]  # runs so many steps, gives the seconds they took
 
@@ -56,7 +57,8 @@ def interleave(
     contender's own. When `budget` seconds are over, the round that is on is the last.
     """
     end = time.monotonic() + budget
-    bursts = {name: burst_length(run) for name, run in contenders.items()}
+    least = AWAKE if pause else BURST
+    bursts = {name: burst_length(run, least) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(rounds):
@@ -72,13 +74,13 @@ def interleave(
     return seconds
 
 
-def burst_length(run: Contender) -> int:
-    """How many steps make a burst, in powers of two: as many as do when they are tried, for a
-    single step after a pause takes several times as long as one of many. The first is thrown
-    away: it warms caches up."""
+def burst_length(run: Contender, least: float) -> int:
+    """How many steps make a burst of at least so many seconds, in powers of two: as many as do
+    when they are tried, for a single step after a pause takes several times as long as one of
+    many. The first is thrown away: it warms caches up."""
     steps = 1
     run(steps)
-    while run(steps) < BURST:
+    while run(steps) < least:
         steps *= 2
     return steps
 
