@@ -1,4 +1,5 @@
-"""The README's examples are run as they stand: what a comment promises is what is printed."""
+"""The README's examples are run as they stand: what a comment promises is what is printed. Its test
+command is what CI runs."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import pytest
 
 import autodiff as ad
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -25,3 +27,9 @@ def test_examples_print_what_they_promise(capsys: pytest.CaptureFixture) -> None
             exec(source, names)
         promised = re.findall(r"print\(.*\)  # (.*)", source)
         assert capsys.readouterr().out.splitlines() == promised
+
+
+def test_ci_runs_the_test_command() -> None:
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert "python -m pytest" in command
+    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n\n{command}")
