@@ -40,8 +40,6 @@ class Backend:
     device : where new arrays are made; None is the library's default.
     """
 
-    writes_results = False  # True: compiled programs can write results into arrays given to them
-
     def __init__(
         self, name: str, xp: ModuleType, array_types: tuple[type, ...], device: Any = None
     ) -> None:

@@ -80,8 +80,14 @@ def build(program: Program, donated: Sequence[int], precision: str | None, rows:
         )
         name = program.backend.name
         raise ValueError(f"jit: precision={precision!r} is not for {name}: {reason}")
-    options = {"rows": rows} if rows else {}
-    return BUILDERS.get(kind, Interpreted)(program, donated, precision, **options)
+    if rows:
+        return WRITERS[kind](program, donated, precision, rows)
+    return BUILDERS.get(kind, Interpreted)(program, donated, precision)
+
+
+def writes_rows(backend: Any) -> bool:
+    """Whether programs can write results into arrays that a run is given."""
+    return type(backend) in WRITERS
 
 
 class Interpreted:
@@ -153,3 +159,4 @@ class Interpreted:
 
 
 BUILDERS = {NumpyBackend: numpy_program.build, CupyBackend: cupy_program.build}
+WRITERS = {NumpyBackend: numpy_program.build}

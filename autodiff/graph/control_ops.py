@@ -11,6 +11,7 @@ from typing import Any
 import backends
 from autodiff.batch import Stacks
 from autodiff.core import Aval
+from autodiff.graph.compile import writes_rows
 from autodiff.graph.ir import Equation, Input, Node, Program, apply
 from autodiff.graph.routine import (
     Routine,
@@ -198,12 +199,12 @@ class Scan(Control):
         args, results = step.arrays(args), step.program.outputs[carries:]
         order = range(length - 1, -1, -1) if reverse else range(length)
         rows = ([*[x[i, ...] for x in args[carries:end]], *args[end:]] for i in order)
-        if backend.writes_results:
+        if writes_rows(backend):
             pairs = zip(stacks or [None] * len(results), results, strict=True)
             stacks = [stack_of("empty", length, y, backend) if x is None else x for x, y in pairs]
             state = filled(step, args[:carries], rows, order, stacks)
             return (*[backend.asarray(x, copy=True) for x in state], *stacks)
-        state, made = stepped(step, args[:carries], rows)
+        state, made = collected(step, args[:carries], rows)
         if reverse:
             made.reverse()
         if length:
@@ -235,7 +236,8 @@ class Scan(Control):
             found: dict[Node, Any] = {}
             every = [*cts, *[results[i] for i in step.floats() if i >= n]]
             pulled = step.pull(here, [*carries, *columns, *rest], every, found)
-            return pulled, [(found[x], row) for x, row in zip(step.kept, rows[n:], strict=False)]
+            pairs = zip(step.kept, rows[n : n + k], strict=True)
+            return pulled, [(found[x], row) for x, row in pairs]
 
         rows = [*kept, *args[n:end], *chosen(g, given)]
         shared = [zeros_like(args[i]) for i in rest]
@@ -292,7 +294,7 @@ def filled(step: Routine, state: list, given: Iterable, order: Iterable, stacks:
     return state
 
 
-def stepped(step: Routine, state: list, given: Iterable) -> tuple[list, list]:
+def collected(step: Routine, state: list, given: Iterable) -> tuple[list, list]:
     """The last carries of a loop, and what each step gives besides."""
     run, carries, made = step.program_with(0), len(state), []
     for row in given:

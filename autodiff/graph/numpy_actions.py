@@ -96,9 +96,10 @@ class Actions:
 
     def by_name(self, equation: Equation) -> str:
         op, name = equation.op, equation.op.name
+        if op is PROJECT and is_split(equation.inputs[0]):
+            return VIEW
         if op is PROJECT:
-            written = INTO if is_stack(equation) else CALL
-            return VIEW if is_split(equation.inputs[0]) else written
+            return INTO if is_stack(equation) else CALL
         if isinstance(equation.dtype, tuple):
             return VIEW if name == "split" else CALL
         if equation.shape == ():
@@ -153,22 +154,22 @@ def in_place(equation: Equation) -> Sequence[Node]:
         *sources, c, _, _ = equation.inputs
         return () if c in sources else (c,)
     if equation.op.name == "where":
-        return [kept for kept, _ in selected(equation)]
+        chosen = selected(equation)
+        return () if chosen is None else chosen[:1]
     goes = equation.op.name in UFUNCS or equation.op.name == "zeros_kept"
     return equation.inputs if goes else ()
 
 
-def selected(equation: Equation) -> list[tuple[Node, bool]]:
+def selected(equation: Equation) -> tuple[Node, bool] | None:
     """What a selection between values and zeros keeps, and whether where its condition holds: a
-    product of integers, which may be written over what it keeps. Empty for another selection."""
+    product of integers, which may be written over what it keeps. None for another selection."""
     condition, a, b = equation.inputs
-    alike = [
-        (kept, holds)
-        for kept, other, holds in ((a, b, True), (b, a, False))
-        if kept.dtype == equation.dtype and isinstance(other, Constant) and is_zero(other.value)
-        if condition.shape == kept.shape == equation.shape
-    ]
-    return alike[:1] if equation.dtype in BITS else []
+    for kept, other, holds in ((a, b, True), (b, a, False)):
+        alike = condition.shape == kept.shape == equation.shape and kept.dtype == equation.dtype
+        zeros = isinstance(other, Constant) and is_zero(other.value)
+        if zeros and alike and equation.dtype in BITS:
+            return kept, holds
+    return None
 
 
 def is_zero(x: Any) -> bool:

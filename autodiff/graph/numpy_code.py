@@ -129,7 +129,7 @@ class Writer:
             self.names[equation] = f"v{self.ids[equation]}"
             self.static.append((self.names[equation], equation))
             self.fixed.add(self.names[equation])
-        elif equation.params.get("axes") == (1, 0) and equation.op.name == "permute_dims":
+        elif equation.op.name == "permute_dims" and equation.params["axes"] == (1, 0):
             self.names[equation] = f"{self.names[equation.inputs[0]]}.T"
         else:
             self.names[equation] = f"t{self.ids[equation]}"
@@ -461,18 +461,19 @@ class Writer:
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
         """Zeros are selected by a product of integers, as the backend does it."""
-        for kept, holds in selected(equation):
-            bits = BITS[equation.dtype]
-            width = self.give(f"i{bits.itemsize}", bits)
-            given, new = (self.once(x, f"{x}.view({width})") for x in (self.names[kept], out))
-            ones = args[0] if holds else f"~{args[0]}"
-            if not self.shares_place(kept, equation):
-                self.lines.append(f"copyto({new}, {ones})")
-                ones = new
-            self.lines.append(f"{self.function('multiply')}({given}, {ones}, {new})")
+        chosen = selected(equation)
+        if chosen is None:
+            self.lines.append(f"copyto({out}, {args[2]})")
+            self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
             return
-        self.lines.append(f"copyto({out}, {args[2]})")
-        self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
+        (kept, holds), bits = chosen, BITS[equation.dtype]
+        width = self.give(f"i{bits.itemsize}", bits)
+        given, new = (self.once(x, f"{x}.view({width})") for x in (self.names[kept], out))
+        ones = args[0] if holds else f"~{args[0]}"
+        if not self.shares_place(kept, equation):
+            self.lines.append(f"copyto({new}, {ones})")
+            ones = new
+        self.lines.append(f"{self.function('multiply')}({given}, {ones}, {new})")
 
     def source(self) -> str:
         """The function `make(arena arrays) -> run`."""
@@ -508,6 +509,7 @@ class Writer:
         )
 
     def writes_over_inputs(self, phase: Phase) -> bool:
+        """Whether what a phase makes takes the place of donated inputs."""
         buffers = [self.plan.buffers.get(e) for step in phase.steps for e in step.equations]
         return any(buffer is not None and buffer.donor is not None for buffer in buffers)
 

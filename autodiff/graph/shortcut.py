@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import backends
-from autodiff.tree import LEAF, Structure
+from autodiff.tree import Structure
 
 MISSED = object()  # what a shortcut gives for arguments of another kind
 STATIC = (int, bool, str)
@@ -102,7 +102,7 @@ class Writer:
 
     def build(self, structure: Structure) -> str:
         """The expression for results, or for what is in them."""
-        if structure is LEAF:
+        if structure.kind is None:
             self.made += 1
             return f"y{self.made - 1}"
         parts = [self.build(child) for child in structure.children]
