@@ -110,7 +110,7 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
     return Equation(op, inputs, params, aval, line)
 
 
-PRODUCTS = frozenset(("matmul", "add_product"))
+PRODUCTS = frozenset(("matmul", "add_product", "partial_products"))
 
 
 def is_product(node: Node) -> bool:

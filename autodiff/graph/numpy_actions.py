@@ -51,6 +51,7 @@ WRITERS = frozenset(
         "concat",
         "scatter_add",
         "scatter_along_axis",
+        "partial_products",
         "stacked",
         "zeros_kept",
         *ACCUMULATORS,
@@ -180,7 +181,7 @@ def by_rows(equation: Equation, kind: str) -> int | None:
     """The rows by which a product, a sum over the rows of a matrix, a copy into another shape,
     or what is fetched or put by an index array may be cut."""
     rows = equation.shape[0] if equation.shape else 0
-    if kind != INTO or rows < POOL.size:
+    if kind != INTO or rows < POOL.size or equation.op.name == "partial_products":
         return None
     x, work = equation.inputs[0], math.prod(equation.shape)
     if is_product(equation):

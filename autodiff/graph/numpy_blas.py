@@ -28,14 +28,15 @@ NAMES = {
     "nothing": lambda: None,
     "pointer": blas.pointer,
     "ref": weakref.ref,
+    "stride": blas.stride,
     "turned": blas.TURNED,
 }
 
 
 class Accumulators:
-    """Writes add_product and add_sum. `inputs` are the lines with which a run looks at its inputs,
-    by the names under which it has what it finds; `kept` are the names that the next run finds as
-    this one left them."""
+    """Writes add_product, add_sum and partial_products. `inputs` are the lines with which a run
+    looks at its inputs, by the names under which it has what it finds; `kept` are the names that
+    the next run finds as this one left them."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -76,6 +77,27 @@ class Accumulators:
         args = ["by_rows", flag_a, flag_b, height, width, depth, alpha, *first, *second]
         gemm = self.give(f"gemm_{e.dtype.char}", blas.gemm(e.dtype))
         return f"{gemm}({', '.join(args)}, {beta}, {place}, {width})"
+
+    def write_parts(self, e: Equation, out: str) -> None:
+        """Products of slices of two matrices, side by side."""
+        a, b = e.inputs
+        parts, height, width = e.shape
+        depth = a.shape[1] // parts
+        flag_a, *first = self.matrix(a)
+        flag_b, *second = self.matrix(b)
+        args = ["by_rows", flag_a, flag_b, *map(self.length, (height, width, depth))]
+        args += [self.give(f"one_{e.dtype.char}", blas.REALS[e.dtype][1](1))]
+        args += [*first, self.stride(flag_a, "as_it_is", first[1], depth)]
+        args += [*second, self.stride(flag_b, "turned", second[1], depth)]
+        args += [self.give(f"zero_{e.dtype.char}", blas.REALS[e.dtype][1](0))]
+        args += [self.pointer(out), *map(self.length, (width, height * width, parts))]
+        batch = self.give(f"gemm_batch_{e.dtype.char}", blas.gemm_batch(e.dtype))
+        self.writer.lines.append(f"{batch}({', '.join(args)})")
+
+    def stride(self, flag: str, lies: str, apart: str, count: int) -> str:
+        """How far apart slices of a matrix begin; see blas.stride."""
+        source = f"stride({flag}, {lies}, {apart}, {count})"
+        return self.writer.before(source) if flag in ("as_it_is", "turned") else source
 
     def ones(self, b: Node) -> tuple[str, str, str]:
         """A row of ones, as long as a matrix is high."""

@@ -84,8 +84,10 @@ class Writer:
     def once(self, array: str, source: str) -> str:
         """The source of something of an array: a name for what is found before a run where the
         array is there."""
-        if array not in self.fixed:
-            return source
+        return self.before(source) if array in self.fixed else source
+
+    def before(self, source: str) -> str:
+        """A name for what is found before a run."""
         return self.found.setdefault(source, f"m{len(self.found)}")
 
     def function(self, name: str) -> str:
@@ -340,6 +342,8 @@ class Writer:
             self.reduce(equation, out, args[0])
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
+        elif name == "partial_products":
+            self.accumulators.write_parts(equation, out)
         elif name in self.by_rows:
             self.by_rows[name](equation, out)
         elif name == "where":

@@ -307,8 +307,9 @@ def equation_flops(equation: Equation) -> int | None:
         return 0
     if op.name in PRODUCTS:
         each = 8 if is_complex(equation.dtype) else 2
-        added = 0 if op.name == "matmul" else math.prod(equation.shape)
-        return each * math.prod(equation.shape) * x.shape[-1] + added
+        added = math.prod(equation.shape) if op.name == "add_product" else 0
+        depth = x.shape[-1] // equation.params.get("parts", 1)
+        return each * math.prod(equation.shape) * depth + added
     if op.name in CONVOLUTIONS:
         return convolution_flops(op.name, equation)
     if op.name in REDUCTIONS:

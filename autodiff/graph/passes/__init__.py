@@ -12,6 +12,7 @@ from autodiff.graph.passes.constants import constants
 from autodiff.graph.passes.guards import guards
 from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
+from autodiff.graph.passes.split_k import split_k
 from autodiff.graph.passes.stacks import stacks
 
 PASSES = (
@@ -23,7 +24,8 @@ PASSES = (
     slices,
     stacks,
     guards,
+    split_k,
     accumulate,
     recompute,
 )
-REASSOCIATING = (accumulate,)
+REASSOCIATING = (split_k, accumulate)
