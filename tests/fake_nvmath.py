@@ -20,11 +20,24 @@ class MatmulComputeType(enum.IntEnum):
 
 
 class MatmulEpilog(enum.IntEnum):
+    RELU = 2
     BIAS = 4
+    RELU_BIAS = 6
+    GELU = 32
+    GELU_BIAS = 36
+    RELU_AUX = 130
+    RELU_AUX_BIAS = 134
+    DRELU = 136
+    DRELU_BGRAD = 152
+    GELU_AUX = 160
+    GELU_AUX_BIAS = 164
+    DGELU = 192
+    DGELU_BGRAD = 208
     BGRADA = 256
 
 
 refused: set[MatmulEpilog] = set()  # epilogs that are not to be had
+wrong: set[str] = set()  # ways in which cublasLt might differ from this library
 KEPT = {MatmulComputeType.COMPUTE_32F_FAST_TF32: 10, MatmulComputeType.COMPUTE_32F_FAST_16BF: 7}
 
 
@@ -66,7 +79,7 @@ class Matmul:
         self.operands = (a, b, c)
         self.like = [(x.shape, x.strides, x.dtype) for x in self.operands]
         self.alignments = [x.data.ptr & -x.data.ptr for x in self.operands]
-        self.ready, self.epilog, self.bias = False, None, None
+        self.ready, self.epilog, self.given = False, None, {}
 
     def plan(self, *, epilog: MatmulEpilog | None = None, epilog_inputs: dict | None = None) -> None:
         fake_cuda.wait()  # it waits for the device, so it is nothing for a capture
@@ -75,18 +88,31 @@ class Matmul:
         if epilog is not None:
             assert {x.ndim for x in self.operands} == {2}
             assert self.operands[2].strides[0] == self.operands[2].itemsize, "by columns"
+            if epilog.name[:2] in ("DR", "DG") and self.operands[0].shape[1] == 1:
+                raise ValueError("K=1 is not supported for DRELU epilogs")
         self.epilog = epilog
         self.set_inputs(epilog_inputs)
         self.epilogs.extend([] if epilog is None else [epilog])
         Matmul.planned += 1
         self.ready = True
 
+    @property
+    def words(self) -> list[str]:
+        return [] if self.epilog is None else self.epilog.name.split("_")
+
     def set_inputs(self, epilog_inputs: dict | None) -> None:
-        assert (epilog_inputs is not None) == (self.epilog == MatmulEpilog.BIAS)
-        if epilog_inputs is not None:
-            (self.bias,) = epilog_inputs.values()
-            assert list(epilog_inputs) == ["bias"] and self.bias.shape == (self.operands[2].shape[0],)
-            assert self.bias.dtype == self.operands[2].dtype and self.bias.flags.c_contiguous
+        names = ["bias"] if "BIAS" in self.words else []
+        names += [f"{word[1:].lower()}_aux" for word in self.words if word in ("DRELU", "DGELU")]
+        assert list(epilog_inputs or {}) == names and (epilog_inputs is None) == (not names)
+        self.given = epilog_inputs or {}
+        for name, x in self.given.items():
+            (rows, columns), dtype = self.operands[2].shape, self.operands[2].dtype
+            expected = {
+                "bias": ((rows,), dtype),
+                "relu_aux": ((-(-rows // 128) * 16, columns), np.dtype("uint8")),
+                "gelu_aux": ((-(-rows // 8) * 8, columns), dtype),
+            }[name]
+            assert (x.shape, x.dtype) == expected and x.strides[0] == x.itemsize, "by columns"
 
     def reset_operands(self, *, a: Any, b: Any, c: Any, epilog_inputs: dict | None = None) -> None:
         for x, like, least in zip((a, b, c), self.like, self.alignments, strict=True):
@@ -97,17 +123,71 @@ class Matmul:
         self.set_inputs(epilog_inputs)
 
     def release_operands(self) -> None:
-        self.operands = self.bias = None
+        self.operands, self.given = None, {}
 
     def execute(self) -> Any:
         assert self.ready and self.operands is not None
         assert self.operands[2].data.ptr % 256 == 0, "nvmath asks for algorithms for such results"
         a, b, c = (x._host for x in self.operands)
-        bias = 0 if self.bias is None else self.bias._host[:, None]
-        fake_cuda.launch(lambda: np.copyto(c, self.product(a, b) + bias))
-        if self.epilog != MatmulEpilog.BGRADA:
-            return self.operands[2]
-        return self.operands[2], {"bgrada": fake_cupy.view(fake_cuda.outcome(lambda: a.sum(axis=1)))}
+        given = {name: x._host for name, x in self.given.items()}
+        words, z = self.words, np.empty_like(c)
+        fake_cuda.launch(lambda: with_epilog(words, self.product(a, b), given, z, c))
+        if "AUX" in words:
+            name, make = ("relu_aux", bits) if "RELU" in words else ("gelu_aux", padded)
+            return self.operands[2], {name: fake_cupy.view(fake_cuda.outcome(lambda: make(z)))}
+        if "BGRADA" in words or "BGRAD" in words:
+            source = a if "BGRADA" in words else c
+            sums = fake_cupy.view(fake_cuda.outcome(lambda: source.sum(axis=1)))
+            return self.operands[2], {self.epilog.name.lower(): sums}
+        return self.operands[2]
 
     def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a @ b if self.bits is None else rounded(a, self.bits) @ rounded(b, self.bits)
+
+
+def with_epilog(words: list[str], product: np.ndarray, given: dict, z: np.ndarray, c: np.ndarray) -> None:
+    """What becomes of a product, into c; into z what an activation is taken of."""
+    np.copyto(z, product)
+    if "bias" in given:
+        np.add(z, given["bias"][:, None], out=z)
+    with np.errstate(all="ignore"):
+        np.copyto(c, activated(words, z, given))
+
+
+def activated(words: list[str], z: np.ndarray, given: dict) -> np.ndarray:
+    if "RELU" in words:
+        return np.fmax(z, 0) if "NaN" in wrong else np.maximum(z, 0)
+    if "DRELU" in words:
+        rows = len(z)
+        mask = np.unpackbits(given["relu_aux"], axis=0, bitorder="little")[:rows]
+        return np.where(mask, z, 0)
+    if "GELU" in words:
+        return z / 2 * (1 + np.tanh(bent(z)))
+    if "DGELU" in words:
+        x = given["gelu_aux"][: len(z)]
+        slope = np.sqrt(2 / np.pi).astype(z.dtype) * (1 + 3 * 0.044715 * x**2)
+        tanh = np.tanh(bent(x))
+        return (z * ((1 + tanh) / 2 + x / 2 * (1 - tanh**2) * slope)).astype(z.dtype)
+    return z
+
+
+def bent(x: np.ndarray) -> np.ndarray:
+    cubic = 0.044 if "formula" in wrong else 0.044715
+    return (np.sqrt(2 / np.pi) * (x + cubic * x**3)).astype(x.dtype)
+
+
+def bits(z: np.ndarray) -> np.ndarray:
+    """Where z is positive, by columns, each of a multiple of 128 bits."""
+    positive = z >= 0 if "zero" in wrong else z > 0
+    return by_columns(np.packbits(positive, axis=0, bitorder="little"), 16)
+
+
+def padded(z: np.ndarray) -> np.ndarray:
+    return by_columns(z, 8)
+
+
+def by_columns(x: np.ndarray, multiple: int) -> np.ndarray:
+    rows, columns = x.shape
+    long = np.full((-(-rows // multiple) * multiple, columns), 77, x.dtype, order="F")  # not looked at
+    long[:rows] = x
+    return long

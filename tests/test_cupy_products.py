@@ -68,7 +68,7 @@ def test_biases_go_with_their_products(shape: tuple, refused: tuple, nvmath: Non
         assert count == 1
     plan = fast.lower(*there((p, x))).plan
     names = [[e.op.name for e in step.equations] for step in plan.steps if "by cublasLt" in str(step)]
-    assert names.count(["linear"]) == 2 and names.count(["matmul", "sum"]) == 2, str(plan)
+    assert names.count(["joined"]) == 2 and names.count(["matmul", "sum"]) == 2, str(plan)
     assert len(fake_nvmath.Matmul.epilogs) == (0 if refused else 4)
 
 

@@ -1,93 +1,137 @@
-"""Epilogs: what cublasLt does along with a product. A bias is added to the product as it is
-written; the gradient of a bias, the sum of the rows of what another product reads in any case,
-is taken while they are read.
+"""Epilogs: what cublasLt does along with a product of matrices, as the result is written or a
+factor is read; and the same by CuPy, for products that cublasLt has no kernel for. Knows nothing
+of programs.
 
-cublasLt's ReLU says nothing of NaN, and its GELU is the one by tanh: neither is ours, so these
-stay in the kernels that follow.
+What the gradient of an activation needs is kept in cublasLt's own format, which is that of the
+transposed matrix, by columns: of ReLU a bit for each element, 128 to a column or a multiple of
+that; of GELU (the one by tanh) what it was taken of, its columns as long as a multiple of 8.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from autodiff.core import Aval, Op
-from autodiff.graph.cupy_steps import Call, Step
-from autodiff.graph.ir import Equation, Node, Program, apply, is_number, same
+import numpy as np
 
-LINEAR = Op("linear", lambda xp, a, b, bias: xp.add(xp.matmul(a, b), bias))
-DTYPES = ("float32", "float16")  # for which cublasLt has epilogs
-
-
-def with_bias(program: Program) -> Program:
-    """`a @ b + bias` as one equation, where nothing else reads the product."""
-    readers = program.readers()
-
-    def change(e: Equation, inputs: tuple[Node, ...]) -> Node:
-        for z, bias in ((0, 1), (1, 0)) if e.op.name == "add" else ():
-            if adds_bias(e, e.inputs[z], e.inputs[bias], readers):
-                return linear(inputs[z], inputs[bias], e.line)
-        return same(e, inputs)
-
-    return program.rebuild(change)
+from autodiff.core import Aval
+from autodiff.ops.elementwise import gelu, relu
+from autodiff.transforms import vjp
 
 
-def adds_bias(e: Equation, z: Node, bias: Node, readers: dict[Node, int]) -> bool:
-    """Whether an equation adds a row to each row of a product, maybe in another shape."""
-    product = unshaped(z)
-    alone = readers[z] == readers[product] == 1
-    alike = e.dtype == bias.dtype == product.dtype and e.shape == z.shape
-    a_row = bias.shape == e.shape[-1:] and not is_number(bias)
-    return takes(product) and alone and alike and a_row
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """An activation that cublasLt knows.
+
+    Parameters
+    ----------
+    name : cublasLt's.
+    function : this library's.
+    line : of how many elements those lines are multiples in which is kept what the gradient needs.
+    as_bits : whether that is the sign of each element, or the element.
+    """
+
+    name: str
+    function: Callable
+    line: int
+    as_bits: bool
+
+    @property
+    def aux(self) -> str:
+        """What nvmath-python calls what is kept."""
+        return f"{self.name.lower()}_aux"
+
+    def long(self, columns: int) -> int:
+        """How many elements a line is made of."""
+        return -(-columns // self.line) * self.line
+
+    def aval(self, y: Aval) -> Aval:
+        """The shape and dtype of what is kept."""
+        rows, columns = y.shape
+        long = self.long(columns)
+        if self.as_bits:
+            return Aval((long // 8, rows), np.dtype("uint8"))
+        return Aval((long, rows), y.dtype)
+
+    def kept(self, cp: Any, z: Any) -> Any:
+        rows, columns = z.shape
+        lines = cp.zeros((rows, self.long(columns)), bool if self.as_bits else z.dtype)
+        lines[:, :columns] = z > 0 if self.as_bits else z
+        return packed(cp, lines).T if self.as_bits else lines.T
+
+    def pulled(self, cp: Any, g: Any, kept: Any) -> Any:
+        """The cotangent of z, g that of the activation."""
+        lines = unpacked(cp, kept.T) if self.as_bits else kept.T
+        z = lines[:, : g.shape[1]].astype(g.dtype)  # or what has the slopes of z
+        return vjp(self.function, z)[1](g)[0]
 
 
-def linear(z: Node, bias: Node, line: str) -> Node:
-    product = unshaped(z)
-    aval = Aval(product.shape, product.dtype)
-    made = Equation(LINEAR, (*product.inputs, bias), {}, aval, line)
-    return made if z is product else apply(z.op, (made,), z.params, line)
+def packed(cp: Any, lines: Any) -> Any:
+    """Eight truth values to a byte, the first in its lowest bit."""
+    bits = cp.reshape(lines.astype(cp.uint8), (len(lines), -1, 8))
+    return cp.sum(bits << cp.arange(8, dtype=cp.uint8), axis=-1, dtype=cp.uint8)
 
 
-def with_sums(steps: list[Step]) -> list[Step]:
-    """Sums of the rows of a matrix as a part of a product that has it on its right."""
-    steps = list(steps)
-    for step in [s for s in steps if isinstance(s, Call) and takes(s.equation)]:
-        right = step.equation.inputs[1]
-        for other in steps:
-            if isinstance(other, Call) and sums_rows(other.equation, right):
-                if can_join(steps, other, step):
-                    step.join(other.equation)
-                    steps.remove(other)
-                break
-    return steps
+def unpacked(cp: Any, lines: Any) -> Any:
+    bits = (lines[:, :, None] >> cp.arange(8, dtype=cp.uint8)) & 1
+    return cp.reshape(bits, (len(lines), -1))
 
 
-def sums_rows(e: Equation, matrix: Node) -> bool:
-    if e.op.name != "sum" or e.params["keepdims"] or e.dtype != matrix.dtype:
-        return False
-    x = e.inputs[0]
-    return e.params["axis"] == tuple(range(len(x.shape) - 1)) and unshaped(x) is unshaped(matrix)
+RELU = Activation("RELU", relu, 128, as_bits=True)
+GELU = Activation("GELU", functools.partial(gelu, approximate=True), 8, as_bits=False)
 
 
-def can_join(steps: list[Step], other: Step, step: Step) -> bool:
-    """Whether nobody reads the one before the other is made."""
-    between = steps[steps.index(other) : steps.index(step) + 1]
-    return not any(x in s.inputs for x in other.outputs for s in between)
+@dataclasses.dataclass(frozen=True)
+class Epilog:
+    """What goes with a product a @ b of two matrices.
+
+    Parameters
+    ----------
+    bias : the third argument is added to each row of the product.
+    activation : is taken of that.
+    keeps : what its gradient needs is a second result.
+    slope : instead, the product is multiplied by the activation's derivative: the third argument
+        is what was kept.
+    sums : of the rows of "the result" or of "b", a further result.
+    """
+
+    bias: bool = False
+    activation: Activation | None = None
+    keeps: bool = False
+    slope: bool = False
+    sums: str = ""
+
+    @property
+    def name(self) -> str:
+        """cublasLt's; empty for a plain product."""
+        if self.sums == "b":
+            return "BGRADA"
+        name = "" if self.activation is None else self.activation.name
+        if self.slope:
+            return f"D{name}_BGRAD" if self.sums else f"D{name}"
+        return "_".join(filter(None, (name, "AUX" * self.keeps, "BIAS" * self.bias)))
+
+    def inputs(self, more: list) -> dict[str, Any]:
+        """The arguments beside the factors, as nvmath-python calls them."""
+        if self.bias:
+            return {"bias": more[0]}
+        return {self.activation.aux: more[0]} if self.slope else {}
+
+    def apart(self, cp: Any, y: Any, b: Any, more: list) -> list:
+        """By CuPy: y = a @ b becomes the result; returns the further ones."""
+        found = []
+        if self.bias:
+            cp.add(y, more[0], out=y)
+        if self.slope:
+            y[...] = self.activation.pulled(cp, y, more[0])
+        elif self.activation is not None:
+            found = [self.activation.kept(cp, y)] if self.keeps else []
+            y[...] = self.activation.function(y)
+        if self.sums:
+            found.append(cp.sum(b if self.sums == "b" else y, axis=0))
+        return found
 
 
-def takes(x: Any) -> bool:
-    """Whether a value is a product of matrices that can have an epilog."""
-    if not isinstance(x, Equation) or x.op.name != "matmul":
-        return False
-    a, b = x.inputs
-    shapes = len(a.shape) == len(b.shape) == 2 and 0 not in (*a.shape, *b.shape)
-    return shapes and x.dtype.name in DTYPES and a.dtype == b.dtype == x.dtype
-
-
-def unshaped(x: Node) -> Node:
-    """What a value is another shape of, as rows of the same length."""
-    while isinstance(x, Equation) and x.op.name == "reshape" and x.shape:
-        source = x.inputs[0]
-        if source.shape[-1:] != x.shape[-1:]:
-            break
-        x = source
-    return x
+PLAIN = Epilog()

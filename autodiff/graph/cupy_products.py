@@ -8,17 +8,21 @@ Transposed operands are layouts; what cublasLt cannot read as it lies is copied 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 from typing import Any
 
 import numpy as np
 
+from autodiff.core import Aval
+from autodiff.graph.cupy_epilogs import PLAIN, Activation, Epilog
 from autodiff.graph.ir import Equation
 
 COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
 ALIGNMENT = 256  # bytes: more than that is no better
 WORKSPACE = 32 << 20  # bytes that a product may take for itself
+PROBED = 32  # rows and columns of the product by which cublasLt is asked what it computes
 
 
 def exact(precision: str | None) -> bool:
@@ -31,27 +35,28 @@ class Product:
 
     Parameters
     ----------
-    advanced : the module nvmath.linalg.advanced.
+    advanced : the module nvmath.linalg.advanced; None for products by CuPy's own functions.
+    y : the product's shape and dtype.
     precision : as CupyProgram has it.
-    epilog : "BIAS", which is the third argument; "BGRADA": the sum of the rows of b is a second
-        result. Where cublasLt has no such product, CuPy does that part.
+    epilog : what goes with it. Where cublasLt has no such product, CuPy does that part.
     """
 
     def __init__(
         self,
         cp: Any,
         advanced: Any,
-        equation: Equation,
+        y: Equation | Aval,
         precision: str | None = None,
-        epilog: str | None = None,
+        epilog: Epilog = PLAIN,
     ) -> None:
         self.cp = cp
         self.epilog = epilog
         self.advanced = advanced
-        self.dtype = np.dtype(equation.dtype)
-        self.shape = equation.shape
+        self.dtype = np.dtype(y.dtype)
+        self.shape = y.shape
         self.options: dict[str, Any] = {"inplace": True, "memory_limit": WORKSPACE}
-        if not exact(precision) and self.dtype.name in ("float32", "complex64"):
+        faster = not exact(precision) and self.dtype.name in ("float32", "complex64")
+        if faster and advanced is not None:
             kinds = advanced.MatmulComputeType
             self.options["compute_type"] = getattr(kinds, COMPUTE[precision])
         self.plans: dict[tuple, Any] = {}
@@ -60,26 +65,33 @@ class Product:
     @staticmethod
     def takes(equation: Equation) -> bool:
         """Whether an equation is a product that CuPy gives to cuBLAS."""
-        if equation.op.name not in ("matmul", "linear"):
+        if equation.op.name not in ("matmul", "joined"):
             return False
         return np.dtype(equation.dtype).kind in "fc"
 
-    def __call__(self, a: Any, b: Any, *bias: Any, out: Any = None) -> list:
+    def __call__(self, a: Any, b: Any, *more: Any, out: Any = None) -> list:
         """[a @ b], and what the epilog gives beside it; `out`: an array in order to write
         into."""
         cp = self.cp
-        fresh = out is None or out.data.ptr % ALIGNMENT
-        y = cp.empty(self.shape, self.dtype) if fresh else out
-        more: list = []
-        if 0 in (*a.shape, *b.shape):
-            y.fill(0)
+        fresh = self.advanced is None or out is None or out.data.ptr % ALIGNMENT
+        if self.advanced is None:
+            y = cp.matmul(a, b)
+            found = self.epilog.apart(cp, y, b, list(more))
         else:
-            bias = [cp.ascontiguousarray(x) for x in bias]
-            more = self.multiply(*self.matrices(a, b, y), *bias)
+            y = cp.empty(self.shape, self.dtype) if fresh else out
+            found = self.multiplied(a, b, y, list(more))
         if fresh and out is not None:
             out[...] = y
             y = out
-        return [y, *more]
+        return [y, *found]
+
+    def multiplied(self, a: Any, b: Any, y: Any, more: list) -> list:
+        if 0 in (*a.shape, *b.shape):
+            y.fill(0)
+            return self.epilog.apart(self.cp, y, b, more)
+        if self.epilog.bias:
+            more = [self.cp.ascontiguousarray(more[0])]
+        return self.multiply(*self.matrices(a, b, y), more)
 
     def matrices(self, a: Any, b: Any, y: Any) -> tuple[Any, Any, Any]:
         """The operands and the result as matrices, or as stacks with one axis in front."""
@@ -110,36 +122,70 @@ class Product:
         apart = x.ndim == 2 or x.shape[0] == 1 or x.strides[0] > 0
         return x if apart and (by_columns or by_rows) else self.cp.ascontiguousarray(x)
 
-    def multiply(self, a: Any, b: Any, y: Any, *bias: Any) -> list:
+    def multiply(self, a: Any, b: Any, y: Any, more: list) -> list:
         """Write a @ b into y; returns what the epilog gives. cublasLt is at home with columns, so
         it is given the transposed product; with beta = 0 nothing of what was in y is read."""
         operands = dict(zip("abc", (x.swapaxes(-1, -2) for x in (b, a, y)), strict=True))
-        key = tuple((x.shape, x.strides, alignment(x)) for x in (*operands.values(), *bias))
-        given = {"epilog_inputs": {"bias": bias[0]}} if bias else {}
+        key = tuple((x.shape, x.strides, alignment(x)) for x in (*operands.values(), *more))
+        inputs = self.epilog.inputs(more)
+        given = {"epilog_inputs": inputs} if inputs else {}
         with self.lock:
             if key not in self.plans:
                 self.plans[key] = self.planned(operands, given)
-            plan, epilog = self.plans[key]
-            plan.reset_operands(**operands, **(given if epilog else {}))
+            plan, has_epilog = self.plans[key]
+            plan.reset_operands(**operands, **(given if has_epilog else {}))
             found = plan.execute()
             plan.release_operands()
-        if bias and epilog is None:
-            self.cp.add(y, bias[0], out=y)
-        if self.epilog == "BGRADA":
-            return [self.cp.sum(b, axis=0) if epilog is None else found[1]["bgrada"]]
-        return []
+        if not has_epilog:
+            return self.epilog.apart(self.cp, y, b, more)
+        return list(found[1].values()) if isinstance(found, tuple) else []
 
-    def planned(self, operands: dict[str, Any], given: dict[str, Any]) -> tuple[Any, str | None]:
-        """A plan, and the epilog that it has: none if cublasLt has no such product."""
+    def planned(self, operands: dict[str, Any], given: dict[str, Any]) -> tuple[Any, bool]:
+        """A plan, and whether it has the epilog: it has not if cublasLt has no such product."""
         a, b, c = operands.values()
-        if self.epilog is not None:
+        if self.epilog.name:
             plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
             with contextlib.suppress(Exception):  # each of three libraries has its own
-                plan.plan(epilog=getattr(self.advanced.MatmulEpilog, self.epilog), **given)
-                return plan, self.epilog
+                plan.plan(epilog=getattr(self.advanced.MatmulEpilog, self.epilog.name), **given)
+                return plan, True
         plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
         plan.plan()
-        return plan, None
+        return plan, False
+
+    def refused(self) -> bool:
+        """Whether there was a product that cublasLt has not with this epilog."""
+        return any(not has_epilog for _, has_epilog in self.plans.values())
+
+    def __str__(self) -> str:
+        extra = f" with {self.epilog.name}" if self.epilog.name else ""
+        return f"by {'CuPy' if self.advanced is None else 'cublasLt'}{extra}"
+
+
+@functools.cache
+def agrees(backend: Any, activation: Activation, dtype: Any) -> bool:
+    """Whether cublasLt computes an activation and its gradient as this library does, up to the
+    last bits: of numbers from -8 to 8, zero among them, and of NaN; with what either has kept.
+    What it computes otherwise, or refuses, it is not asked for."""
+    cp, library = backend.cp, backend.cublaslt()
+    side, y = PROBED, Aval((PROBED, PROBED), dtype)
+    bias = cp.where(cp.arange(side) == 1, cp.nan, 0.5).astype(dtype)
+    numbers = (cp.arange(side * side) % 33 - 16).reshape(side, side).astype(dtype)
+    one = cp.eye(side, dtype=dtype)
+    forward = Epilog(bias=True, activation=activation, keeps=True)
+    backward = Epilog(activation=activation, slope=True, sums="the result")
+    values, pulls = (
+        [Product(cp, library, y, epilog=e), Product(cp, None, y, epilog=e)]
+        for e in (forward, backward)
+    )
+    made = [product(one, numbers / 2, bias) for product in values]
+    pulled = [product(one, numbers[::-1] / 4, kept) for product in pulls for _, kept in made]
+    if values[0].refused() or pulls[0].refused():
+        return False
+    pairs = [(made[0][0], made[1][0])]
+    pairs += [pair for found in pulled for pair in zip(found, pulled[-1], strict=True)]
+    small = 32 * float(np.finfo(np.dtype(dtype)).eps)
+    hosts = [map(backend.to_host, pair) for pair in pairs]
+    return all(np.allclose(*pair, rtol=small, atol=small, equal_nan=True) for pair in hosts)
 
 
 def alignment(x: Any) -> int:

@@ -22,12 +22,13 @@ import itertools
 import math
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.cupy_epilogs import LINEAR, with_bias, with_sums
+from autodiff.graph.cupy_epilogs import PLAIN
 from autodiff.graph.cupy_graphs import (
     Captured,
     Room,
@@ -36,7 +37,8 @@ from autodiff.graph.cupy_graphs import (
     obstacle,
     surroundings,
 )
-from autodiff.graph.cupy_products import Product, exact
+from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
+from autodiff.graph.cupy_products import Product, agrees, exact
 from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
@@ -64,10 +66,10 @@ class CupyProgram:
         library = self.backend.cublaslt()
         self.why = obstacle(program, library)
         by_cublaslt = library is not None and (self.why is None or not exact(self.precision))
-        program = with_bias(program) if by_cublaslt else program
+        program = self.with_joins(program) if by_cublaslt else program
         self.program = program
         self.steps = schedule(program)
-        self.steps = with_sums(self.steps) if by_cublaslt else self.steps
+        self.steps = with_results(self.steps) if by_cublaslt else self.steps
         self.numbers = [e for e in program.equations() if e.weak]
         self.draws = program.draws()
         self.constants = {x: x.value for x in program.nodes() if isinstance(x, Constant)}
@@ -93,10 +95,18 @@ class CupyProgram:
                 "pip install nvmath-python[cu13]"
             )
 
+    def with_joins(self, program: Program) -> Program:
+        """What cublasLt does along with products. While something is being captured it cannot be
+        asked what it makes of activations."""
+        program = with_bias(program)
+        if surroundings().captured or self.cp.cuda.get_current_stream().is_capturing():
+            return program
+        with self.backend.on(self.backend.device):
+            return with_activations(program, partial(agrees, self.backend))
+
     def use_products(self, library: Any) -> None:
         for step in filter(is_product, self.steps):
-            epilog = "BIAS" if step.equation.op is LINEAR else None
-            epilog = "BGRADA" if len(step.equations) > 1 else epilog
+            epilog = step.epilog or PLAIN
             step.product = Product(self.cp, library, step.equation, self.precision, epilog)
 
     # -- what lies where --
@@ -177,7 +187,7 @@ class CupyProgram:
         self.room = None
         if exact(self.precision):
             for step in filter(is_product, self.steps):
-                step.product = None
+                step.product.advanced = None
 
     def places(self, found: dict[Node, Any]) -> tuple[int, ...]:
         """The addresses of the donated inputs that results can be written over; 0 for one that

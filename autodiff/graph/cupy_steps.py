@@ -4,7 +4,7 @@ and single equations that a function of CuPy computes."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments e
 
 # What CuPy computes into memory of its own, never a look at an argument's.
 OWN_MEMORY = frozenset(
-    (*REDUCERS, "mean", "matmul", "linear", "concat", "scatter_add", "argmax", "argmin")
+    (*REDUCERS, "mean", "matmul", "joined", "concat", "scatter_add", "argmax", "argmin")
 )
 
 
@@ -84,7 +84,8 @@ class Call:
         self.equation = equation
         self.equations: tuple[Equation, ...] = (equation,)
         self.inputs = equation.inputs
-        self.product: Callable | None = None  # in CuPy's place, for a product: cupy_products
+        self.epilog: Any = equation.params.get("epilog")  # of a product: cupy_epilogs
+        self.product: Any = None  # what makes it, if not CuPy's own function: cupy_products
         if equation.op is PROJECT:
             self.function = lambda parts, *, index: parts[index]
         else:
@@ -95,9 +96,10 @@ class Call:
     def outputs(self) -> Sequence[Equation]:
         return self.equations
 
-    def join(self, rows: Equation) -> None:
-        """Take in the sum of the rows of a product's second argument."""
-        self.equations = (self.equation, rows)
+    def join(self, e: Equation, epilog: Any) -> None:
+        """Take in what a product results in beside itself by an epilog."""
+        self.equations = (*self.equations, e)
+        self.epilog = epilog
 
     def run(self, cp: Any, args: list, outs: list) -> Sequence:
         for place, dtype in self.numbers:
@@ -109,7 +111,7 @@ class Call:
         if outs[0] is not None:
             outs[0][...] = y
             y = outs[0]
-        return (y, cp.sum(args[1], axis=0)) if len(self.equations) > 1 else (y,)
+        return (y,)
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
@@ -119,8 +121,8 @@ class Call:
         return self.equation.op is PROJECT or self.equation.op.name in VIEWS
 
     def __str__(self) -> str:
-        by = " by cublasLt" if self.product is not None else ""
         names = " ".join(e.op.name for e in self.equations)
+        by = f" {self.product}" if self.product is not None else ""
         return f"{names} {self.equation.shape}{by}"
 
 
