@@ -17,7 +17,7 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.ir import Equation, is_product
+from autodiff.graph.ir import Equation, is_look, is_product
 from autodiff.ops.indexing import HOLE
 
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
@@ -61,8 +61,8 @@ class Rows:
 
     def stretches(self, equations: Sequence[Equation], readers: Readers) -> dict[Node, int]:
         """Between which matrix products each equation goes: where the program has it, but what is
-        made of inputs alone as late as it is wanted, and a sum over rows, with what only such
-        sums read, as soon as it can be made."""
+        made of inputs alone, or of what is kept anyway until it is wanted, as late as that, and
+        a sum over rows, with what only such sums read, as soon as it can be made."""
         products = itertools.accumulate(is_product(e) for e in equations)
         found: dict[Node, int] = dict(zip(equations, products, strict=True))
         early: set[Node] = set()
@@ -71,9 +71,16 @@ class Rows:
             inputs = all(x in late or not isinstance(x, Equation) for x in e.inputs)
             if inputs and e.op.name in self.elementwise:
                 late.add(e)
+        until: dict[Node, int] = {}  # up to where a value is read by what comes later
         for e in reversed(equations):
             if e in late and e in readers:
                 found[e] = min(found[y] for y in readers[e])
+            elif e in readers and e.op.name in self.elementwise:
+                wanted = min(found[y] - is_product(y) for y in readers[e])
+                if all(until.get(x, 0) >= wanted for x in e.inputs if x in found):
+                    found[e] = max(found[e], wanted)
+            for x in e.inputs:
+                until[x] = max(until.get(x, 0), until.get(e, 0) if is_look(e) else found[e])
             summed = e.op.name in self.elementwise and early.issuperset(readers.get(e, [e]))
             if summed or self.is_total(e):
                 early.add(e)

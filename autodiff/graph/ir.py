@@ -113,8 +113,16 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
 PRODUCTS = frozenset(("matmul", "add_product", "partial_products"))
 
 
+LOOKS = frozenset(("reshape", "permute_dims"))
+
+
 def is_product(node: Node) -> bool:
     return isinstance(node, Equation) and node.op.name in PRODUCTS
+
+
+def is_look(node: Node) -> bool:
+    """Whether a value is, as a rule, another look at an argument's memory."""
+    return isinstance(node, Equation) and node.op.name in LOOKS
 
 
 class Program:

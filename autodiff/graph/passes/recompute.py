@@ -7,12 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, same
+from autodiff.graph.ir import Equation, Node, Program, is_look, is_number, is_product, same
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
 DEPTH = 3  # equations in a row
-LOOKS = ("reshape", "permute_dims")
 CHEAP = frozenset(
     (
         *("add", "divide", "equal", "greater", "greater_equal", "less", "less_equal", "maximum"),
@@ -76,7 +75,7 @@ class Again:
     def reading(self, x: Node) -> Iterator[Equation]:
         """The equations that read a value, or another look at it."""
         for r in self.readers.get(x, ()):
-            if r.op.name in LOOKS:
+            if is_look(r):
                 yield from self.reading(r)
             else:
                 yield r
@@ -119,7 +118,7 @@ class Again:
 def is_from_product(x: Node) -> bool:
     """Whether a value is a product's: it is in memory once in any case, what is made of it by
     elementwise equations perhaps never."""
-    while isinstance(x, Equation) and x.op.name in LOOKS:
+    while is_look(x):
         (x,) = x.inputs
     return is_product(x)
 
