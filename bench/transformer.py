@@ -73,9 +73,7 @@ def blocks(parameters: list) -> Iterator[list]:
 
 
 def layernorm(x: Any, gain: Any, bias: Any) -> Any:
-    centered = x - ad.mean(x, axis=-1, keepdims=True)
-    variance = ad.mean(centered * centered, axis=-1, keepdims=True)
-    return centered / ad.sqrt(variance + VARIANCE_FLOOR) * gain + bias
+    return ad.standardize(x, eps=VARIANCE_FLOOR) * gain + bias
 
 
 def attention(x: Any, mask: Any, qkv: Any, qkv_bias: Any, out: Any, out_bias: Any) -> Any:

@@ -386,6 +386,7 @@ OPS: dict[str, Op] = {
     "min": Op(unary(is_full, **AXES), ad.min, spread),
     "logsumexp": Op(unary(is_full, **AXES), ad.logsumexp),
     "softmax": Op(unary(lambda x: is_full(x) and x.ndim > 0, axis=Draw.axis), ad.softmax),
+    "standardize": Op(unary(lambda x: is_full(x) and x.ndim > 0, axis=Draw.axis), lambda x, axis: ad.standardize(x, axis=axis, eps=0.1)),
     "log_softmax": Op(unary(lambda x: is_full(x) and x.ndim > 0, axis=Draw.axis), ad.log_softmax),
     # views and shapes
     "getitem": Op(unary(any_kind, key=Draw.key), lambda x, key: x[key], weight=4),

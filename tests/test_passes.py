@@ -159,3 +159,24 @@ CHOSEN = {
 def test_a_choice_of_what_is_no_multiple_stays(name):
     x = np.where(X > 0, X, 0.0)
     assert ops(CHOSEN[name], x)["zeros_kept"] == 0 and agrees(CHOSEN[name], x)
+
+
+def test_an_op_of_several_results_is_what_it_is_made_of():
+    def f(x):
+        return ad.standardize(x) * x, ad.grad(lambda x: ad.sum(ad.standardize(x, axis=0, eps=0.1) ** 3))(x)
+
+    found = ops(f, X)
+    assert agrees(f, X) and "standardize" not in found and "project" not in found and found["sqrt"] == 2
+
+
+def test_standard_scores_in_half_precision_and_of_what_has_none():
+    x = np.linspace(100, 300, 24).reshape(2, 12).astype("float16")
+    y, pull = ad.vjp(ad.standardize, x)
+    (g,) = pull(x)
+    assert y.dtype == g.dtype == x.dtype and np.isfinite(g).all()
+    np.testing.assert_allclose(y, ad.standardize(x.astype("float64")), atol=2e-3)
+    with pytest.raises(ValueError, match=r"standardize: eps must be positive; got 0"):
+        ad.standardize(X, eps=0)
+    for bad, name in ((np.arange(3), "int64"), (np.ones(2) * 1j, "complex128"), ([1.0], "list")):
+        with pytest.raises(TypeError, match=rf"standardize: x must be real and floating; got {name}"):
+            ad.standardize(bad)

@@ -15,7 +15,7 @@ from autodiff.nn.module import Buffer, LayerError, Module, parameter
 from autodiff.ops.creation import ones, zeros
 from autodiff.ops.elementwise import sqrt, square, subtract
 from autodiff.ops.manipulation import astype, reshape
-from autodiff.ops.reductions import mean, widened
+from autodiff.ops.reductions import mean, standardize, widened
 
 __all__ = ["BatchNorm", "LayerNorm", "RMSNorm"]
 
@@ -51,11 +51,7 @@ class LayerNorm(Module):
     def forward(self, x: Any) -> Any:
         check_real(x)
         check_width(x, self.gain.shape[0], "gain", self.gain)
-        wide = widened(x)
-        centered = wide - mean(wide, axis=-1, keepdims=True)
-        variance = mean(centered * centered, axis=-1, keepdims=True)
-        unit = astype(centered * (1 / sqrt(variance + self.eps)), x.dtype, copy=False)
-        y = self.gain * unit
+        y = self.gain * standardize(x, eps=self.eps)
         return y if self.bias is None else y + self.bias
 
 

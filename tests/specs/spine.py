@@ -38,6 +38,11 @@ def softmax(x: np.ndarray, axis: Any = -1) -> np.ndarray:
     return e / e.sum(axis=axis, keepdims=True)
 
 
+def standardize(x: np.ndarray, axis: Any, eps: float) -> np.ndarray:
+    variance = np.var(x, axis=axis, keepdims=True)
+    return (x - np.mean(x, axis=axis, keepdims=True)) / np.sqrt(variance + eps)
+
+
 def logsumexp(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
     return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
 
@@ -216,6 +221,9 @@ SPECS: dict[str, list[Sample]] = {
     + [S("large", ad.logsumexp, (REAL + 1000,), lambda x: logsumexp(x - 1000) + 1000, order=1)],
     "softmax": [S(f"{a}", lambda x, a=a: ad.softmax(x, axis=a), (CUBE,), lambda x, a=a: softmax(x, a)) for a in (-1, 0, (0, 1))],
     "log_softmax": [S(f"{a}", lambda x, a=a: ad.log_softmax(x, axis=a), (CUBE,), lambda x, a=a: np.log(softmax(x, a))) for a in (-1, 0, (0, 1))],
+    "standardize": [S(f"{a}, {eps}", lambda x, a=a, eps=eps: ad.standardize(x, axis=a, eps=eps), (CUBE,), lambda x, a=a, eps=eps: standardize(x, a, eps))
+                    for a, eps in ((-1, 1e-5), (0, 0.1), ((0, 1), 1.0))]
+    + [S("equal elements", lambda x: ad.standardize(x, eps=0.5), (np.ones((2, 3)),), np.zeros_like)],
     # shapes
     "reshape": [S("to", lambda x: ad.reshape(x, (3, -1)), (CUBE,), lambda x: x.reshape(3, -1)),
                 S("transposed", lambda x: ad.reshape(x, (4, 3)), (CUBE.T,), lambda x: x.reshape(4, 3))],

@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import backends
-from autodiff.core import Tensor, box
+from autodiff.core import PROJECT, Tensor, box
 from autodiff.graph import kernels
 from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
 from autodiff.graph.numpy_actions import PRIMITIVE
@@ -46,31 +46,50 @@ def bodies(program: Program) -> Program:
     if whole is None:
         return program
 
+    parts: dict[Node, list[Node]] = {}  # of tuples
+
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
+        if equation.op is PROJECT and inputs[0] in parts:
+            return parts[inputs[0]][equation.params["index"]]
+        new = same(equation, inputs)
         if equation.op.impl is None or equation.op.name in whole:
-            return same(equation, inputs)
+            return new
         found = expanded(equation, inputs, program.backend)
-        return same(equation, inputs) if found is None else found
+        if found is None or not isinstance(equation.dtype, tuple):
+            return new if found is None else found[0]
+        parts[new] = found
+        return new
 
     return program.rebuild(change)
 
 
-def expanded(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> Node | None:
-    """The body of an equation's op as equations; None if it calls what is no op."""
+def expanded(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> list[Node] | None:
+    """The body of an equation's op as equations that give its outputs; None if it calls what is no
+    op."""
     interp = Stage(backend)
     args = [operand(x, interp, backend) for x in inputs]
     try:
         y = equation.op.impl(Body(backend), *args, **equation.params)
     except (KeyError, AttributeError, TypeError, ValueError):
         return None
-    plain = isinstance(y, Tensor) and y.interp is interp
-    if not plain or y.data.shape != equation.shape or y.data.dtype != equation.dtype:
+    outputs = list(y) if isinstance(equation.dtype, tuple) else [y]
+    if not all(isinstance(y, Tensor) and y.interp is interp for y in outputs):
+        return None
+    found = [y.data for y in outputs]
+    if [(y.shape, y.dtype) for y in found] != kinds(equation):
         return None
     before = set(ordered(inputs))
-    for node in ordered([y.data]):
+    for node in ordered(found):
         if isinstance(node, Equation) and node not in before:
             node.line = equation.line
-    return y.data
+    return found
+
+
+def kinds(equation: Equation) -> list[tuple]:
+    """The shape and dtype of each output."""
+    if isinstance(equation.dtype, tuple):
+        return list(zip(equation.shape, equation.dtype, strict=True))
+    return [(equation.shape, equation.dtype)]
 
 
 def operand(x: Node, interp: Stage, backend: Any) -> Any:
