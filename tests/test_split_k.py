@@ -8,6 +8,7 @@ import pytest
 
 import autodiff as ad
 from autodiff.graph import blas
+from autodiff.graph.compile import compile_program
 from autodiff.graph.passes import split_k
 from autodiff.graph.passes.split_k import parts_of
 
@@ -65,6 +66,14 @@ def test_the_sum_of_the_parts_is_the_product(name: str, threads: int, dtype: str
     assert parts(f, a, b) == [threads]
     for _ in range(2):
         assert close(np.asarray(compiled(a, b)), expected)
+
+
+def test_the_pass_alone() -> None:
+    a, b = matrices(A, B)
+    before = ad.jit(lambda a, b: a @ b + b[0]).lower(a, b).before
+    (found,) = compile_program(before, passes=(split_k,))([a, b])
+    assert close(found, a @ b + b[0])
+    assert [e.op.name for e in split_k(before).equations()].count("partial_products") == 1
 
 
 READ = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,7 +68,10 @@ def gemm(dtype: np.dtype) -> Callable | None:
 @functools.cache
 def gemm_batch(dtype: np.dtype) -> Callable | None:
     """The same for several products at once, each on a thread of its own, whose matrices lie at
-    equal distances (`cblas_?gemm_batch_strided` of OpenBLAS and MKL). See LEAST."""
+    equal distances (`cblas_?gemm_batch_strided` of OpenBLAS and MKL). See LEAST. Not on macOS,
+    where arguments lie as close as their widths allow, so that those must be known."""
+    if sys.platform == "darwin":
+        return None
     return found("gemm_batch_strided", dtype, multiplies_many)
 
 

@@ -191,8 +191,12 @@ class Writer:
         add, number, lines = self.function("add"), len(self.groups), []
         for position, e in enumerate(step.totals):
             parts = [f"sums{number}[{i}][{position}]" for i in range(numpy_actions.POOL.size)]
-            lines.append(f"copyto({self.names[e]}, {parts[0]})")
-            lines += [f"{add}({self.names[e]}, {part}, {self.names[e]})" for part in parts[1:]]
+            total, out = parts[0], self.names[e]
+            for part in parts[1:]:
+                lines.append(f"{add}({total}, {part}, {out})")
+                total = out
+            if total != out:
+                lines.append(f"copyto({out}, {total})")
         return lines
 
     def write_share(self, e: Equation) -> None:
