@@ -134,7 +134,8 @@ class Matmul:
         fake_cuda.launch(lambda: with_epilog(words, self.product(a, b), given, z, c))
         if "AUX" in words:
             name, make = ("relu_aux", bits) if "RELU" in words else ("gelu_aux", padded)
-            return self.operands[2], {name: fake_cupy.view(fake_cuda.outcome(lambda: make(z)))}
+            lines = fake_cuda.outcome(lambda: make(z).T)
+            return self.operands[2], {name: fake_cupy.view(lines.T)}
         if "BGRADA" in words or "BGRAD" in words:
             source = a if "BGRADA" in words else c
             sums = fake_cupy.view(fake_cuda.outcome(lambda: source.sum(axis=1)))

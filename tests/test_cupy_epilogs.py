@@ -98,18 +98,24 @@ FORMS = {
 @pytest.mark.parametrize("shape", [(9, 6), (3, 4, 6)], ids=["rows", "stacks"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("form", FORMS)
-def test_activations_go_with_their_products(form: str, name: str, shape: tuple) -> None:
+def test_activations_go_with_their_products(
+    form: str, name: str, shape: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     f, *expected = FORMS[form]
     if len(shape) > 2 and form == "of a product and a matrix":
         f = FORMS["of a product and a number"][0]
     wanted = expected[1] if name == "GELU" and expected[1] is not None else expected[0]
+    wanted = [each.format(name) for each in wanted]
     act, x = ACTIVATIONS[name], arrays(shape)[0]
     fast = jit(lambda p, x: f(act, p, x))
+    fast.lower(*there((P, x)))  # asks what cublasLt computes
+    monkeypatch.setattr(fake_nvmath.Matmul, "epilogs", [])
     for factor in (1, -2):
         found, count = launched(lambda: fast(*there((P, factor * x))))
         same(here(found), f(act, P, factor * x), 1e-4)
         assert count == 1
-    assert epilogs(fast.lower(*there((P, x))).plan) == [each.format(name) for each in wanted]
+    assert epilogs(fast.lower(*there((P, x))).plan) == wanted
+    assert [each.name for each in fake_nvmath.Matmul.epilogs] == wanted  # and cublasLt had them
 
 
 def test_other_activations_stay_in_kernels() -> None:
@@ -232,6 +238,17 @@ def test_a_program_made_during_a_capture_asks_nothing() -> None:
         found = epilogs(f.lower(*given).plan)
         stream.end_capture()
     assert found == ["BIAS"]
+
+
+def test_the_body_of_a_loop_has_them_too() -> None:
+    def f(p: dict, x: Any) -> Any:
+        return ad.scan(lambda h, row: (ad.tanh(h + row), ad.relu(h @ p["w1"] + p["b1"])), x, x[:, None])
+
+    fast, x = jit(f), 0.3 * X
+    for _ in range(2):
+        same(here(fast(*there((P, x)))), f(P, x), 1e-4)
+    (body,) = fast.lower(*there((P, x))).after.routines()
+    assert "RELU_BIAS" in [name for compiled in body.compiled.values() for name in epilogs(compiled.plan)]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 8), (4, 127), (2, 128), (5, 129), (7, 300)])

@@ -96,10 +96,10 @@ class CupyProgram:
             )
 
     def with_joins(self, program: Program) -> Program:
-        """What cublasLt does along with products. While something is being captured it cannot be
-        asked what it makes of activations."""
+        """What cublasLt does along with products. During a capture it cannot be asked what it makes
+        of activations."""
         program = with_bias(program)
-        if surroundings().captured or self.cp.cuda.get_current_stream().is_capturing():
+        if self.cp.cuda.get_current_stream().is_capturing():
             return program
         with self.backend.on(self.backend.device):
             return with_activations(program, partial(agrees, self.backend))
