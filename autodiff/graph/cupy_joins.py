@@ -233,35 +233,40 @@ def with_results(steps: list[Step]) -> list[Step]:
     """What products result in beside their product, as parts of their steps: what is kept for a
     gradient, and sums of the rows of the result or of what stands on the right."""
     steps = list(steps)
-    products = [s for s in steps if isinstance(s, Call) and (takes(s.equation) or has_epilog(s))]
+    products = [s for s in steps if isinstance(s, Call) and (s.epilog or takes(s.equation))]
     for step in products:
         for other in [s for s in steps if isinstance(s, Call)]:
-            epilog = epilog_of(step)
-            if other.equation.op is KEPT and other.inputs[0] is step.equation:
+            epilog = own_result(step, other.equation)
+            if epilog is not None:
                 join(steps, other, step, epilog)
-            elif epilog.slope and not epilog.sums and sums_rows(other.equation, step.equation):
-                join(steps, other, step, dataclasses.replace(epilog, sums="the result"))
     for step in products:
-        right = step.equation.inputs[1]
-        for other in steps if epilog_of(step) == PLAIN else ():
-            if isinstance(other, Call) and sums_rows(other.equation, right):
-                if can_join(steps, other, step):
-                    join(steps, other, step, Epilog(sums="b"))
-                break
+        if step.epilog is None:
+            join_sum_of_right(steps, step)
     return steps
+
+
+def own_result(step: Call, e: Equation) -> Epilog | None:
+    """The epilog by which a product results in an equation of its result, too."""
+    epilog = step.epilog or PLAIN
+    if e.op is KEPT and e.inputs[0] is step.equation:
+        return epilog
+    if epilog.slope and not epilog.sums and sums_rows(e, step.equation):
+        return dataclasses.replace(epilog, sums="the result")
+    return None
+
+
+def join_sum_of_right(steps: list[Step], step: Call) -> None:
+    right = step.equation.inputs[1]
+    for other in steps:
+        if isinstance(other, Call) and sums_rows(other.equation, right):
+            if can_join(steps, other, step):
+                join(steps, other, step, Epilog(sums="b"))
+            return
 
 
 def join(steps: list[Step], other: Call, step: Call, epilog: Epilog) -> None:
     step.join(other.equation, epilog)
     steps.remove(other)
-
-
-def has_epilog(step: Call) -> bool:
-    return step.equation.op is JOINED
-
-
-def epilog_of(step: Call) -> Epilog:
-    return step.epilog or step.equation.params.get("epilog", PLAIN)
 
 
 def sums_rows(e: Equation, matrix: Node) -> bool:
