@@ -341,3 +341,12 @@ def test_a_cotangent_that_is_known_and_has_no_zero_needs_no_guard() -> None:
     guarded = ad.grad(lambda x: ad.sum(weights * ad.sqrt(x)))
     np.testing.assert_array_equal(ad.jit(guarded)(x), [0, 0.25])
     np.testing.assert_array_equal(guarded(x), [0, 0.25])
+
+
+def test_the_plan_of_what_ran_last() -> None:
+    compiled = ad.jit(lambda x: ad.exp(x) + 1)
+    with pytest.raises(RuntimeError, match=r"nothing has run yet; \.lower\(\*args\)\.plan"):
+        _ = compiled.plan
+    for x in (np.ones(3), np.ones((2, 3)), np.ones((2, 3))):
+        compiled(x)
+        assert compiled.plan is compiled.lower(x).plan and "np_exp(" in str(compiled.plan)

@@ -40,6 +40,7 @@ class Jitted:
         self.donate = tuple(donate)
         self.precision = precision
         self.cache: dict[Any, Entry] = {}
+        self.last: Entry | None = None  # that ran
         self.shortcut: Callable | None = None  # for arguments like those of the last call
         self.hits = 0
         self.warned: set[str] = set()
@@ -59,8 +60,18 @@ class Jitted:
             entry = self.cache[key] = Entry(self, args, kwargs)
         else:
             self.hits += 1
-        self.shortcut = entry.shortcut
+        self.last, self.shortcut = entry, entry.shortcut
         return entry.run(leaves)
+
+    @property
+    def plan(self) -> Any:
+        """What ran last: print it to see the code or the steps, on CuPy also whether they are
+        captured or why not."""
+        if self.last is None:
+            raise RuntimeError(
+                f"{self.name}: nothing has run yet; .lower(*args).plan is the plan for arguments"
+            )
+        return self.last.compiled.plan
 
     def opened(self, args: tuple, kwargs: dict) -> tuple[list, tuple]:
         """The leaves of the arguments, and what the program depends on."""

@@ -181,7 +181,8 @@ def by_rows(equation: Equation, kind: str) -> int | None:
     """The rows by which a product, a sum over the rows of a matrix, a copy into another shape,
     or what is fetched or put by an index array may be cut."""
     rows = equation.shape[0] if equation.shape else 0
-    if kind != INTO or rows < POOL.size or equation.op.name == "partial_products":
+    parts = equation.op.name == "partial_products"  # goes side by side as it is
+    if kind != INTO or rows < POOL.size or parts:
         return None
     x, work = equation.inputs[0], math.prod(equation.shape)
     if is_product(equation):

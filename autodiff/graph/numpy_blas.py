@@ -33,10 +33,10 @@ NAMES = {
 }
 
 
-class Accumulators:
-    """Writes add_product, add_sum and partial_products. `inputs` are the lines with which a run
-    looks at its inputs, by the names under which it has what it finds; `kept` are the names that
-    the next run finds as this one left them."""
+class BlasCalls:
+    """Writes what CBLAS computes: add_product, add_sum and partial_products. `inputs` are the lines
+    with which a run looks at its inputs, by the names under which it has what it finds; `kept` are
+    the names that the next run finds as this one left them."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -45,7 +45,7 @@ class Accumulators:
         self.kept: dict[str, None] = {}
         self.described = 0
 
-    def write(self, e: Equation, out: str, rows: str = "") -> None:
+    def accumulate(self, e: Equation, out: str, rows: str = "") -> None:
         """An array plus a product or a sum, each scaled, into `out`; with `rows` only those."""
         *sources, c, alpha, beta = e.inputs
         names, lines, target = self.writer.names, self.writer.lines, f"{out}{rows}"

@@ -28,7 +28,7 @@ from autodiff.graph.numpy_actions import (
     selected,
     writes,
 )
-from autodiff.graph.numpy_blas import Accumulators
+from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import Phase, shares, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.ops.indexing import HOLE
@@ -57,7 +57,7 @@ class Writer:
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.fixed = {f"b{self.ids[e]}" for e in self.in_arena()}  # arrays known before a run
         self.found: dict[str, str] = {}  # names of what is found of them, by its source
-        self.accumulators = Accumulators(self)
+        self.blas = BlasCalls(self)
         self.holders: dict[Node, list[str]] = {}  # names of what lies in memory not planned here
         # Ops that are written in one way for all rows and for some of them.
         self.by_rows: dict[str, Callable] = {
@@ -65,7 +65,7 @@ class Writer:
             "scatter_along_axis": self.scattered,
             "stacked": self.stacked,
         }
-        self.by_rows |= dict.fromkeys(ACCUMULATORS, self.accumulators.write)
+        self.by_rows |= dict.fromkeys(ACCUMULATORS, self.blas.accumulate)
         self.lines: list[str] = []
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         self.totals: list[list[Equation]] = []  # the sums over rows of each group
@@ -347,7 +347,7 @@ class Writer:
         elif name == "matmul":
             self.lines.append(f"{self.function('matmul')}({args[0]}, {args[1]}, {out})")
         elif name == "partial_products":
-            self.accumulators.write_parts(equation, out)
+            self.blas.write_parts(equation, out)
         elif name in self.by_rows:
             self.by_rows[name](equation, out)
         elif name == "where":
@@ -505,7 +505,7 @@ class Writer:
         results = ", ".join(self.result(node, i) for i, node in enumerate(self.results))
         inputs = ", ".join((*map(self.names.get, program.inputs), *self.rows, "begun"))
         found = "".join(f"    {name} = {source}\n" for source, name in self.found.items())
-        looks, kept = list(self.accumulators.inputs.values()), self.accumulators.kept
+        looks, kept = list(self.blas.inputs.values()), self.blas.kept
         if kept:
             found += f"    {' = '.join(kept)} = nothing\n"
             looks = [f"nonlocal {', '.join(kept)}", *looks]

@@ -45,18 +45,18 @@ def bodies(program: Program) -> Program:
     whole = WHOLE.get(type(program.backend))
     if whole is None:
         return program
-
-    parts: dict[Node, list[Node]] = {}  # of tuples
+    parts: dict[Node, list[Node]] = {}  # of what has several outputs
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
         if equation.op is PROJECT and inputs[0] in parts:
             return parts[inputs[0]][equation.params["index"]]
         new = same(equation, inputs)
-        if equation.op.impl is None or equation.op.name in whole:
+        closed = equation.op.impl is None or equation.op.name in whole
+        found = None if closed else expanded(equation, inputs, program.backend)
+        if found is None:
             return new
-        found = expanded(equation, inputs, program.backend)
-        if found is None or not isinstance(equation.dtype, tuple):
-            return new if found is None else found[0]
+        if not isinstance(equation.dtype, tuple):
+            return found[0]
         parts[new] = found
         return new
 
