@@ -375,3 +375,26 @@ def test_what_was_allocated_is_let_go_when_it_has_been_read() -> None:
     agrees(f, X, rows)
     gone = [line.split(" = None")[0] for line in str(ad.jit(f).lower(X, rows).plan).splitlines() if " = None" in line]
     assert len(gone) == 1 and gone[0].count("t") == 2  # the rows and a look at them, not the results
+
+
+def gradient_of_layers(act: Callable) -> Callable:
+    def loss(w: Any, v: Any, u: Any, x: Any) -> Any:
+        return ad.sum(ad.sin(act(act(x @ w) @ v) @ u))
+
+    return ad.value_and_grad(loss, (0, 1, 2))
+
+
+def test_what_is_made_of_kept_values_is_made_where_it_is_read() -> None:
+    """The masks of a ReLU, of results that the gradients of the weights read anyway; but not
+    what the next product reads, which is made while its arguments are in the cache."""
+    given = [RNG.standard_normal((512, 512)).astype("float32") for _ in range(4)]
+    plan = ad.jit(gradient_of_layers(ad.relu)).lower(*given).plan.plan
+    masks = [e for e in plan.equations if e.op.name == "greater"]
+    assert len(masks) == 2
+    for mask in masks:
+        assert all(plan.step[e] is plan.step[mask] for e in plan.equations if mask in e.inputs)
+    smooth = ad.jit(gradient_of_layers(lambda z: ad.gelu(z, approximate=True))).lower(*given).plan.plan
+    bends = [e for e in smooth.equations if e.op.name == "tanh"]
+    read = [e.inputs[0] for e in smooth.equations if e.op.name == "matmul"]
+    made = [id(smooth.step[e]) for e in read if e in smooth.step and e.op.name == "multiply"]
+    assert len(bends) == 2 and all(id(smooth.step[e]) in made for e in bends)

@@ -57,7 +57,8 @@ class Rows:
         for e in equations:
             for x in e.inputs:
                 readers.setdefault(x, []).append(e)
-        return self.steps(list(equations), self.stretches(equations, readers), readers)
+        stretch = self.stretches(equations, readers)
+        return self.steps(sorted(equations, key=stretch.__getitem__), stretch, readers)
 
     def stretches(self, equations: Sequence[Equation], readers: Readers) -> dict[Node, int]:
         """Between which matrix products each equation goes: where the program has it, but what is
