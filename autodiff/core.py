@@ -444,7 +444,7 @@ class Tape(Interpreter):
         if type(y) is tuple:
             return self.several(kind(op, nodes, params, saved, *outline(y)), y, backend)
         node = kind(op, nodes, params, saved, y.shape, y.dtype)
-        if _mode.get().debugging:
+        if debugging():
             inspect(node, y, backend)
         return box(y, self, backend, node)
 
@@ -537,6 +537,11 @@ def debug() -> Iterator[None]:
         yield
     finally:
         _mode.reset(token)
+
+
+def debugging() -> bool:
+    """Whether NaN is looked for here and now."""
+    return _mode.get().debugging
 
 
 def inspect(node: Node, y: Any, backend: backends.Backend) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 _registered: dict[type, tuple[Callable, Callable]] = {}
+_callees: dict[type, Callable] = {}
 
 
 class Held:
@@ -84,10 +85,28 @@ class Structure:
 LEAF = Structure(None, None, ())
 
 
-def register(kind: type, flatten: Callable, unflatten: Callable) -> None:
+def register(
+    kind: type, flatten: Callable, unflatten: Callable, callee: Callable | None = None
+) -> None:
     """Make instances of `kind` containers. `flatten(x)` gives (children, data);
-    `unflatten(data, children)` gives x back; data is compared with ==."""
+    `unflatten(data, children)` gives x back; data is compared with ==. `callee(x)` is what stands
+    for x where x itself is the function that is called: a container, too."""
     _registered[kind] = (flatten, unflatten)
+    if callee is not None:
+        _callees[kind] = callee
+
+
+def as_callee(x: Any) -> Any:
+    """What stands for a container where it is itself the function."""
+    return _callees[type(x)](x) if type(x) in _callees else x
+
+
+def cells(x: Any) -> list[Held]:
+    """What is Held in a tree, in order."""
+    if isinstance(x, Held):
+        return [x]
+    opened = open_container(x)
+    return [cell for child in opened[0] for cell in cells(child)] if opened else []
 
 
 def open_container(x: Any) -> tuple[Iterable, Any] | None:

@@ -295,6 +295,33 @@ def by_jit(case: Case) -> None:
     same("grad of jit", case.host(pulled), case.pulled, 1e-11, 1e-12)
 
 
+def by_call(case: Case) -> None:
+    """To a tape a compiled function is one op, whose derivatives of all kinds are the program's:
+    by one output after the other, along stacks of cotangents, of the gradient."""
+    fast, x, v = ad.jit(lambda *x: case.program(*x)), tuple(case.x), tuple(case.v)
+    leaves = [ad.Tensor(x, requires_grad=True) for x in x]
+    recorded = [(y, u) for y, u in zip(fast(*leaves), case.u, strict=True) if y.requires_grad]
+    for i, (y, u) in enumerate(recorded, 1):
+        y.backward(u, retain_graph=i < len(recorded))
+    same("the tape's gradient of jit", gradients(case, leaves), case.pulled, 1e-11, 1e-12)
+    _, pullback = ad.vjp(fast, *x)
+    stacked = ad.vmap(pullback)(tuple(ad.stack([u, 2 * tensor(u)]) for u in case.u))
+    twice = [np.stack([g, 2 * g]) for g in case.pulled]
+    same("a stack of cotangents through jit", case.host(stacked), twice, 1e-11, 1e-12)
+    everything, scalar = tuple(range(len(x))), ad.jit(case.scalar)
+
+    def along(f: Callable) -> Callable:
+        pairs = lambda *x: zip(ad.grad(f, everything)(*x), v, strict=True)  # noqa: E731
+        slope = lambda *x: functools.reduce(ad.add, [ad.sum(ad.real(ad.conj(g) * tensor(w))) for g, w in pairs(*x)])  # noqa: E731
+        return ad.grad(slope, everything)
+
+    expected = case.host(along(case.scalar)(*x))
+    for _ in range(2):
+        same("reverse over reverse of jit", case.host(along(scalar)(*x)), expected, 1e-9, 1e-10)
+    pushed = ad.jvp(ad.grad(scalar, everything), x, v)[1]
+    same("forward over reverse of jit", case.host(pushed), expected, 1e-9, 1e-10)
+
+
 def on(home: str) -> Callable[[Case], None]:
     """Values and derivatives on another backend are those on NumPy."""
 
@@ -316,6 +343,7 @@ WAYS: dict[str, tuple[Callable[[Case], None], int]] = {
     "second order": (by_second_order, 4),
     "vmap": (by_vmap, 4),
     "jit": (by_jit, 5),
+    "call": (by_call, 10),
     **{home: (on(home), 10) for home in homes.DEVICES},
 }
 

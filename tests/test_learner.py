@@ -1,6 +1,7 @@
 """Learner: what it trains, what it costs, what it refuses, and how it ends."""
 
 import _thread
+import signal
 import subprocess
 import sys
 import threading
@@ -367,7 +368,15 @@ def test_nan_from_an_iterator_that_is_gone():
 # -- Ctrl-C and other errors -----------------------------------------------------------------------
 
 
-def test_an_interrupt_leaves_model_and_checkpoint(tmp_path, capsys):
+@pytest.fixture
+def listening():
+    """Whoever starts the tests in the background may have them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_leaves_model_and_checkpoint(tmp_path, capsys, listening):
     made = learner()
     threading.Timer(0.4, _thread.interrupt_main).start()
     history = fit(made, epochs=10**6, checkpoint=SaveCheckpoints(tmp_path, epochs=None))

@@ -7,7 +7,8 @@ new programs of old ones by `rebuild`; nothing changes an equation once it is ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -165,19 +166,24 @@ class Program:
             counts[node] = counts.get(node, 0) + 1
         return counts
 
-    def rebuild(self, change: Callable[[Equation, tuple[Node, ...]], Node]) -> Program:
-        """A program with `change(equation, new inputs)` in place of each equation."""
+    def rebuild(
+        self,
+        change: Callable[[Equation, tuple[Node, ...]], Node],
+        known: Mapping[Node, Node] = MappingProxyType({}),
+    ) -> Program:
+        """A program with `change(equation, new inputs)` in place of each equation whose place
+        none of the known takes."""
         new: dict[Node, Node] = {}
         for node in self.nodes():
-            if isinstance(node, Equation):
+            if isinstance(node, Equation) and node not in known:
                 new[node] = change(node, tuple(new[source] for source in node.inputs))
             else:
-                new[node] = node
+                new[node] = known.get(node, node)
         return Program(self.inputs, [new[node] for node in self.outputs], self.backend)
 
     def replaced(self, values: dict[Node, Node]) -> Program:
-        """A program with other values in place of some equations'."""
-        return self.rebuild(lambda e, inputs: values[e] if e in values else same(e, inputs))
+        """A program with other values in place of some of its own."""
+        return self.rebuild(same, values)
 
     def __str__(self) -> str:
         return text(self)

@@ -12,11 +12,12 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Tensor, box, device_of, home_of, user_line
+from autodiff.core import ROOT, Tensor, box, debugging, device_of, home_of, recording, user_line
+from autodiff.graph.calls import CALL, callee, is_taped
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
-from autodiff.graph.stage import stage
+from autodiff.graph.stage import Outside, stage
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
@@ -54,12 +55,17 @@ class Jitted:
                 return result
         leaves, key = self.opened(args, kwargs)
         entry = self.cache.get(key)
-        if entry is None:
-            if TRACED in key:
-                return self.f(*args, **kwargs)  # what differentiates it sees its ops
-            entry = self.cache[key] = Entry(self, args, kwargs)
-        else:
+        if entry is not None:
             self.hits += 1
+        elif TRACED in key:
+            return self.f(*args, **kwargs)  # whoever looks at it sees its ops
+        elif TAPED in key:
+            try:
+                entry = self.cache[key] = Recorded(self, args, kwargs)
+            except Outside:  # so will the tapes of what it closes over
+                return self.f(*args, **kwargs)
+        else:
+            entry = self.cache[key] = Entry(self, args, kwargs)
         self.last, self.shortcut = entry, entry.shortcut
         return entry.run(leaves)
 
@@ -100,7 +106,8 @@ class Jitted:
 
 class JittedTree(Jitted):
     """The same for a callable that is itself a tree of arrays, such as a model: it is an argument
-    like the others, so that its arrays are inputs of the program and may change."""
+    like the others, so that its arrays are inputs of the program and may change; and what it
+    writes into its cells is there afterwards."""
 
     def __init__(
         self, f: Callable, static: Sequence[int], donate: Sequence[int], *rest: Any
@@ -111,17 +118,28 @@ class JittedTree(Jitted):
         self.name = f"jit of a {type(f).__name__}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(self.tree, *args, **kwargs)
+        result, written = super().__call__(tree.as_callee(self.tree), *args, **kwargs)
+        if written:
+            cells = tree.cells(self.tree)
+            for position, value in written.items():
+                cells[position].write(value)
+        return result
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
-        return super().lower(self.tree, *args, **kwargs)
+        return super().lower(tree.as_callee(self.tree), *args, **kwargs)
 
 
-def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
-    return model(*args, **kwargs)
+def applied(model: Callable, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
+    """The result of a model, and what it has written, by the number of the cell."""
+    cells = tree.cells(model)
+    before = [cell.value for cell in cells]
+    result = model(*args, **kwargs)
+    pairs = enumerate(zip(cells, before, strict=True))
+    return result, {i: cell.value for i, (cell, was) in pairs if cell.value is not was}
 
 
-TRACED = object()  # in the key of arguments that something outside differentiates
+# In the key of arguments that something outside looks at: tapes alone, or others too.
+TAPED, TRACED = object(), object()
 
 
 def fingerprint(values: Iterable, leaves: list, key: list) -> None:
@@ -137,9 +155,10 @@ def fingerprint(values: Iterable, leaves: list, key: list) -> None:
             key += (kind, len(x))
             fingerprint(x, leaves, key)
         elif kind is Tensor or isinstance(x, Tensor):
-            key.append(Tensor if x.node is None and x.interp is ROOT else TRACED)
+            plain = x.interp is ROOT and (x.node is None or not recording(ROOT))
+            key.append(Tensor if plain else watched(x))
             key += (x.backend, x.data.shape, x.data.dtype)
-            leaves.append(x.data)
+            leaves.append(x.data if plain else x)
         elif kind is float or kind is complex:
             key.append(kind)
             leaves.append(x)
@@ -156,6 +175,11 @@ def fingerprint(values: Iterable, leaves: list, key: list) -> None:
                 fingerprint(opened[0], leaves, key)
 
 
+def watched(x: Tensor) -> object:
+    """Who looks at what is done with a Tensor; whoever looks for NaN wants to see each op."""
+    return TAPED if is_taped(x) and not debugging() else TRACED
+
+
 def static_value(x: Any) -> Any:
     try:
         hash(x)
@@ -167,19 +191,22 @@ def static_value(x: Any) -> Any:
     return x
 
 
-class Entry:
-    """One compiled program, and how arguments and results go in and out of it."""
+class Staged:
+    """A function staged for one kind of arguments: its program, and how arguments and results go
+    in and out of it."""
+
+    shortcut: Callable | None = None
 
     def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
         leaves, structure = tree.flatten((args, kwargs))
         static = static_places(owner.static, args)
-        donated = static_places(owner.donate, args)
         self.places = [i for i, x in enumerate(leaves) if is_dynamic(x) and i not in static]
         homes = [home_of(leaves[i]) for i in self.places if hasattr(leaves[i], "dtype")]
-        backend = homes[0] if homes else backends.current()
-        if any(home is not backend for home in homes):
+        self.backend = homes[0] if homes else backends.current()
+        if any(home is not self.backend for home in homes):
             raise errors.mixed(owner, [x for x in leaves if hasattr(x, "dtype")])
         self.raw = not any(isinstance(leaves[i], Tensor) for i in self.places)
+        self.all_dynamic = len(self.places) == len(leaves)
         names = argument_names(owner.f, args, kwargs)
         inputs = [input_for(names[i], leaves[i]) for i in self.places]
 
@@ -190,21 +217,49 @@ class Entry:
             positional, named = tree.unflatten(structure, full)
             return tree.flatten(owner.f(*positional, **named))
 
-        program, self.structure = stage(run, inputs, backend)
-        warn_of_constants(owner, program)
-        gone = [i for i, place in enumerate(self.places) if place in donated]
-        self.compiled = compile_program(program, gone, precision=owner.precision)
-        self.all_dynamic = len(self.places) == len(leaves)
-        self.backend = backend
-        way = (args, self.places, self.compiled.plan.run, self.structure)
-        self.shortcut = None if kwargs else shortcut(*way)
+        self.program, self.structure = stage(run, inputs, self.backend)
+        warn_of_constants(owner, self.program)
 
-    def run(self, values: list) -> Any:
-        given = values if self.all_dynamic else [values[i] for i in self.places]
-        results = self.compiled(given)
+    def dynamic(self, leaves: list) -> list:
+        return leaves if self.all_dynamic else [leaves[i] for i in self.places]
+
+
+class Entry(Staged):
+    """One compiled program."""
+
+    def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
+        super().__init__(owner, args, kwargs)
+        donated = static_places(owner.donate, args)
+        gone = [i for i, place in enumerate(self.places) if place in donated]
+        self.compiled = compile_program(self.program, gone, precision=owner.precision)
+        if not kwargs:
+            run = self.compiled.plan.run
+            self.shortcut = shortcut(args, self.places, run, self.structure)
+
+    def run(self, leaves: list) -> Any:
+        results = self.compiled(self.dynamic(leaves))
         if not self.raw:
             results = [box(self.backend.hold(y), ROOT, self.backend, None) for y in results]
         return tree.unflatten(self.structure, results)
+
+
+class Recorded(Staged):
+    """A program that tapes record as one op. Nothing is donated to it: the way back reads it."""
+
+    def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
+        super().__init__(owner, args, kwargs)
+        self.draws = self.program.draws()
+        self.callee = callee(self.program, owner.precision)
+
+    @property
+    def compiled(self) -> Compiled:
+        """What runs forward, and returns, too, what the way back reads."""
+        return next(iter(self.callee.ready.values()), self.callee).program_with(0)
+
+    def run(self, leaves: list) -> Any:
+        drawn = [node.draw() for node in self.draws]
+        results = CALL(*self.dynamic(leaves), *drawn, routine=self.callee)
+        return tree.unflatten(self.structure, list(results))
 
 
 def warn_of_constants(owner: Jitted, program: Program) -> None:
@@ -288,8 +343,11 @@ def jit(
 
     f runs once for each structure, shapes and dtypes of its arguments, on staged values; what
     it did is rewritten, planned into few buffers, and run from then on without f. Gradients
-    and updates taken inside are part of the program: jit a whole training step. A model is used,
-    not differentiated, by jit(model): for its gradient make it an argument, jit(step)(model, x).
+    and updates taken inside are part of the program: jit a whole training step. Where something
+    outside differentiates the result (`.backward()`, `grad(jit(f))`) the way back is compiled, too,
+    and what it reads is kept meanwhile. jit(model) is called as the model is: it records on the
+    plain tape, moves running statistics, and within `no_grad` it keeps nothing. As an argument,
+    jit(step)(model, x), a model is a value.
 
     Parameters
     ----------
@@ -298,7 +356,7 @@ def jit(
         are; floats never, unless named here.
     donate_argnums : positional arguments whose buffers the results may use. The caller must
         not use them afterwards, unless the run fails and a note on its error says that it had
-        not written to them.
+        not written to them. Nothing is taken where something outside differentiates.
     precision : "exact" rounds as the function does when it is not compiled, to the last bit, for
         a little speed (not on CuPy). On CuPy, of float32 products of matrices: "fp32" (as None),
         "tf32" or "bf16", which are rounded to 11 or 8 bits and summed in float32; these need

@@ -12,7 +12,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import backends
-from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
+from autodiff.core import (
+    NUMBERS,
+    PROJECT,
+    ROOT,
+    Op,
+    Tape,
+    Tensor,
+    box,
+    device_of,
+    home_of,
+    recording,
+)
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number
 from autodiff.graph.stage import Stage, innermost, stage
@@ -88,7 +99,8 @@ class Routine:
     def keeping(self, count: int, values: Sequence[Node]) -> Routine:
         """The routine that returns its first `count` inputs and some of its values, too."""
         p = self.program
-        extended = Routine(Program(p.inputs, [*p.outputs, *p.inputs[:count], *values], p.backend))
+        outputs = [*p.outputs, *p.inputs[:count], *values]
+        extended = type(self)(Program(p.inputs, outputs, p.backend))
         extended.precision, extended.kept = self.precision, tuple(values)
         return extended
 
@@ -260,7 +272,9 @@ def is_staged(x: Any) -> bool:
 
 def is_differentiated(x: Any) -> bool:
     """Whether a tape records what is done with a value."""
-    return any(isinstance(t.interp, Tape) and t.node is not None for t in layers(x))
+    return any(
+        t.node is not None and isinstance(t.interp, Tape) and recording(t.interp) for t in layers(x)
+    )
 
 
 def as_array(x: Any, home: backends.Backend, device: Any) -> Any:

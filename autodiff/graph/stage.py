@@ -29,6 +29,10 @@ def innermost() -> Stage | None:
     return _innermost.get()
 
 
+class Outside(ValueError):
+    """A program would need a value that something outside of it differentiates."""
+
+
 class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
     and constants are kept in it."""
@@ -100,7 +104,7 @@ class Stage(Interpreter):
                 captured = self.capture(a)
                 if captured is not None:
                     return captured
-                raise ValueError(
+                raise Outside(
                     f"{op.name}: argument {position} is being differentiated outside of the "
                     "jitted function, which would lose its derivative: make it an argument"
                 )
@@ -158,7 +162,7 @@ def output_node(interp: Stage, x: Any) -> Node:
         captured = interp.capture(x)
         if captured is not None:
             return captured
-        raise ValueError("jit: a result comes from a value that is being differentiated outside")
+        raise Outside("jit: a result comes from a value that is being differentiated outside")
     raw = x.data if isinstance(x, Tensor) else x
     if type(raw) in NUMBERS:
         raw = interp.backend.asarray(raw)

@@ -98,7 +98,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        tree.register(cls, opened, closed)
+        tree.register(cls, opened, closed, Callee)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -363,8 +363,24 @@ STATIC = (bool, int, float, str, type(None), frozenset)  # most attributes that 
 
 def opened(module: Module) -> tuple[list, Layout]:
     """The arrays of a model, those that are shared once, and its layout."""
+    leaves, layout = opened_in_place(module)
+    return [placeless(x) for x in leaves], layout
+
+
+def opened_in_place(module: Module) -> tuple[list, Layout]:
+    """The same, parameters in their places on the plain tape."""
     leaves: list = []
     return leaves, Layout(survey(module, "", frozenset(), {}, leaves))
+
+
+class Callee:
+    """A model as the function that is called: it records on the plain tape."""
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
 
 
 def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list) -> Any:
@@ -389,7 +405,7 @@ def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], le
     if number is None:
         number = (AtHeld if name in frozen else At)(len(leaves))
         numbers[id(x)] = number
-        leaves.append(leaf(x, name in frozen))
+        leaves.append(held(x) if name in frozen else x)
     return number
 
 
@@ -409,18 +425,24 @@ def numbered(entry: Any, path: str) -> Iterator[tuple[int, str]]:
             yield from numbered(part, place)
 
 
-def leaf(x: Any, frozen: bool) -> Any:
-    """An array of a model as a leaf of a tree: the value, without its place on the plain tape."""
-    if isinstance(x, tree.Held):
-        return x
+def placeless(x: Any) -> Any:
+    """An array of a model as a value, without its place on the plain tape."""
     if isinstance(x, Tensor) and type(x.node) is Leaf and x.interp is ROOT:
-        x = box(x.data, ROOT, x.backend, None)
-    return tree.Held(x) if frozen else x
+        return box(x.data, ROOT, x.backend, None)
+    return x
+
+
+def held(x: Any) -> tree.Held:
+    """An array that is not trained."""
+    return x if isinstance(x, tree.Held) else tree.Held(placeless(x))
 
 
 def closed(layout: Layout, leaves: list) -> Module:
     """A model of this layout with these arrays."""
     return rebuild(layout.entry, [trained(x) for x in leaves])
+
+
+tree.register(Callee, lambda callee: opened_in_place(callee.model), closed)
 
 
 def trained(x: Any) -> Any:
