@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,11 @@ for (int round = 0; round < 10; ++round) {
 unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
 """
 
+# Functions that make arrays, whose `device` array-api-compat passes over.
+CREATORS = (
+    *("arange", "empty", "empty_like", "eye", "full", "full_like", "linspace"),
+    *("ones", "ones_like", "zeros", "zeros_like"),
+)
 JOINED = 8  # arrays that CuPy's concatenate copies one by one
 # What cupy.add.at accumulates; complex values go as their two parts.
 SCATTERED = ("float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
@@ -58,6 +64,8 @@ class CupyBackend(Backend):
         super().__init__("cupy", xp or cp, (cp.ndarray,), device)
         self.cp = cp
         self._philox: Any = None
+        for name in CREATORS:
+            setattr(self, name, partial(self.create, name))
 
     def native(self, dtype: Any) -> Any:
         return None if dtype is None else np.dtype(dtype)
@@ -81,6 +89,17 @@ class CupyBackend(Backend):
         return contextlib.nullcontext() if device is None else device
 
     # -- making and moving --
+
+    def create(self, name: str, *args: Any, dtype: Any = None, device: Any = None, **more: Any):
+        with self.on(self.device if device is None else self.find_device(device)):
+            return getattr(self.xp, name)(*args, dtype=self.native(dtype), **more)
+
+    def from_dlpack(self, x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+        """An array that shares the memory of x. (CuPy's own takes neither a device nor a copy.)"""
+        array = self.xp.from_dlpack(x)
+        if copy is False and device not in (None, self.device_of(array)):
+            raise BufferError("from_dlpack: memory on another device cannot be shared")
+        return self.asarray(array, device=device, copy=copy)
 
     def asarray(self, data: Any, dtype: Any = None, device: Any = None, copy: bool | None = None):
         if isinstance(data, np.ndarray):
@@ -180,6 +199,7 @@ class CupyBackend(Backend):
         if importlib.util.find_spec("nvmath") is None:
             return None
         try:
+            importlib.import_module("nvmath.bindings.cublasLt").get_version()
             return importlib.import_module("nvmath.linalg.advanced")
         except (ImportError, OSError, RuntimeError):  # installed without CUDA's libraries
             return None

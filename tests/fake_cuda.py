@@ -143,14 +143,52 @@ class Event:
         wait()
 
 
-class MemoryPool:
-    """Counts what it gave."""
+class CUDARuntimeError(RuntimeError):
+    def __init__(self, status: int) -> None:
+        super().__init__(f"CUDA error {status}")
+        self.status = status
 
-    def __init__(self) -> None:
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's own, of size and total."""
+
+
+left: int | None = None  # bytes that the device can still give; None for no end of them
+
+
+class Memory:
+    def __init__(self, size: int) -> None:
+        global left
+        if left is not None:
+            if size > left:
+                raise CUDARuntimeError(2)
+            left -= size
+
+
+class MemoryPointer:
+    def __init__(self, memory: Memory, offset: int) -> None:
+        assert offset == 0
+
+
+class MemoryPool:
+    """Counts what it gave. At the end of memory it gives back free blocks, as CuPy's pools do; of
+    one that graphs use that must not happen."""
+
+    def __init__(self, allocator: Callable | None = None) -> None:
         self.given = 0
+        self.allocator = allocator
+
+    def set_limit(self, size: int) -> None:
+        assert size == 0
 
     def malloc(self, size: int) -> None:
-        self.given += -(-size // 512) * 512
+        rounded = -(-size // 512) * 512
+        if self.allocator is not None:
+            try:
+                self.allocator(rounded)
+            except CUDARuntimeError as error:
+                raise AssertionError("blocks that graphs use are given back") from error
+        self.given += rounded
 
     def used_bytes(self) -> int:
         return self.given
@@ -159,7 +197,7 @@ class MemoryPool:
         return self.given
 
     def free_all_blocks(self) -> None:
-        """There are none."""
+        self.given = 0
 
 
 _default_pool = MemoryPool()

@@ -55,8 +55,7 @@ class Device:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and self.id == other.id
 
-    def __hash__(self) -> int:
-        return hash(self.id)
+    __hash__ = None  # as of CuPy's
 
 
 class ndarray:
@@ -135,7 +134,12 @@ class ndarray:
         return view(self._host.swapaxes(a, b))
 
     def fill(self, value: Any) -> None:
-        launch(lambda host=self._host: host.fill(bare(value)))
+        value = bare(value)
+        cleared = 0 if value == 0 else value  # CuPy sets memory to zero, whatever the zero's sign
+        launch(lambda host=self._host: host.fill(cleared))
+
+    def view(self, dtype: Any) -> ndarray:
+        return view(self._host.view(dtype))
 
     def get(self) -> np.ndarray:
         wait()
@@ -456,7 +460,11 @@ cuda = types.SimpleNamespace(
     Device=Device,
     Event=fake_cuda.Event,
     Graph=fake_cuda.Graph,
+    Memory=fake_cuda.Memory,
+    MemoryPointer=fake_cuda.MemoryPointer,
     MemoryPool=fake_cuda.MemoryPool,
+    memory=types.SimpleNamespace(OutOfMemoryError=fake_cuda.OutOfMemoryError),
+    runtime=types.SimpleNamespace(CUDARuntimeError=fake_cuda.CUDARuntimeError),
     Stream=fake_cuda.Stream,
     get_current_stream=fake_cuda.get_current_stream,
     using_allocator=fake_cuda.using_allocator,

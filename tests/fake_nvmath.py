@@ -5,6 +5,8 @@ planned ones), plans only outside of a capture, and rounds float32 as the asked 
 from __future__ import annotations
 
 import enum
+import sys
+import types
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +39,18 @@ class MatmulEpilog(enum.IntEnum):
 
 
 refused: set[MatmulEpilog] = set()  # epilogs that are not to be had
+unsupported: set[MatmulEpilog] = set()  # nor these, as only execution tells
+handles: list[int] = []
 wrong: set[str] = set()  # ways in which cublasLt might differ from this library
 KEPT = {MatmulComputeType.COMPUTE_32F_FAST_TF32: 10, MatmulComputeType.COMPUTE_32F_FAST_16BF: 7}
+
+
+def create() -> int:
+    handles.append(len(handles) + 1)
+    return handles[-1]
+
+
+sys.modules[f"{__name__}.bindings.cublasLt"] = types.SimpleNamespace(create=create)
 
 
 def rounded(x: np.ndarray, bits: int) -> np.ndarray:
@@ -69,6 +81,7 @@ class Matmul:
         assert options.pop("inplace") and beta == 0.0
         self.memory_limit = options.pop("memory_limit")
         self.bits = KEPT.get(options.pop("compute_type", None))
+        assert options.pop("handle") in handles, "nvmath's own handles go with their threads"
         assert not options, options
         assert a.dtype == b.dtype == c.dtype
         stacks = {x.shape[:-2] for x in (a, b) if x.ndim > 2}
@@ -90,6 +103,9 @@ class Matmul:
             assert self.operands[2].strides[0] == self.operands[2].itemsize, "by columns"
             if epilog.name[:2] in ("DR", "DG") and self.operands[0].shape[1] == 1:
                 raise ValueError("K=1 is not supported for DRELU epilogs")
+            if epilog.name == "BGRADA":
+                a = self.operands[0]
+                assert len(a) > 1 and a.strides[0] == a.itemsize, "not what cublasLt documents"
         self.epilog = epilog
         self.set_inputs(epilog_inputs)
         self.epilogs.extend([] if epilog is None else [epilog])
@@ -125,8 +141,14 @@ class Matmul:
     def release_operands(self) -> None:
         self.operands, self.given = None, {}
 
-    def execute(self) -> Any:
+    def free(self) -> None:
+        self.ready = False
+
+    def execute(self, *, release_workspace: bool = False) -> Any:
         assert self.ready and self.operands is not None
+        assert release_workspace, "each plan would keep up to 32 MiB"
+        if self.epilog in unsupported:
+            raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
         assert self.operands[2].data.ptr % 256 == 0, "nvmath asks for algorithms for such results"
         a, b, c = (x._host for x in self.operands)
         given = {name: x._host for name, x in self.given.items()}

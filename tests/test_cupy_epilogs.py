@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -214,6 +215,42 @@ def test_products_that_cublaslt_has_not(name: str, which: str, late: bool, monke
         assert count == 1
     found = epilogs(fast.lower(*there((P, X))).plan)
     assert any("ELU" in each for each in found) == late
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["always", "for this product"])
+def test_products_that_cublaslt_has_not_as_only_their_execution_tells(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if late:
+        assert agrees(HOME, RELU, np.dtype("float32"))
+    monkeypatch.setattr(fake_nvmath, "unsupported", set(fake_nvmath.MatmulEpilog))
+    fast = jit(lambda p, x: gradient(network)(ad.relu, p, x))
+    for factor in (1, -2):
+        found, count = launched(lambda: fast(*there((P, factor * X))))
+        same(here(found), gradient(network)(ad.relu, P, factor * X), 1e-4)
+        assert count == 1
+
+
+def test_sums_of_what_stands_on_the_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one column, or where it lies by columns, cublasLt is not asked for them."""
+    f = lambda x, g: (x.T @ g, ad.sum(g, axis=0))  # noqa: E731
+    for width, by_columns, expected in ((3, False, ["BGRADA"]), (1, False, []), (3, True, [])):
+        monkeypatch.setattr(fake_nvmath.Matmul, "epilogs", [])
+        x, g = arrays((9, 4), (9, width))
+        given = there((x, g.T.copy() if by_columns else g))
+        fast = jit((lambda x, g: f(x, ad.matrix_transpose(g))) if by_columns else f)
+        found, count = launched(lambda: fast(*given))
+        same(here(found), f(x, g))
+        assert count == 1
+        assert [each.name for each in fake_nvmath.Matmul.epilogs] == expected
+
+
+def test_plans_do_not_depend_on_the_thread_that_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = jit(lambda a, b: a @ b)
+    before = len(fake_nvmath.handles)
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: fast(*there(arrays((4, 4), (4, 4)))))
+        thread.start()
+        thread.join()
+    assert len(fake_nvmath.handles) <= max(before, 1)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

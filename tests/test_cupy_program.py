@@ -3,6 +3,7 @@ fixed addresses, donated memory is written to, what cannot be captured is told a
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import pathlib
 import re
@@ -23,7 +24,8 @@ import programs
 from autodiff import jit, tree
 from autodiff.graph import cupy_program
 from autodiff.graph.compile import Compiled
-from autodiff.graph.cupy_steps import Fused
+from autodiff.graph.cupy_graphs import Room, write_bits
+from autodiff.graph.cupy_steps import Fused, in_lines
 from autodiff.graph.kernels import DEVICE_PREAMBLE, TYPES, Kernel
 from cupy_cases import (
     HOME,
@@ -279,14 +281,100 @@ def test_all_that_can_be_is_written_over(nvmath: None) -> None:
     same(here(found), step(p, x)[1])
 
 
-def test_a_product_is_written_to_where_cublaslt_can(nvmath: None) -> None:
-    (a, b), memory = arrays((3, 3), (3, 3)), HOME.from_host(np.zeros(30, "float32"))
-    fast = jit(lambda w, a, b: (ad.sum(w), a @ b)[1], donate_argnums=0)
-    for start in (0, 1):
+def test_what_is_written_over_lies_as_new_arrays_do(nvmath: None) -> None:
+    """Products are planned for such; a plan for another address cannot be made in a capture."""
+    (a, b), memory = arrays((3, 3), (3, 3)), HOME.from_host(np.zeros(130, "float32"))
+    fast = jit(lambda w, a, b: w - a @ b @ w, donate_argnums=0)
+    for start in (0, 1, 64):
         w = ad.reshape(memory[start : start + 9], (3, 3))
+        w[...] = HOME.from_host(a)
         y, count = launched(lambda: fast(w, *there((a, b))))
-        same(here(y), a @ b)
-        assert y is w and count == 1
+        same(here(y), a - a @ b @ a)
+        assert (y is w) == (start % 64 == 0) and count == 1
+
+
+def test_the_sign_of_zero_gets_into_a_graph() -> None:
+    x, fast = HOME.from_host(np.array([2.0, -3.0])), jit(lambda x, s: ad.copysign(x, s))
+    for s in (1.0, -0.0, 0.0, -0.0, -1.0):
+        found, count = launched(lambda: fast(x, s))
+        assert count == 1 and here(found).tolist() == np.copysign([2.0, -3.0], s).tolist()
+    place = HOME.from_host(np.array(1 + 1j))
+    for z in (complex(-0.0, 2), complex(3, -0.0), complex(-0.0, -0.0)):
+        write_bits(place, np.asarray(z))
+        assert here(place).tobytes() == np.asarray(z).tobytes()
+
+
+def test_kernels_with_numbers_go_along_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy finds out that arrays are lines only where there are no numbers among them."""
+    seen = []
+    call = fake_cupy.ElementwiseKernel.__call__
+    monkeypatch.setattr(
+        fake_cupy.ElementwiseKernel, "__call__", lambda *args: seen.append([x.shape for x in args[1:]]) or call(*args))
+    w, g, b = there(arrays((4, 5), (4, 5), (5,)))
+    fast = jit(lambda w, g, b, r: (w - r * g, w * r + b))
+    same(here(fast(w, g, b, 0.5)), (here(w) - 0.5 * here(g), here(w) * np.float32(0.5) + here(b)))
+    assert in_lines([w, g, np.float32(2)], 20)[0].shape == (20,)
+    assert in_lines([w, b], 20)[0].shape == (4, 5)  # there is a row among them
+    assert in_lines([w.T, g.T], 20)[0].shape == (5, 4)
+    seen.clear()
+    jit(lambda w, g, r: w - r * g)(w, g, 0.5)
+    assert all(sorted(shapes) == [(), (20,), (20,), (20,)] for shapes in seen) and seen
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+def test_memory_is_given_back() -> None:
+    """CuPy's pools keep what they have when they are dropped."""
+    w, g = there(arrays((8, 8), (8, 8)))
+    fast = jit(lambda w, g: ad.exp(w) - g)
+    fast(w, g)
+    pool = fast.plan.room.pool
+    assert pool.total_bytes() > 0
+    del fast
+    gc.collect()
+    assert pool.total_bytes() == 0
+    fails = jit(lambda x: ad.linalg.inv(ad.exp(x)) * 2)
+    lowered, pools = fails.lower(w), []
+    clear = Room.clear
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Room, "clear", lambda room, *rest: (pools.append(room.pool), clear(room, *rest)))
+        lowered([w])
+    assert "not captured" in str(lowered.plan) and lowered.plan.room is None
+    assert [p.total_bytes() for p in pools] == [0]
+
+
+def test_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that graphs use are not given back in order to get more; those of the default pool are.
+    If that is not enough, the program is not captured, and runs."""
+    x = HOME.from_host(arrays((64, 64))[0])
+    first = jit(ad.exp)
+    first(x)
+    monkeypatch.setattr(fake_cuda, "left", 4096)
+    second = jit(ad.tanh)
+    same(here(second(x)), np.tanh(here(x)))
+    assert "not captured: OutOfMemoryError" in str(second.plan)
+    found, count = launched(lambda: first(x))
+    same(here(found), np.exp(here(x)))
+    assert count == 1
+
+    def more(_pool: Any) -> None:
+        monkeypatch.setattr(fake_cuda, "left", 1 << 20)
+
+    monkeypatch.setattr(fake_cuda, "left", 4096)
+    monkeypatch.setattr(fake_cuda.MemoryPool, "free_all_blocks", more)
+    third = jit(ad.tanh)
+    same(here(third(x)), np.tanh(here(x)))
+    assert "captured as a CUDA graph" in str(third.plan)
+
+
+def test_on_another_device_it_runs_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, fast = HOME.from_host(arrays((3, 3))[0]), jit(ad.exp)
+    assert launched(lambda: fast(x))[1] == 1
+    monkeypatch.setattr(fake_cupy.cuda, "Device", lambda: fake_cupy.Device(1))
+    found, count = launched(lambda: fast(x))
+    same(here(found), np.exp(here(x)))
+    assert count == 0
 
 
 def test_what_is_not_written_over() -> None:
@@ -323,6 +411,7 @@ REFUSED = {
     "a branch": (lambda x: ad.cond(ad.sum(x) > 0, lambda: x + 1, lambda: x - 1), "the host decides in cond", True),
     "a loop": (
         lambda x: ad.while_loop(lambda x: ad.sum(x) < 100, lambda x: x * 2 + 1, x), "the host decides in while_loop", True),
+    "a transform": (lambda x: ad.fft.irfft(ad.fft.rfft(x) * 2), "the plans of rfftn are CuPy's", True),
     "a library": (lambda x: ad.linalg.inv(x) * 2, "NotImplementedError.*linalg.*in .*test_cupy_program", False),
 }  # fmt: skip
 

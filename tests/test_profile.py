@@ -11,7 +11,7 @@ import autodiff as ad
 import backends
 from autodiff.graph import blas, groups
 from autodiff.graph import profile as profile_function
-from autodiff.graph.profile import Profile, limits_for, measured_copy
+from autodiff.graph.profile import Profile, limits_for, measured_copy, remembered
 from homes import HOMES
 
 RNG = np.random.default_rng(3)
@@ -106,11 +106,13 @@ def test_nothing_to_do_and_bad_arguments() -> None:
         ad.profile(A)
 
 
-def test_limits_are_measured_once() -> None:
-    backend = backends.get("numpy")
-    before = measured_copy(backend, None)
-    assert measured_copy(backend, None) == before > 0
-    program = ad.jit(lambda a: a * a).lower(A).after
+@pytest.mark.parametrize("home", HOMES)
+def test_limits_are_measured_once(home: str) -> None:
+    backend = backends.get(home)
+    device = backend.device_of(backend.from_host(A))  # CuPy's cannot be hashed
+    before = remembered(measured_copy, backend, device)
+    assert remembered(measured_copy, backend, device) == before > 0
+    program = ad.jit(lambda a: a * a).lower(backend.from_host(A)).after
     limits = limits_for(program, program.outputs[0])
     assert limits == limits_for(program, program.outputs[0]) and limits.flops > 0
 

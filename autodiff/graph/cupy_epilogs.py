@@ -113,6 +113,11 @@ class Epilog:
             return f"D{name}_BGRAD" if self.sums else f"D{name}"
         return "_".join(filter(None, (name, "AUX" * self.keeps, "BIAS" * self.bias)))
 
+    def fits(self, a: Any) -> bool:
+        """Whether cublasLt, whose first factor is a, can be asked for it: where it sums a it wants
+        several rows, and columns that lie in one piece."""
+        return self.sums != "b" or (len(a) > 1 and a.strides[0] == a.itemsize)
+
     def inputs(self, more: list) -> dict[str, Any]:
         """The arguments beside the factors, as nvmath-python calls them."""
         if self.bias:

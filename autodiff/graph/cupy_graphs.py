@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from autodiff.graph.cupy_products import Product
 from autodiff.graph.ir import Equation, Program, is_number
 
 DECIDED_BY_HOST = ("cond", "while_loop")
+TRANSFORMS = ("fftn", "rfftn", "irfftn")
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 
 
 class Uncapturable(Exception):
@@ -52,9 +55,36 @@ class Room:
     `done` is the end of the last run."""
 
     def __init__(self, cp: Any) -> None:
+        self.device = cp.cuda.Device()
         self.stream = cp.cuda.Stream(non_blocking=True)
-        self.pool = cp.cuda.MemoryPool()
+        self.pool = cp.cuda.MemoryPool(partial(new_memory, cp))
+        self.pool.set_limit(size=0)  # at one it would give back free blocks: see new_memory
         self.done = cp.cuda.Event(disable_timing=True)
+
+    def clear(self, graphs: dict, products: Sequence[Product]) -> None:
+        """Give back all that graphs and their products hold here. CuPy's pools do not when they
+        are dropped."""
+        graphs.clear()
+        for product in products:
+            product.plans.clear()
+        self.pool.free_all_blocks()
+
+
+def new_memory(cp: Any, size: int) -> Any:
+    """Memory for the pool of a room, whose free blocks graphs still use. Where there is none a pool
+    of CuPy's would give those back and try again. The default pool does it in its place, and an
+    error that is not CUDA's own goes through."""
+    try:
+        return cp.cuda.MemoryPointer(cp.cuda.Memory(size), 0)
+    except cp.cuda.runtime.CUDARuntimeError as error:
+        if error.status != OUT_OF_MEMORY:
+            raise
+    default = cp.get_default_memory_pool()
+    default.free_all_blocks()
+    try:
+        return cp.cuda.MemoryPointer(cp.cuda.Memory(size), 0)
+    except cp.cuda.runtime.CUDARuntimeError as error:
+        raise cp.cuda.memory.OutOfMemoryError(size, default.total_bytes()) from error
 
 
 class Captured:
@@ -73,10 +103,18 @@ class Captured:
             if is_number(node):
                 value = np.asarray(found[node], place.dtype)
                 if self.filled.get(node) != value.tobytes():
-                    place.fill(value[()])
+                    write_bits(place, value)
                     self.filled[node] = value.tobytes()
             else:
                 place[...] = found[node]
+
+
+def write_bits(place: Any, value: np.ndarray) -> None:
+    """A number into an array of one, -0.0 too, for which CuPy's fill clears the memory."""
+    unit = np.dtype(f"u{min(value.itemsize, 8)}")
+    parts = place.reshape(1).view(unit)
+    for i, bits in enumerate(np.frombuffer(value.tobytes(), unit)):
+        parts[i : i + 1].fill(bits)
 
 
 def obstacle(program: Program, library: Any) -> str | None:
@@ -85,6 +123,8 @@ def obstacle(program: Program, library: Any) -> str | None:
         where = f"({e.line})" if e.line else ""
         if e.op.name in DECIDED_BY_HOST:
             return f"the host decides in {e.op.name} what runs {where}"
+        if e.op.name in TRANSFORMS:
+            return f"the plans of {e.op.name} are CuPy's, which may give them up {where}"
         if library is None and Product.takes(e):
             return (
                 f"matmul calls cuBLAS, which CuPy does not capture {where}; with nvmath-python it "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import math
 import threading
 from typing import Any
@@ -20,7 +21,7 @@ from autodiff.graph.cupy_epilogs import PLAIN, Activation, Epilog
 from autodiff.graph.ir import Equation
 
 COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
-ALIGNMENT = 256  # bytes: more than that is no better
+ALIGNMENT = 256  # bytes: nvmath-python wants it of results; more than that is no better
 WORKSPACE = 32 << 20  # bytes that a product may take for itself
 PROBED = 32  # rows and columns of the product by which cublasLt is asked what it computes
 
@@ -70,20 +71,18 @@ class Product:
         return np.dtype(equation.dtype).kind in "fc"
 
     def __call__(self, a: Any, b: Any, *more: Any, out: Any = None) -> list:
-        """[a @ b], and what the epilog gives beside it; `out`: an array in order to write
-        into."""
+        """[a @ b], and what the epilog gives beside it; `out`: an array to write into, which lies
+        as new ones do."""
         cp = self.cp
-        fresh = self.advanced is None or out is None or out.data.ptr % ALIGNMENT
-        if self.advanced is None:
-            y = cp.matmul(a, b)
-            found = self.epilog.apart(cp, y, b, list(more))
-        else:
-            y = cp.empty(self.shape, self.dtype) if fresh else out
-            found = self.multiplied(a, b, y, list(more))
-        if fresh and out is not None:
-            out[...] = y
-            y = out
-        return [y, *found]
+        if self.advanced is not None:
+            y = cp.empty(self.shape, self.dtype) if out is None else out
+            return [y, *self.multiplied(a, b, y, list(more))]
+        y = cp.matmul(a, b)
+        found = self.epilog.apart(cp, y, b, list(more))
+        if out is None:
+            return [y, *found]
+        out[...] = y
+        return [out, *found]
 
     def multiplied(self, a: Any, b: Any, y: Any, more: list) -> list:
         if 0 in (*a.shape, *b.shape):
@@ -134,23 +133,30 @@ class Product:
                 self.plans[key] = self.planned(operands, given)
             plan, has_epilog = self.plans[key]
             plan.reset_operands(**operands, **(given if has_epilog else {}))
-            found = plan.execute()
+            found = plan.execute(release_workspace=True)  # to whoever comes next on the stream
             plan.release_operands()
         if not has_epilog:
             return self.epilog.apart(self.cp, y, b, more)
         return list(found[1].values()) if isinstance(found, tuple) else []
 
     def planned(self, operands: dict[str, Any], given: dict[str, Any]) -> tuple[Any, bool]:
-        """A plan, and whether it has the epilog: it has not if cublasLt has no such product."""
-        a, b, c = operands.values()
-        if self.epilog.name:
-            plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+        """A plan, and whether it has the epilog: it has not if cublasLt has no such product, which
+        it says when that is planned or when it is tried."""
+        if self.epilog.name and self.epilog.fits(operands["a"]):
+            plan = self.matmul(operands)
             with contextlib.suppress(Exception):  # each of three libraries has its own
                 plan.plan(epilog=getattr(self.advanced.MatmulEpilog, self.epilog.name), **given)
+                plan.execute(release_workspace=True)
                 return plan, True
-        plan = self.advanced.Matmul(a, b, c=c, beta=0.0, options=dict(self.options))
+            plan.free()
+        plan = self.matmul(operands)
         plan.plan()
         return plan, False
+
+    def matmul(self, operands: dict[str, Any]) -> Any:
+        options = {**self.options, "handle": handle(self.advanced, self.cp.cuda.Device().id)}
+        a, b, c = operands.values()
+        return self.advanced.Matmul(a, b, c=c, beta=0.0, options=options)
 
     def refused(self) -> bool:
         """Whether there was a product that cublasLt has not with this epilog."""
@@ -159,6 +165,14 @@ class Product:
     def __str__(self) -> str:
         extra = f" with {self.epilog.name}" if self.epilog.name else ""
         return f"by {'CuPy' if self.advanced is None else 'cublasLt'}{extra}"
+
+
+@functools.cache
+def handle(advanced: Any, _device: int) -> int:
+    """cublasLt's handle for the current device, for good: those that nvmath-python makes go with
+    the thread for which it does, and plans stay."""
+    package = advanced.__name__.partition(".")[0]
+    return importlib.import_module(f"{package}.bindings.cublasLt").create()
 
 
 @functools.cache

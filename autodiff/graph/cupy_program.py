@@ -20,7 +20,9 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import operator
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -38,13 +40,13 @@ from autodiff.graph.cupy_graphs import (
     surroundings,
 )
 from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
-from autodiff.graph.cupy_products import Product, agrees, exact
+from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
 from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
 CAPTURES = 16  # after which the addresses are taken to be new each time
-BLOCK = 512  # bytes: CuPy's pool gives multiples of it
+BLOCK = 512  # bytes: CuPy's pool gives multiples of it, and memory that begins at one
 
 
 class CupyProgram:
@@ -87,6 +89,7 @@ class CupyProgram:
         self.graphs: dict[tuple, Captured] = {}
         self.captures = 0
         self.room: Room | None = None
+        self.clear: Any = None  # what gives the room's memory back
         if by_cublaslt:
             self.use_products(library)
         elif not exact(self.precision) and any(is_product(step) for step in self.steps):
@@ -166,7 +169,8 @@ class CupyProgram:
                     try:
                         return self.replay(found)
                     except Uncapturable as error:
-                        self.give_up(str(error))
+                        why = str(error)
+                    self.give_up(why)  # the error, gone by now, held what was tried
             targets = self.targets_at(self.places(found), found)
             if targets and not are_apart([found[x] for x in self.program.inputs if not x.weak]):
                 targets = {}
@@ -176,6 +180,8 @@ class CupyProgram:
         """Whether to run as a graph of its own, and not as a part of what is being captured."""
         if self.why is not None or surroundings().captured:
             return False
+        if self.room is not None and self.room.device != self.cp.cuda.Device():
+            return False
         return not self.cp.cuda.get_current_stream().is_capturing()
 
     def give_up(self, why: str) -> None:
@@ -183,7 +189,7 @@ class CupyProgram:
         self.why = why
         if self.room is not None:
             self.room.stream.synchronize()  # what was tried there still reads the arguments
-        self.graphs.clear()
+            self.clear()
         self.room = None
         if exact(self.precision):
             for step in filter(is_product, self.steps):
@@ -191,9 +197,9 @@ class CupyProgram:
 
     def places(self, found: dict[Node, Any]) -> tuple[int, ...]:
         """The addresses of the donated inputs that results can be written over; 0 for one that
-        does not lie in order."""
+        does not lie as new arrays do, for which products are planned."""
         given = [found[x] for x in self.targets.values()]
-        return tuple([x.data.ptr if x.flags.c_contiguous else 0 for x in given])
+        return tuple([x.data.ptr if is_like_new(x) else 0 for x in given])
 
     def targets_at(self, places: tuple[int, ...], found: dict[Node, Any]) -> dict[Equation, Any]:
         """Outputs, and the arrays that they are written to."""
@@ -245,6 +251,9 @@ class CupyProgram:
         stream = self.cp.cuda.get_current_stream()
         if self.room is None:
             self.room = Room(self.cp)
+            products = [s.product for s in self.steps if isinstance(s, Call) and s.product]
+            self.clear = weakref.finalize(self, self.room.clear, self.graphs, products)
+            self.clear.atexit = False
         else:
             stream.wait_event(self.room.done)
         graph = self.graphs.pop(key, None)
@@ -266,35 +275,37 @@ class CupyProgram:
         recorded."""
         room, cp = self.room, self.cp
         in_place = {self.targets[y] for y in targets}
-        with cp.cuda.using_allocator(room.pool.malloc):
-            own = [x for x in self.readers if x not in in_place]
-            graph = Captured({x: cp.empty(x.shape, np.dtype(x.dtype)) for x in own})
-        graph.feed(found)
-        room.done.record(cp.cuda.get_current_stream())
-        room.stream.wait_event(room.done)
-        values = {**found, **graph.inputs}
-        with room.stream, cp.cuda.using_allocator(room.pool.malloc):
-            try:
-                self.compute(values, {}, captured=True)
-                room.stream.begin_capture()
-                made = self.record(values, targets)
-                graph.graph = room.stream.end_capture()
-            except Exception as error:
-                notes = ", ".join(getattr(error, "__notes__", ()))
-                raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
-            room.done.record(room.stream)
+        try:
+            with cp.cuda.using_allocator(room.pool.malloc):
+                own = [x for x in self.readers if x not in in_place]
+                graph = Captured({x: cp.empty(x.shape, np.dtype(x.dtype)) for x in own})
+            graph.feed(found)
+            room.done.record(cp.cuda.get_current_stream())
+            room.stream.wait_event(room.done)
+            with room.stream, cp.cuda.using_allocator(room.pool.malloc):
+                made = self.record(graph, {**found, **graph.inputs}, targets)
+                room.done.record(room.stream)
+        except Exception as error:
+            notes = ", ".join(getattr(error, "__notes__", ()))
+            raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
         cp.cuda.get_current_stream().wait_event(room.done)
         outputs = [y for y in self.program.outputs if isinstance(y, Equation) and not y.weak]
         graph.outputs = {y: made[y] for y in outputs}
         return graph
 
-    def record(self, values: dict[Node, Any], targets: dict[Equation, Any]) -> dict[Node, Any]:
+    def record(self, graph: Captured, values: dict[Node, Any], targets: dict) -> dict[Node, Any]:
+        """What the recorded run makes."""
+        stream = self.room.stream
+        self.compute(values, {}, captured=True)
+        stream.begin_capture()
         try:
-            return self.compute(values, targets, captured=True)
+            made = self.compute(values, targets, captured=True)
         except Exception:
             with contextlib.suppress(Exception):  # the capture is void: the first error counts
-                self.room.stream.end_capture()
+                stream.end_capture()
             raise
+        graph.graph = stream.end_capture()
+        return made
 
     # -- telling --
 
@@ -355,6 +366,12 @@ def span(x: Any) -> tuple[int, int]:
     start = x.data.ptr + sum(min(r, 0) for r in reach)
     stop = x.data.ptr + sum(max(r, 0) for r in reach) + x.dtype.itemsize
     return start, stop if x.size else start
+
+
+def is_like_new(x: Any) -> bool:
+    """Whether an array lies as a new one of its shape does, axes of length one included."""
+    strides = itertools.accumulate(reversed(x.shape[1:]), operator.mul, initial=x.dtype.itemsize)
+    return x.data.ptr % ALIGNMENT == 0 and x.strides == tuple(strides)[::-1][: x.ndim]
 
 
 def find_looks(program: Program, steps: Sequence[Step]) -> dict[Node, set[Node]]:

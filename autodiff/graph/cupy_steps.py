@@ -69,12 +69,22 @@ class Fused:
         """The values of `outputs`; `outs` are arrays to write into, None for new ones."""
         pairs = zip(self.outputs, outs, strict=True)
         made = [cp.empty(self.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
-        self.function(*args, *made)
+        self.function(*in_lines([*args, *made], math.prod(self.shape)))
         return made
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
         return f"kernel {list(self.shape)}: {names}"
+
+
+def in_lines(arrays: list, size: int) -> list:
+    """Arrays as lines, if all of them lie in order, but for numbers: CuPy finds that out only where
+    there are none of those, and else goes by the index of each axis."""
+    whole = [getattr(x, "shape", ()) != () for x in arrays]
+    pairs = list(zip(arrays, whole, strict=True))
+    if not all(x.size == size and x.flags.c_contiguous for x, is_whole in pairs if is_whole):
+        return arrays
+    return [x.reshape(-1) if is_whole else x for x, is_whole in pairs]
 
 
 class Call:

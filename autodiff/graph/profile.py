@@ -9,7 +9,6 @@ is waited for before and after each.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import statistics
 import time
@@ -338,13 +337,21 @@ def limits_for(program: Program, node: Node) -> Limits:
     """The limits for a value's dtype, where it is."""
     dtype = node.dtype[0] if isinstance(node.dtype, tuple) else node.dtype
     name = dtype_name(dtype) if is_inexact(dtype) else "float64"
-    return Limits(
-        measured_copy(program.backend, node.device),
-        measured_products(program.backend, node.device, name),
-    )
+    place = (program.backend, node.device)
+    return Limits(remembered(measured_copy, *place), remembered(measured_products, *place, name))
 
 
-@functools.cache
+_measured: dict[tuple, float] = {}
+
+
+def remembered(measure: Callable, backend: Any, device: Any, *rest: Any) -> float:
+    """What was measured once. (Not functools.cache: CuPy's devices cannot be hashed.)"""
+    key = (measure, backend, str(device), *rest)
+    if key not in _measured:
+        _measured[key] = measure(backend, device, *rest)
+    return _measured[key]
+
+
 def measured_copy(backend: Any, device: Any) -> float:
     """Bytes per second, the best of a few copies; NumPy's by all threads."""
     x = backend.create("ones", (COPIED,), dtype="float64", device=device)
@@ -364,7 +371,6 @@ def measured_copy(backend: Any, device: Any) -> float:
     return 16 * COPIED / min(timed(backend, call) for _ in range(6))
 
 
-@functools.cache
 def measured_products(backend: Any, device: Any, dtype: str) -> float:
     """Operations per second, the best of a few products of matrices large enough to tell."""
     size, seconds, begun = 256, 0.0, time.perf_counter()
