@@ -66,7 +66,7 @@ class Room:
         are dropped."""
         graphs.clear()
         for product in products:
-            product.plans.clear()
+            product.forget()
         self.pool.free_all_blocks()
 
 

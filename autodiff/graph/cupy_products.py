@@ -158,6 +158,13 @@ class Product:
         a, b, c = operands.values()
         return self.advanced.Matmul(a, b, c=c, beta=0.0, options=options)
 
+    def forget(self) -> None:
+        """Let all plans go."""
+        with self.lock:
+            for plan, _ in self.plans.values():
+                plan.free()
+            self.plans.clear()
+
     def refused(self) -> bool:
         """Whether there was a product that cublasLt has not with this epilog."""
         return any(not has_epilog for _, has_epilog in self.plans.values())
