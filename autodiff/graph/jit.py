@@ -40,8 +40,8 @@ class Jitted:
         self.static = tuple(static)
         self.donate = tuple(donate)
         self.precision = precision
-        self.cache: dict[Any, Entry] = {}
-        self.last: Entry | None = None  # that ran
+        self.cache: dict[Any, Entry | Recorded] = {}
+        self.last: Entry | Recorded | None = None  # that ran
         self.shortcut: Callable | None = None  # for arguments like those of the last call
         self.hits = 0
         self.warned: set[str] = set()
@@ -57,17 +57,25 @@ class Jitted:
         entry = self.cache.get(key)
         if entry is not None:
             self.hits += 1
-        elif TRACED in key:
-            return self.f(*args, **kwargs)  # whoever looks at it sees its ops
-        elif TAPED in key:
-            try:
-                entry = self.cache[key] = Recorded(self, args, kwargs)
-            except Outside:  # so will the tapes of what it closes over
-                return self.f(*args, **kwargs)
         else:
-            entry = self.cache[key] = Entry(self, args, kwargs)
+            entry = self.entry_for(key, args, kwargs)
+            if entry is None:
+                return self.f(*args, **kwargs)
+            self.cache[key] = entry
         self.last, self.shortcut = entry, entry.shortcut
         return entry.run(leaves)
+
+    def entry_for(self, key: tuple, args: tuple, kwargs: dict) -> Entry | Recorded | None:
+        """A program; None where whoever looks at the arguments, or at what the function closes
+        over, is to see its ops."""
+        if TRACED in key:
+            return None
+        if TAPED not in key:
+            return Entry(self, args, kwargs)
+        try:
+            return Recorded(self, args, kwargs)
+        except Outside:
+            return None
 
     @property
     def plan(self) -> Any:
