@@ -24,7 +24,7 @@ import programs
 from autodiff import jit, tree
 from autodiff.graph import cupy_program
 from autodiff.graph.compile import Compiled
-from autodiff.graph.cupy_graphs import Room, write_bits
+from autodiff.graph.cupy_graphs import Room, words, write
 from autodiff.graph.cupy_steps import Fused, in_lines
 from autodiff.graph.kernels import DEVICE_PREAMBLE, TYPES, Kernel
 from cupy_cases import (
@@ -300,7 +300,7 @@ def test_the_sign_of_zero_gets_into_a_graph() -> None:
         assert count == 1 and here(found).tolist() == np.copysign([2.0, -3.0], s).tolist()
     place = HOME.from_host(np.array(1 + 1j))
     for z in (complex(-0.0, 2), complex(3, -0.0), complex(-0.0, -0.0)):
-        write_bits(place, np.asarray(z))
+        write(words(place), np.asarray(z).tobytes())
         assert here(place).tobytes() == np.asarray(z).tobytes()
 
 

@@ -94,27 +94,32 @@ class Captured:
         self.inputs = inputs
         self.outputs: dict[Node, Any] = {}
         self.graph: Any = None
+        self.numbers = {node: words(x) for node, x in inputs.items() if is_number(node)}
         self.filled: dict[Node, bytes] = {}
 
     def feed(self, found: dict[Node, Any]) -> None:
         """Copy the inputs of a run to where the graph reads them; a number only if it is another
         one than before."""
         for node, place in self.inputs.items():
-            if is_number(node):
-                value = np.asarray(found[node], place.dtype)
-                if self.filled.get(node) != value.tobytes():
-                    write_bits(place, value)
-                    self.filled[node] = value.tobytes()
-            else:
+            if node not in self.numbers:
                 place[...] = found[node]
+                continue
+            bits = np.asarray(found[node], place.dtype).tobytes()
+            if self.filled.get(node) != bits:
+                write(self.numbers[node], bits)
+                self.filled[node] = bits
 
 
-def write_bits(place: Any, value: np.ndarray) -> None:
-    """A number into an array of one, -0.0 too, for which CuPy's fill clears the memory."""
-    unit = np.dtype(f"u{min(value.itemsize, 8)}")
-    parts = place.reshape(1).view(unit)
-    for i, bits in enumerate(np.frombuffer(value.tobytes(), unit)):
-        parts[i : i + 1].fill(bits)
+def words(place: Any) -> list:
+    """An array of one number as one of unsigned integers, or two: as such -0.0 gets there, too,
+    for which CuPy's fill clears the memory."""
+    parts = place.reshape(1).view(np.dtype(f"u{min(place.itemsize, 8)}"))
+    return [parts[i : i + 1] for i in range(len(parts))]
+
+
+def write(parts: list, bits: bytes) -> None:
+    for part, word in zip(parts, np.frombuffer(bits, parts[0].dtype), strict=True):
+        part.fill(word)
 
 
 def obstacle(program: Program, library: Any) -> str | None:
