@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(*(f"{name}: {reason}" for name, reason in unavailable.items()), sep="\n")
         return 1
     found = {
-        "machine": machine.facts(),
+        "machine": machine.facts(devices),
         "options": {"dtype": options.dtype, "steps": options.steps},
         "unavailable": unavailable,
         **measure(options, devices),

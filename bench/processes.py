@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -129,7 +130,8 @@ def serve(pipe: Connection, entrant: Entrant, problem: Problem, device: str) -> 
 
 def load(module: str) -> None:
     """Import a library and take one matrix product, so that its threads and their buffers are
-    there before memory is looked at."""
+    there before memory is looked at. jax would take most of a GPU's memory for itself."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     ones = importlib.import_module(NAMESPACES.get(module, module)).ones
     ones((256, 256)) @ ones((256, 256))
 

@@ -126,7 +126,8 @@ def summary(report: dict[str, Any]) -> str:
     kernels = f" ({machine['kernels']} kernels)" if machine["kernels"] else ""
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores; NumPy {machine['numpy']}, "
-        f"{machine['blas']}{kernels}, Python {machine['python']}; {dtype}",
+        f"{machine['blas']}{kernels}, Python {machine['python']}{libraries(machine)}; {dtype}",
+        *(f"{g['name']}, driver {g['driver']}, CUDA {g['cuda']}" for g in machine.get("gpus", ())),
         *(f"{name}: {reason}" for name, reason in report["unavailable"].items()),
         table(rows(report)),
     ]
@@ -135,6 +136,11 @@ def summary(report: dict[str, Any]) -> str:
     if any("first_seconds" in step for step in report["steps"]):
         parts += [APART, *losses(report["steps"])]
     return "\n\n".join(parts)
+
+
+def libraries(machine: dict[str, Any]) -> str:
+    found = machine.get("libraries", {})
+    return "".join(f", {name} {version}" for name, version in found.items())
 
 
 def losses(steps: list[dict[str, Any]]) -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import types
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench import (
     digits,
     kernels,
     loops,
+    machine,
     modules,
     peer_modules,
     peer_transformer,
@@ -438,6 +440,28 @@ def test_kernels_are_measured_where_they_run(monkeypatch) -> None:
         monkeypatch.setattr(kernels, "PRODUCTS", hindrance)
         monkeypatch.setattr(kernels, "PATIENCE", 0.5)
         assert kernels.measured("Zen") is None
+
+
+def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runtime = types.SimpleNamespace(
+        getDeviceProperties=lambda number: {"name": f"GPU {number}".encode()},
+        runtimeGetVersion=lambda: 12090,
+        driverGetVersion=lambda: 13000,
+    )
+    cp = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime, Device=lambda: types.SimpleNamespace(id=1)))
+    for line, expected in (
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar 5 22:23:56 UTC 2024\n", "550.54.15"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n", "580.65.06"),
+        ("nothing\n", "for CUDA 13"),
+    ):
+        monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+        machine.DRIVER.write_text(line)
+        assert machine.gpu(cp) == {"name": "GPU 1", "driver": expected, "cuda": "12.9"}
+    facts = machine.facts() | {"gpus": [machine.gpu(cp)], "libraries": {"torch": "2.0"}}
+    empty = dict.fromkeys(("digits", "steps", "training", "overhead", "calls"), ())
+    shown = report.summary({"machine": facts, "options": {"dtype": "float32"}, "unavailable": {}, **empty})
+    assert "GPU 1, driver for CUDA 13, CUDA 12.9" in shown and ", torch 2.0; float32" in shown
+    assert machine.facts()["gpus"] == []
 
 
 def test_a_machine_without_openblas_has_no_kernels_to_name() -> None:
