@@ -123,6 +123,13 @@ class Backend:
         """The form of an array in which it is computed with soonest."""
         return x
 
+    def where(self, condition: Any, x1: Any, x2: Any) -> Array:
+        """The namespace's own, a number as a condition, too."""
+        if isinstance(condition, bool):
+            device = next((self.device_of(x) for x in (x1, x2) if hasattr(x, "dtype")), None)
+            condition = self.create("full", (), condition, dtype="bool", device=device)
+        return self.xp.where(condition, x1, x2)
+
     def astype(self, x: Array, dtype: Any) -> Array:
         return self.xp.astype(x, self.native(dtype))
 

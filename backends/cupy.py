@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import backends
-from backends import indexing
+from backends import cupy_numerics, indexing
 from backends.base import Backend, BackendUnavailable
 
 # Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
@@ -46,6 +46,9 @@ CREATORS = (
     *("arange", "empty", "empty_like", "eye", "full", "full_like", "linspace"),
     *("ones", "ones_like", "zeros", "zeros_like"),
 )
+# Special functions of ours that keep digits where CuPy's do not; those that it has to order.
+WEAKER = ("kl_div", "logit", "rel_entr", "xlog1py")
+SCALED = {"i0e": 0, "i1e": 1}
 JOINED = 8  # arrays that CuPy's concatenate copies one by one
 # What cupy.add.at accumulates; complex values go as their two parts.
 SCATTERED = ("float16", "float32", "float64", "int32", "int64", "uint32", "uint64")
@@ -63,6 +66,7 @@ class CupyBackend(Backend):
     def __init__(self, cp: ModuleType, xp: ModuleType | None = None, device: Any = None) -> None:
         super().__init__("cupy", xp or cp, (cp.ndarray,), device)
         self.cp = cp
+        self.linalg = cupy_numerics.Linalg(cp, self.xp.linalg)
         self._philox: Any = None
         for name in CREATORS:
             setattr(self, name, partial(self.create, name))
@@ -96,7 +100,7 @@ class CupyBackend(Backend):
 
     def from_dlpack(self, x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
         """An array that shares the memory of x. (CuPy's own takes neither a device nor a copy.)"""
-        array = self.xp.from_dlpack(x)
+        array = self.xp.from_dlpack(x).view()  # nobody's own: it is not to be written to
         if copy is False and device not in (None, self.device_of(array)):
             raise BufferError("from_dlpack: memory on another device cannot be shared")
         return self.asarray(array, device=device, copy=copy)
@@ -165,6 +169,9 @@ class CupyBackend(Backend):
     def scatter(self, out: Any, key: tuple, values: Any) -> None:
         if out.dtype.name not in SCATTERED:
             raise TypeError(f"index_add: CuPy cannot add into {out.dtype} at repeated indices")
+        given = np.result_type(values) if type(values) in (int, float, complex) else values.dtype
+        if not np.can_cast(given, out.dtype, "same_kind"):  # it would be cut off
+            raise TypeError(f"index_add: cannot add {given} to {out.dtype}")
         self.cp.add.at(out, key, values)
 
     def index_update(self, x: Any, key: tuple, values: Any, donate: bool = False) -> Any:
@@ -178,6 +185,34 @@ class CupyBackend(Backend):
 
     def exclusive(self, x: Any) -> bool:
         return isinstance(x, self.array_types) and x.base is None
+
+    # -- arithmetic, sorting --
+
+    def remainder(self, a: Any, b: Any) -> Any:
+        return self.divided("remainder", a, b)
+
+    def floor_divide(self, a: Any, b: Any) -> Any:
+        return self.divided("floor_divide", a, b)
+
+    def divided(self, name: str, a: Any, b: Any) -> Any:
+        """A function of a division's whole quotient: of floats not CuPy's own."""
+        dtype = np.result_type(*[getattr(x, "dtype", x) for x in (a, b)])
+        if dtype.kind != "f":
+            return getattr(self.xp, name)(a, b)
+        a, b = (x if hasattr(x, "dtype") else self.cp.full((), x, dtype) for x in (a, b))
+        return getattr(cupy_numerics, name)(self.cp, a, b)
+
+    def sort(self, x: Any, /, **how: Any) -> Any:
+        return self.xp.sort(cupy_numerics.one_nan(self.cp, x), **how)
+
+    def argsort(self, x: Any, /, **how: Any) -> Any:
+        return self.xp.argsort(cupy_numerics.one_nan(self.cp, x), **how)
+
+    def searchsorted(self, x1: Any, x2: Any, /, **how: Any) -> Any:
+        """In a dtype that both fit into: CuPy compares as C does."""
+        dtype = np.result_type(x1.dtype, x2.dtype)
+        x1, x2 = (x.astype(dtype, copy=False) for x in (x1, x2))
+        return self.xp.searchsorted(x1, x2, **how)
 
     # -- linear algebra, random numbers, special functions --
 
@@ -215,7 +250,10 @@ class CupyBackend(Backend):
 
     def special(self, name: str) -> Callable[..., Any]:
         module = importlib.import_module(f"{self.cp.__name__}x.scipy.special")
-        return getattr(module, name, None) or super().special(name)
+        if name in SCALED:
+            return cupy_numerics.scaled_bessel(self.cp, SCALED[name], getattr(module, name))
+        own = None if name in WEAKER else getattr(module, name, None)
+        return own or super().special(name)
 
     # -- the device --
 

@@ -89,7 +89,7 @@ class NumpyBackend(Backend):
         for kept, other, chosen in ((x1, x2, condition), (x2, x1, None)):
             if type(other) in (int, float) and other == 0 and type(kept) is np.ndarray:
                 bits = BITS.get(kept.dtype)
-                if bits is None or condition.dtype != bool:
+                if bits is None or getattr(condition, "dtype", None) != np.dtype("bool"):
                     break
                 ones = (~condition if chosen is None else chosen).astype(bits)
                 out = ones if ones.shape == kept.shape and ones.shape else None

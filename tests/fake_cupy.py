@@ -13,10 +13,13 @@ the host and waits are refused, as CuPy refuses them.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import itertools
 import sys
 import types
 import weakref
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
@@ -138,8 +141,10 @@ class ndarray:
         cleared = 0 if value == 0 else value  # CuPy sets memory to zero, whatever the zero's sign
         launch(lambda host=self._host: host.fill(cleared))
 
-    def view(self, dtype: Any) -> ndarray:
-        return view(self._host.view(dtype))
+    def view(self, dtype: Any = None) -> ndarray:
+        made = view(self._host.view() if dtype is None else self._host.view(dtype))
+        made.base = self
+        return made
 
     def get(self) -> np.ndarray:
         wait()
@@ -274,7 +279,7 @@ NAMES = """
     bitwise_and bitwise_invert bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor
     broadcast_arrays broadcast_to can_cast ceil clip concat conj copysign cos cosh
     count_nonzero cumulative_prod cumulative_sum diff divide empty_like equal exp
-    expand_dims expm1 eye flip floor floor_divide full full_like greater greater_equal hypot
+    expand_dims expm1 eye flip floor floor_divide fmod full full_like greater greater_equal hypot
     imag isfinite isin isinf isnan less less_equal linspace log log10 log1p log2 logaddexp
     logical_and logical_not logical_or logical_xor matmul matrix_transpose max maximum mean
     meshgrid min minimum moveaxis multiply negative nextafter nonzero not_equal ones ones_like
@@ -294,14 +299,89 @@ DTYPES = """
 # What is about dtypes and numbers, and no array is needed for.
 PLAIN = "broadcast_shapes finfo iinfo isdtype e inf nan newaxis pi"
 
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    """As CuPy computes it of floats."""
+    if np.result_type(a, b).kind != "f":
+        return np.remainder(a, b)
+    return a - np.floor(np.divide(a, b)) * b
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    return np.floor(np.divide(a, b)) if np.result_type(a, b).kind == "f" else np.floor_divide(a, b)
+
+
+def _argsort(x: np.ndarray, **how: Any) -> np.ndarray:
+    """Lines of floats by their bits: NaN with a sign comes first."""
+    order = np.argsort(x, **how)
+    if x.ndim != 1 or x.dtype.kind != "f":
+        return order
+    first = np.isnan(x[order]) & np.signbit(x[order])
+    return np.concatenate([order[first], order[~first]])
+
+
+def _sort(x: np.ndarray, **how: Any) -> np.ndarray:
+    return x[_argsort(x, **how)] if x.ndim == 1 else np.sort(x, **how)
+
+
+def _searchsorted(x1: np.ndarray, x2: np.ndarray, **how: Any) -> np.ndarray:
+    with np.errstate(all="ignore"):  # it compares as C does, not in a dtype that both fit into
+        return np.searchsorted(x1, np.asarray(x2).astype(x1.dtype), **how)
+
+
+def _where(condition: Any, *choices: Any) -> Any:
+    if isinstance(condition, builtins.bool):
+        raise AttributeError("'bool' object has no attribute 'astype'")
+    return np.where(condition, *choices)
+
+
+OTHERWISE = {
+    "argsort": _argsort, "floor_divide": _floor_divide, "remainder": _remainder,
+    "searchsorted": _searchsorted, "sort": _sort, "where": _where,
+}  # fmt: skip
 for _name in NAMES.split():
-    globals()[_name] = wrapped(getattr(np, _name), _name)
+    globals()[_name] = wrapped(OTHERWISE.get(_name, getattr(np, _name)), _name)
 for _name in DTYPES.split():
     globals()[_name] = np.dtype(_name)
 for _name in PLAIN.split():
     globals()[_name] = getattr(np, _name)
+_raising = ContextVar("raising", default=False)
+
+
+@contextlib.contextmanager
+def errstate(linalg: str) -> Iterator[None]:
+    token = _raising.set(linalg == "raise")
+    yield
+    _raising.reset(token)
+
+
+def _or_nonsense(name: str) -> Any:
+    """A function of numpy.linalg, whose failures CuPy tells only if asked to."""
+    function = getattr(np.linalg, name)
+
+    def call(x: np.ndarray, *rest: np.ndarray, **params: Any) -> Any:
+        if rest and x.shape[:-1] != rest[0].shape[:-1]:
+            raise ValueError("a and b must have the same stacks of matrices")
+        try:
+            result = function(x, *rest, **params)
+        except np.linalg.LinAlgError:
+            if _raising.get():
+                raise np.linalg.LinAlgError("Error reported by cuSOLVER: devInfo = 1") from None
+            return np.full((rest or (x,))[0].shape, 77.0, np.result_type(x, *rest, "f4"))
+        if _raising.get():
+            wait()
+        return result
+
+    return call
+
+
+def _linalg(name: str) -> Any:
+    return _or_nonsense(name) if name in ("cholesky", "inv", "solve") else getattr(np.linalg, name)
+
+
 linalg = types.SimpleNamespace(
-    **{_name: wrapped(getattr(np.linalg, _name), f"linalg.{_name}") for _name in LINALG.split()}
+    **{_name: wrapped(_linalg(_name), f"linalg.{_name}") for _name in LINALG.split()}
 )
 
 FFT = "fft ifft rfft irfft fftn ifftn rfftn irfftn"
@@ -362,6 +442,11 @@ def empty(shape: Any, dtype: Any = None, device: Any = None) -> ndarray:
     return view(host)
 
 
+def from_dlpack(x: Any) -> ndarray:
+    """It shares the memory, and its base is None."""
+    return ndarray(np.from_dlpack(x))
+
+
 def ascontiguousarray(x: ndarray) -> ndarray:
     return x if x.flags.c_contiguous else x.copy()
 
@@ -378,7 +463,8 @@ class _At:
 
     def at(self, target: ndarray, key: tuple, values: Any) -> None:
         host = target._host
-        launch(lambda: np.add.at(host, bare_key(host, key), bare(values)))
+        own = np.asarray(bare(values)).astype(host.dtype)  # whatever is cut off
+        launch(lambda: np.add.at(host, bare_key(host, key), own))
 
 
 add = _At()
@@ -485,7 +571,14 @@ def _special() -> None:
     module = types.ModuleType(f"{__name__}x.scipy.special")
     for name in SPECIAL.split():
         setattr(module, name, wrapped(getattr(special, name), name))
+    for name in ("kl_div", "logit", "rel_entr", "xlog1py"):  # of which it loses digits
+        delattr(module, name)
+    module.i0e = wrapped(lambda x: np.exp(-np.abs(x)) * special.i0(x), "i0e")
+    module.i1e = wrapped(lambda x: np.exp(-np.abs(x)) * special.i1(x), "i1e")
     sys.modules[module.__name__] = module
+    whole = types.ModuleType(f"{__name__}x")
+    whole.errstate = errstate
+    sys.modules[whole.__name__] = whole
 
 
 _special()

@@ -550,3 +550,12 @@ def test_mnist(tmp_path: Path) -> None:
     (tmp_path / "t10k-images-idx3-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match=r"none of t10k-images-idx3-ubyte, t10k-images-idx3-ubyte.gz"):
         load_mnist(tmp_path)
+
+
+def test_what_is_prepared_on_the_host_says_so() -> None:
+    x, labels = ad.Tensor(np.ones((3, 2)), backend="fake_cupy"), ad.Tensor([0, 1], backend="fake_cupy")
+    scale = standardize(np.arange(6.0).reshape(3, 2))
+    for run in (lambda: standardize(x), lambda: scale(x), lambda: one_hot(labels)):
+        with pytest.raises(TypeError, match="works on the host, and the array is on fake_cupy"):
+            run()
+    assert scale(ad.Tensor(np.ones((3, 2)))).shape == (3, 2)

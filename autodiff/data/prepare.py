@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.data.rows import aligned, check_seed, order, picked, raw
+from autodiff.data.rows import aligned, check_seed, on_host, order, picked
 
 
 def train_test_split(*arrays: Any, test_size: float = 0.2, seed: int = 0) -> list[Any]:
@@ -46,7 +46,7 @@ class Standardized:
         return self.fitting(x) * self.std + self.mean
 
     def fitting(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
+        x = on_host("standardize", x)
         if x.shape[1:] != self.mean.shape:
             raise ValueError(
                 f"standardize: made of rows of shape {self.mean.shape}; got {x.shape[1:]}"
@@ -60,7 +60,7 @@ def standardize(x: Any) -> Standardized:
 
     Raises ValueError for NaN and infinities, and says in which row they are.
     """
-    x = np.asarray(aligned("standardize", (x,))[0][0])
+    x = on_host("standardize", aligned("standardize", (x,))[0][0])
     if x.dtype.kind not in "fiub":
         raise TypeError(f"standardize: x must be of real numbers; got {x.dtype}")
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype("float64")
@@ -81,7 +81,7 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = "float32") -> 
 
     Raises TypeError for labels that are not integers, ValueError for one out of range.
     """
-    labels = np.asarray(raw(labels))
+    labels = on_host("one_hot", labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(
             f"one_hot: labels must be integers; got {labels.dtype} (labels.astype('int64') if "

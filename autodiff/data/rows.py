@@ -39,6 +39,18 @@ def raw(x: Any) -> Any:
     return x if backends.of(x) is not None else np.asarray(x)
 
 
+def on_host(name: str, x: Any) -> np.ndarray:
+    """A NumPy array; one of another backend is an error, for nothing moves unasked."""
+    array = raw(x)
+    home = backends.of(array)
+    if home.name != "numpy":
+        raise TypeError(
+            f"{name}: works on the host, and the array is on {home.name}; pass a NumPy array "
+            "(x.numpy() of a Tensor), and move the result"
+        )
+    return np.asarray(array)
+
+
 def picked(x: Any, rows: np.ndarray) -> Any:
     """A copy of the rows of these numbers. Of a memory-mapped file no others are read."""
     if isinstance(x, np.ndarray):

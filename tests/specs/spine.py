@@ -176,6 +176,7 @@ SPECS: dict[str, list[Sample]] = {
     "where": [S("arrays", lambda a, b: ad.where(a > b, a, b), (REAL, POSITIVE[0]), lambda a, b: np.where(a > b, a, b)),
               S("number", lambda a: ad.where(a > 0, a, 2.0), (REAL,), lambda a: np.where(a > 0, a, 2.0)),
               S("zero", lambda a: ad.where(a > 0, 0, a), (REAL,), lambda a: np.where(a > 0, 0, a)),
+              S("one condition", lambda a: ad.where(True, a, 2.0), (REAL,), lambda a: np.where(True, a, 2.0)),
               S("column", lambda a, b: ad.where(a[:, :1] > 0, a, b), (REAL, np.array(0.3)), lambda a, b: np.where(a[:, :1] > 0, a, b))],
     "real": unary(*functions("real"), complex=True),
     "imag": unary(*functions("imag"), complex=True),
