@@ -202,6 +202,9 @@ class CupyBackend(Backend):
         a, b = (x if hasattr(x, "dtype") else self.cp.full((), x, dtype) for x in (a, b))
         return getattr(cupy_numerics, name)(self.cp, a, b)
 
+    def expm1(self, x: Any) -> Any:
+        return cupy_numerics.expm1(self.cp, x) if self.is_complex(x.dtype) else self.xp.expm1(x)
+
     def sort(self, x: Any, /, **how: Any) -> Any:
         return self.xp.sort(cupy_numerics.one_nan(self.cp, x), **how)
 

@@ -37,6 +37,14 @@ def floor_divide(cp: Any, a: Any, b: Any) -> Any:
     return cp.where(b == 0, a / b, whole)
 
 
+def expm1(cp: Any, z: Any) -> Any:
+    """exp(z) - 1 of complex numbers, with all digits where z is small, as NumPy's npy_cexpm1."""
+    out, half = cp.empty_like(z), cp.sin(z.imag / 2)
+    out.real[...] = cp.expm1(z.real) * cp.cos(z.imag) - 2 * half * half
+    out.imag[...] = cp.exp(z.real) * cp.sin(z.imag)
+    return out
+
+
 def one_nan(cp: Any, x: Any) -> Any:
     """x with NaN of one sign: CuPy sorts lines of floats by their bits, and NaN with a sign to the
     front."""

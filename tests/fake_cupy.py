@@ -312,6 +312,10 @@ def _floor_divide(a: Any, b: Any) -> Any:
     return np.floor(np.divide(a, b)) if np.result_type(a, b).kind == "f" else np.floor_divide(a, b)
 
 
+def _expm1(x: Any) -> Any:
+    return np.exp(x) - 1 if np.iscomplexobj(x) else np.expm1(x)
+
+
 def _argsort(x: np.ndarray, **how: Any) -> np.ndarray:
     """Lines of floats by their bits: NaN with a sign comes first."""
     order = np.argsort(x, **how)
@@ -337,7 +341,7 @@ def _where(condition: Any, *choices: Any) -> Any:
 
 
 OTHERWISE = {
-    "argsort": _argsort, "floor_divide": _floor_divide, "remainder": _remainder,
+    "argsort": _argsort, "expm1": _expm1, "floor_divide": _floor_divide, "remainder": _remainder,
     "searchsorted": _searchsorted, "sort": _sort, "where": _where,
 }  # fmt: skip
 for _name in NAMES.split():

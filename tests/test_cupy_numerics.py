@@ -31,6 +31,8 @@ CASES: dict[str, tuple[Callable, list]] = {
     "floor_divide by zero": (lambda a: ad.floor_divide(a, 0.0), [A]),
     "floor_divide of integers by a number": (lambda a: ad.floor_divide(a, 0.25), [np.array([7, -7, 3])]),
     "fmod": (ad.fmod, [A, B]),
+    "expm1": (ad.expm1, [np.array([1e-12 + 1e-9j, 1 - 2j, -0.0 + 1e-20j, 300 + 1j, -INF + 1j])]),
+    "expm1 of real numbers": (ad.expm1, [A[1:]]),
     "i0e": (ad.special.i0e, [FAR]),
     "i1e": (ad.special.i1e, [FAR]),
     "i0e of float32": (ad.special.i0e, [FAR.astype("f4")]),
