@@ -467,8 +467,12 @@ class _At:
 
     def at(self, target: ndarray, key: tuple, values: Any) -> None:
         host = target._host
-        own = np.asarray(bare(values)).astype(host.dtype)  # whatever is cut off
-        launch(lambda: np.add.at(host, bare_key(host, key), own))
+
+        def run() -> None:
+            given = np.asarray(bare(values)).astype(host.dtype)  # whatever is cut off
+            np.add.at(host, bare_key(host, key), given)
+
+        launch(run)
 
 
 add = _At()
