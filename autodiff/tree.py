@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 _registered: dict[type, tuple[Callable, Callable]] = {}
-_callees: dict[type, Callable] = {}
+_functions: dict[type, Callable] = {}
 
 
 class Held:
@@ -23,6 +23,9 @@ class Held:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def write(self, value: Any) -> None:
         self.value = value
 
     def __repr__(self) -> str:
@@ -86,19 +89,19 @@ LEAF = Structure(None, None, ())
 
 
 def register(
-    kind: type, flatten: Callable, unflatten: Callable, callee: Callable | None = None
+    kind: type, flatten: Callable, unflatten: Callable, function: Callable | None = None
 ) -> None:
     """Make instances of `kind` containers. `flatten(x)` gives (children, data);
-    `unflatten(data, children)` gives x back; data is compared with ==. `callee(x)` is what stands
+    `unflatten(data, children)` gives x back; data is compared with ==. `function(x)` is what stands
     for x where x itself is the function that is called: a container, too."""
     _registered[kind] = (flatten, unflatten)
-    if callee is not None:
-        _callees[kind] = callee
+    if function is not None:
+        _functions[kind] = function
 
 
-def as_callee(x: Any) -> Any:
+def as_function(x: Any) -> Any:
     """What stands for a container where it is itself the function."""
-    return _callees[type(x)](x) if type(x) in _callees else x
+    return _functions[type(x)](x) if type(x) in _functions else x
 
 
 def cells(x: Any) -> list[Held]:

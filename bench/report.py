@@ -127,7 +127,7 @@ def summary(report: dict[str, Any]) -> str:
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores; NumPy {machine['numpy']}, "
         f"{machine['blas']}{kernels}, Python {machine['python']}{libraries(machine)}; {dtype}",
-        *(f"{g['name']}, driver {g['driver']}, CUDA {g['cuda']}" for g in machine.get("gpus", ())),
+        *(f"{g['name']}, driver {g['driver']}, CUDA {g['cuda']}" for g in machine["gpus"]),
         *(f"{name}: {reason}" for name, reason in report["unavailable"].items()),
         table(rows(report)),
     ]
@@ -139,8 +139,7 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def libraries(machine: dict[str, Any]) -> str:
-    found = machine.get("libraries", {})
-    return "".join(f", {name} {version}" for name, version in found.items())
+    return "".join(f", {name} {version}" for name, version in machine["libraries"].items())
 
 
 def losses(steps: list[dict[str, Any]]) -> list[str]:

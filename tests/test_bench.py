@@ -465,7 +465,7 @@ def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_a_machine_without_openblas_has_no_kernels_to_name() -> None:
-    facts = {"cpu": "M", "cores": 2, "numpy": "2", "blas": "accelerate", "kernels": None, "python": "3"}
+    facts = {"cpu": "M", "cores": 2, "numpy": "2", "blas": "accelerate", "kernels": None, "python": "3", "gpus": [], "libraries": {}}
     empty = {"digits": [], "steps": [], "training": [], "overhead": [], "calls": []}
     shown = report.summary({"machine": facts, "options": {"dtype": "float32"}, "unavailable": {}, **empty})
     assert "accelerate, Python 3" in shown

@@ -134,11 +134,11 @@ def test_inside_of_a_program_it_is_part_of_it() -> None:
     fast = ad.jit(loss)
     outer = ad.jit(lambda w, x, y: w - 0.1 * ad.grad(fast)(w, x, y))
     np.testing.assert_allclose(outer(W, X, Y), W - 0.1 * ad.grad(loss)(W, X, Y), rtol=1e-13)
-    assert "call" not in {e.op.name for e in outer.lower(W, X, Y).before.equations()}
+    assert "run" not in {e.op.name for e in outer.lower(W, X, Y).before.equations()}
     pull = ad.vjp(fast, W, X, Y)[1]
     inner = ad.jit(lambda g: pull(g)[0])
     np.testing.assert_allclose(inner(2.0), 2 * ad.grad(loss)(W, X, Y), rtol=1e-13)
-    assert "call" not in {e.op.name for e in inner.lower(2.0).before.equations()}
+    assert "run" not in {e.op.name for e in inner.lower(2.0).before.equations()}
 
 
 def test_who_looks_for_nan_sees_each_op() -> None:
@@ -195,6 +195,23 @@ def test_a_compiled_model_is_trained_as_the_model_itself() -> None:
         np.testing.assert_allclose(host(fast.arrays()[name])[0], host(x)[0], rtol=1e-4, atol=1e-6, err_msg=name)
     assert np.abs(host(fast.norm.mean.value)[0]).max() > 0.01
     assert fast.first.bias.grad is None
+
+
+@pytest.mark.parametrize("way", ["jit", "grad of jit", "jit of grad", "jit of a model"])
+def test_what_a_function_writes_into_cells_of_its_arguments_is_there(way: str) -> None:
+    f = lambda model, x: ad.mean(model(x) ** 2)  # noqa: E731
+    ways = {"jit": ad.jit(f), "grad of jit": ad.grad(ad.jit(f)), "jit of grad": ad.jit(ad.grad(f))}
+    plain = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm(3), nn.Linear(3, 2)).freeze("layers[2].bias")
+    model = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm(3), nn.Linear(3, 2)).freeze("layers[2].bias")
+    model.assign(plain.arrays())
+    fast = ad.jit(model)
+    call = ways.get(way) or (lambda _, x: fast(x))
+    for x in (X, 2 * X):
+        call(model, x)
+        plain(x)
+    for name, a in plain.arrays().items():
+        np.testing.assert_allclose(host(model.arrays()[name])[0], host(a)[0], rtol=1e-5, err_msg=name)
+    assert np.abs(host(model.layers[1].mean.value)[0]).max() > 0
 
 
 def test_a_compiled_model_in_use_keeps_nothing() -> None:

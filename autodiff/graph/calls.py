@@ -71,8 +71,8 @@ def is_taped(x: Any) -> bool:
     return all(isinstance(t.interp, Tape) for t in layers(x))
 
 
-class Call(Control):
-    """call(*args, routine=): the outputs of a callee. Whoever is no tape is shown its ops."""
+class Run(Control):
+    """run(*args, routine=): the outputs of a callee. Whoever is no tape is shown its ops."""
 
     def __call__(self, *args: Any, routine: Callee) -> tuple:
         if not all(map(is_taped, args)):
@@ -96,4 +96,4 @@ class Call(Control):
         return spread(found, wanted, len(inputs))
 
 
-CALL = Call("call")
+RUN = Run("run")

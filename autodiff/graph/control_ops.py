@@ -31,7 +31,7 @@ from backends.base import is_inexact
 
 
 class Control(KindOp):
-    """What the three ops share. All of them have a tuple of outputs."""
+    """What ops that run routines share. All of them have a tuple of outputs."""
 
     about = "The op {} of programs."
     needs_all = False

@@ -13,7 +13,7 @@ from typing import Any
 import backends
 from autodiff import errors, tree
 from autodiff.core import ROOT, Tensor, box, debugging, device_of, home_of, recording, user_line
-from autodiff.graph.calls import CALL, callee, is_taped
+from autodiff.graph.calls import RUN, callee, is_taped
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
@@ -63,7 +63,7 @@ class Jitted:
                 return self.f(*args, **kwargs)
             self.cache[key] = entry
         self.last, self.shortcut = entry, entry.shortcut
-        return entry.run(leaves)
+        return entry.result(entry.run(leaves), args, kwargs)
 
     def entry_for(self, key: tuple, args: tuple, kwargs: dict) -> Entry | Recorded | None:
         """A program; None where whoever looks at the arguments, or at what the function closes
@@ -114,8 +114,7 @@ class Jitted:
 
 class JittedTree(Jitted):
     """The same for a callable that is itself a tree of arrays, such as a model: it is an argument
-    like the others, so that its arrays are inputs of the program and may change; and what it
-    writes into its cells is there afterwards."""
+    like the others, so that its arrays are inputs of the program and may change."""
 
     def __init__(
         self, f: Callable, static: Sequence[int], donate: Sequence[int], *rest: Any
@@ -126,24 +125,14 @@ class JittedTree(Jitted):
         self.name = f"jit of a {type(f).__name__}"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result, written = super().__call__(tree.as_callee(self.tree), *args, **kwargs)
-        if written:
-            cells = tree.cells(self.tree)
-            for position, value in written.items():
-                cells[position].write(value)
-        return result
+        return super().__call__(tree.as_function(self.tree), *args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
-        return super().lower(tree.as_callee(self.tree), *args, **kwargs)
+        return super().lower(tree.as_function(self.tree), *args, **kwargs)
 
 
-def applied(model: Callable, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
-    """The result of a model, and what it has written, by the number of the cell."""
-    cells = tree.cells(model)
-    before = [cell.value for cell in cells]
-    result = model(*args, **kwargs)
-    pairs = enumerate(zip(cells, before, strict=True))
-    return result, {i: cell.value for i, (cell, was) in pairs if cell.value is not was}
+def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
+    return model(*args, **kwargs)
 
 
 # In the key of arguments that something outside looks at: tapes alone, or others too.
@@ -201,7 +190,8 @@ def static_value(x: Any) -> Any:
 
 class Staged:
     """A function staged for one kind of arguments: its program, and how arguments and results go
-    in and out of it."""
+    in and out of it. What it writes into cells of its arguments are the last of the results;
+    `written` are the numbers of the cells."""
 
     shortcut: Callable | None = None
 
@@ -223,13 +213,26 @@ class Staged:
             for place, tensor in zip(self.places, tensors, strict=True):
                 full[place] = tensor
             positional, named = tree.unflatten(structure, full)
-            return tree.flatten(owner.f(*positional, **named))
+            cells = tree.cells((positional, named))
+            before = [cell.value for cell in cells]
+            results, found = tree.flatten(owner.f(*positional, **named))
+            written = [i for i, was in enumerate(before) if cells[i].value is not was]
+            return [*results, *[cells[i].value for i in written]], (found, written)
 
-        self.program, self.structure = stage(run, inputs, self.backend)
+        self.program, (self.structure, self.written) = stage(run, inputs, self.backend)
         warn_of_constants(owner, self.program)
 
     def dynamic(self, leaves: list) -> list:
         return leaves if self.all_dynamic else [leaves[i] for i in self.places]
+
+    def result(self, found: list, args: tuple, kwargs: dict) -> Any:
+        """What the function returns, its cells written."""
+        count = len(found) - len(self.written)
+        if self.written:
+            cells = tree.cells((args, kwargs))
+            for i, value in zip(self.written, found[count:], strict=True):
+                cells[i].write(value)
+        return tree.unflatten(self.structure, found[:count])
 
 
 class Entry(Staged):
@@ -240,15 +243,15 @@ class Entry(Staged):
         donated = static_places(owner.donate, args)
         gone = [i for i, place in enumerate(self.places) if place in donated]
         self.compiled = compile_program(self.program, gone, precision=owner.precision)
-        if not kwargs:
+        if not kwargs and not self.written:
             run = self.compiled.plan.run
             self.shortcut = shortcut(args, self.places, run, self.structure)
 
-    def run(self, leaves: list) -> Any:
-        results = self.compiled(self.dynamic(leaves))
-        if not self.raw:
-            results = [box(self.backend.hold(y), ROOT, self.backend, None) for y in results]
-        return tree.unflatten(self.structure, results)
+    def run(self, leaves: list) -> list:
+        found = self.compiled(self.dynamic(leaves))
+        if self.raw:
+            return found
+        return [box(self.backend.hold(y), ROOT, self.backend, None) for y in found]
 
 
 class Recorded(Staged):
@@ -264,10 +267,9 @@ class Recorded(Staged):
         """What runs forward, and returns, too, what the way back reads."""
         return next(iter(self.callee.ready.values()), self.callee).program_with(0)
 
-    def run(self, leaves: list) -> Any:
+    def run(self, leaves: list) -> list:
         drawn = [node.draw() for node in self.draws]
-        results = CALL(*self.dynamic(leaves), *drawn, routine=self.callee)
-        return tree.unflatten(self.structure, list(results))
+        return list(RUN(*self.dynamic(leaves), *drawn, routine=self.callee))
 
 
 def warn_of_constants(owner: Jitted, program: Program) -> None:
@@ -354,8 +356,8 @@ def jit(
     and updates taken inside are part of the program: jit a whole training step. Where something
     outside differentiates the result (`.backward()`, `grad(jit(f))`) the way back is compiled, too,
     and what it reads is kept meanwhile. jit(model) is called as the model is: it records on the
-    plain tape, moves running statistics, and within `no_grad` it keeps nothing. As an argument,
-    jit(step)(model, x), a model is a value.
+    plain tape, and within `no_grad` it keeps nothing. As an argument, jit(step)(model, x), a model
+    is a value, but for its Buffers, such as running statistics: they are written as f writes them.
 
     Parameters
     ----------

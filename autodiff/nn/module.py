@@ -98,7 +98,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        tree.register(cls, opened, closed, Callee)
+        tree.register(cls, opened, closed, AsFunction)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -373,7 +373,7 @@ def opened_in_place(module: Module) -> tuple[list, Layout]:
     return leaves, Layout(survey(module, "", frozenset(), {}, leaves))
 
 
-class Callee:
+class AsFunction:
     """A model as the function that is called: it records on the plain tape."""
 
     def __init__(self, model: Module) -> None:
@@ -442,7 +442,7 @@ def closed(layout: Layout, leaves: list) -> Module:
     return rebuild(layout.entry, [trained(x) for x in leaves])
 
 
-tree.register(Callee, lambda callee: opened_in_place(callee.model), closed)
+tree.register(AsFunction, lambda function: opened_in_place(function.model), closed)
 
 
 def trained(x: Any) -> Any:
