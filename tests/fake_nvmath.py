@@ -157,7 +157,6 @@ class Matmul:
             return self.operands[2], {name: fake_cupy.view(lines.T)}
         if "BGRADA" in words or "BGRAD" in words:
             source = a if "BGRADA" in words else c
-            a = self.operands[0]
             documented = "BGRADA" not in words or (len(a) > 1 and a.strides[0] == a.itemsize)
             sums = fake_cupy.view(fake_cuda.outcome(lambda: source.sum(axis=1) if documented else 77 * source[:, 0]))
             return self.operands[2], {self.epilog.name.lower(): sums}
