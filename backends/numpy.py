@@ -221,31 +221,37 @@ class NumpyBackend(Backend):
         return np.errstate(all="ignore")
 
 
-SHORT, MANY = 32, 64  # numbers of a row, and rows, that are sooner compared column by column
+SHORT, LONG, MANY = 32, 2048, 64  # numbers of a row, up to which; rows, from how many
 
 
-def has_short_rows(shape: tuple[int, ...], axis: Any) -> bool:
-    """Whether a reduction of an array goes along many short rows."""
+def has_many_rows(shape: tuple[int, ...], axis: Any) -> bool:
+    """Whether a reduction of an array goes along many rows that are not long."""
     last = len(shape) - 1
-    if last < 1 or axis != (last,) or not 1 < shape[last] <= SHORT:
+    if last < 1 or axis != (last,) or not 1 < shape[last] <= LONG:
         return False
     return math.prod(shape) >= MANY * shape[last]
 
 
 def extreme(ufunc: np.ufunc, x: Any, axis: Any, keepdims: bool) -> Any:
     """The maximum or minimum along axes."""
-    if has_short_rows(x.shape, axis) and x.flags.c_contiguous:
+    if has_many_rows(x.shape, axis) and x.flags.c_contiguous:
         out = np.empty(x.shape[:-1], x.dtype)
-        by_columns(ufunc, x, out)
+        extreme_of_rows(ufunc, x, out)
         return out[..., None] if keepdims else out
     return ufunc.reduce(x, axis, keepdims=keepdims)
 
 
-def by_columns(ufunc: np.ufunc, x: np.ndarray, out: np.ndarray) -> None:
-    """A maximum or minimum along rows into `out`, in order without gaps, by way of a copy in which
-    columns are rows: NumPy reduces one row after the other, in up to ten times the time."""
-    columns = x.reshape(-1, x.shape[-1]).T.copy()
-    ufunc.reduce(columns, 0, None, out.reshape(-1))
+def extreme_of_rows(ufunc: np.ufunc, x: np.ndarray, out: np.ndarray) -> None:
+    """The maximum or minimum along rows into `out`, both in order without gaps. NumPy reduces one
+    row after the other, in up to ten times the time of reducing columns, of which short rows are
+    made first, and in up to five times that of finding where it is."""
+    rows, out = x.reshape(-1, x.shape[-1]), out.reshape(-1)
+    if rows.shape[1] <= SHORT:
+        ufunc.reduce(rows.T.copy(), 0, None, out)
+        return
+    places = rows.argmax(1) if ufunc is np.maximum else rows.argmin(1)  # of NaN if there is one
+    places += np.arange(0, rows.size, rows.shape[1])
+    rows.take(places, None, out, "wrap")  # without looking for places that are out of bounds
 
 
 def by_runs(out: np.ndarray, index: Any, values: Any) -> bool:

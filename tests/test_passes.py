@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import numpy_code
+from autodiff.graph import numpy_helpers
 from autodiff.graph.passes import PASSES, guards, recompute, slices
 
 RNG = np.random.default_rng(3)
@@ -84,9 +84,9 @@ def test_a_guard_is_one_look(at_zero):
 def test_a_guard_writes_over_what_it_guards_only():
     y, g = np.array([1.0, np.nan, 3.0]), np.array([1.0, 0.0, 2.0])
     for out in (np.empty(3), g.copy()):
-        numpy_code.zeros_kept(y, g, out, False)
+        numpy_helpers.zeros_kept(y, g, out, False)
         np.testing.assert_array_equal(out, [1.0, 0.0, 3.0])
-    numpy_code.zeros_kept(y, g, y, True)
+    numpy_helpers.zeros_kept(y, g, y, True)
     np.testing.assert_array_equal(y, [1.0, 0.0, 3.0])
 
 

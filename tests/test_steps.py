@@ -87,8 +87,8 @@ SUMS: dict[str, tuple[Callable, tuple, tuple, int]] = {
     "of what a group reads": (lambda x: (ad.exp(x), ad.sum(x, axis=0)), (X,), (), 1),
     "of nothing else": (lambda x: ad.sum(x, axis=0), (X,), (), 1),
     "of an input": (lambda x: (ad.sum(x, axis=0), ad.sum(x @ W, axis=0)), (X,), (), 2),
-    "at places that repeat": (lambda t, i, y: embedded(ad.exp(y))(t, i), (TABLE, PLACES, X), (), 1),
-    "at places of places": (lambda t, i, y: embedded(ad.reshape(y, (4, 3, 8)))(t, i), (TABLE, PLACES.reshape(4, 3), X), (), 1),
+    "at places that repeat": (lambda t, i, y: embedded(ad.exp(y))(t, i), (TABLE, PLACES, X), (), 0),
+    "at places of places": (lambda t, i, y: embedded(ad.reshape(y, (4, 3, 8)))(t, i), (TABLE, PLACES.reshape(4, 3), X), (), 0),
     "at places in the second axis": (
         lambda t, i, y: ad.grad(lambda t: ad.sum(t[:, i] * y))(t), (X.T, PLACES % 4, SQUARE[:8]), (), 0,
     ),
@@ -149,6 +149,13 @@ ROWS = {
     "two numbers": RNG.standard_normal((200, 2)),
     "as many as are compared by columns": RNG.standard_normal((64, 32)).astype("f4"),
     "more": RNG.standard_normal((64, 33)),
+    "long": RNG.standard_normal((64, 2048)).astype("f4"),
+    "longer": RNG.standard_normal((64, 2049)).astype("f4"),
+    "long and not a number": np.where(RNG.random((90, 50)) < 0.02, np.nan, RNG.standard_normal((90, 50))),
+    "long and infinite": np.where(RNG.random((90, 50)) < 0.4, -np.inf, RNG.standard_normal((90, 50))),
+    "long, three axes": RNG.standard_normal((4, 30, 40)),
+    "long integers": RNG.integers(-9, 9, (100, 60)),
+    "long columns": np.asfortranarray(RNG.standard_normal((100, 60))),
     "few rows": RNG.standard_normal((63, 5)),
     "three axes": RNG.standard_normal((20, 30, 7)),
     "not a number": np.where(RNG.random((90, 5)) < 0.1, np.nan, RNG.standard_normal((90, 5))),
@@ -173,13 +180,41 @@ def test_extremes_within_rows(rows: str, keepdims: bool, name: str) -> None:
         np.testing.assert_array_equal(found, expected, strict=True)
 
 
-def test_short_rows_are_compared_by_columns() -> None:
-    for shape, taken in (((64, 32), True), ((64, 33), False), ((63, 5), False), ((2, 32, 3), True)):
+def test_extremes_of_many_rows_are_not_reduced() -> None:
+    for shape, taken in (((64, 32), True), ((64, 2048), True), ((64, 2049), False), ((63, 5), False), ((2, 32, 3), True)):
         plan = ad.jit(lambda x: ad.max(x, axis=-1)).lower(np.ones(shape)).plan
-        assert ("by_columns(" in str(plan)) is taken
-        assert numpy.has_short_rows(shape, (len(shape) - 1,)) is taken
-    assert not numpy.has_short_rows((64, 8), (0,))
-    assert not numpy.has_short_rows((2, 64, 8), (1, 2))
+        assert ("extreme_of_rows(" in str(plan)) is taken
+        assert numpy.has_many_rows(shape, (len(shape) - 1,)) is taken
+    assert not numpy.has_many_rows((64, 8), (0,))
+    assert not numpy.has_many_rows((2, 64, 8), (1, 2))
+
+
+BESIDE = {
+    "u1": (3, -1, 300, 2**70, 2.5, 1j, True),
+    "i8": (3, -1, 2**70, 2.5, 1j, True),
+    "f2": (3, 2**70, 2.5, 1e6, -1e-9, -np.inf, np.nan, True),
+    "f8": (3, 2**70, 2.5, -np.inf, np.nan, 1j, True),
+    "c16": (3, 2**70, 2.5, -np.inf, 1j, True),
+    "?": (3, 2.5, 1j, True),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("op", [ad.add, ad.equal])
+@pytest.mark.parametrize("dtype", BESIDE)
+def test_numbers_beside_arrays(dtype: str, op: Callable) -> None:
+    """They are arrays of before the run where they take an array's dtype and are in its range."""
+    x = np.array([0, 1, 100]).astype(dtype)
+    for n in BESIDE[dtype]:
+        try:
+            with np.errstate(all="ignore"):
+                expected = getattr(np, op.__name__)(x, n)
+        except OverflowError:
+            with pytest.raises(OverflowError):
+                ad.jit(lambda x, n=n: op(x, n))(x)
+        else:
+            found = ad.jit(lambda x, n=n: op(x, n))(x)
+            np.testing.assert_array_equal(found, expected, strict=True)
 
 
 SELECTIONS = {

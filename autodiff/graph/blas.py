@@ -119,7 +119,9 @@ def pointer(x: np.ndarray) -> Any:
     try:
         return ctypes.byref(ctypes.c_char.from_buffer(x))  # three times faster, where it can
     except (TypeError, BufferError):
-        return address(x)
+        place = address(x)
+        place.array = x
+        return place
 
 
 def address(x: np.ndarray) -> ctypes.c_void_p:

@@ -18,7 +18,6 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_look, is_product
-from autodiff.ops.indexing import HOLE
 
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 
@@ -171,17 +170,12 @@ class Rows:
         return found
 
     def is_total(self, e: Equation) -> bool:
-        """Whether an equation is a sum over all axes of a large array but the last, or of its rows
-        at the places that an index array says, if these are not more than the rows."""
-        if not self.reorders or e.op.name not in ("sum", "scatter_add"):
+        """Whether an equation is a sum over all axes of a large array but the last."""
+        if not self.reorders or e.op.name != "sum":
             return False
-        x, *index = e.inputs
-        alike = x.dtype == e.dtype and e.dtype.kind in "fc"
-        if not alike or math.prod(x.shape) < SMALL:
+        (x,) = e.inputs
+        if x.dtype != e.dtype or e.dtype.kind not in "fc" or math.prod(x.shape) < SMALL:
             return False
-        if e.op.name == "scatter_add":
-            fits = keyed_by_one(e) and index[0].shape == x.shape[: len(index[0].shape)]
-            return fits and math.prod(e.shape) <= math.prod(x.shape)
         return len(e.shape) == 1 and e.params["axis"] == tuple(range(len(x.shape) - 1))
 
     def is_row_sum(self, e: Equation) -> bool:
@@ -212,13 +206,6 @@ class Rows:
         if name == "broadcast_to":
             return x in group and len(x.shape) == len(e.shape)
         return name == "reshape" and x in group
-
-
-def keyed_by_one(e: Equation) -> bool:
-    """Whether the key of an indexing equation is one array of integers."""
-    *_, index = e.inputs
-    plain = e.params["key"] == (HOLE,) and len(index.shape) > 0
-    return plain and index.dtype.kind in "iu"
 
 
 def sliced(x: Node, e: Equation) -> bool | None:

@@ -13,10 +13,11 @@ import numpy as np
 import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
-from autodiff.graph.groups import SMALL, Rows, Step, keyed_by_one
+from autodiff.graph.groups import SMALL, Rows, Step
 from autodiff.graph.ir import Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
+from autodiff.ops.indexing import HOLE
 from backends.threads import Pool, count
 
 UFUNCS = frozenset(
@@ -78,8 +79,10 @@ def is_stack(equation: Equation) -> bool:
 
 
 def gathers_rows(equation: Equation) -> bool:
-    """Whether a key is one index array, and what it fetches large."""
-    return keyed_by_one(equation) and math.prod(equation.shape) >= SMALL
+    """Whether a key is one array of integers, and what it fetches large."""
+    *_, index = equation.inputs
+    plain = equation.params["key"] == (HOLE,) and len(index.shape) > 0
+    return plain and index.dtype.kind in "iu" and math.prod(equation.shape) >= SMALL
 
 
 class Actions:

@@ -53,7 +53,7 @@ class BlasCalls:
         args = [f"{names[x]}{cut}" for x, cut in zip(e.inputs, cuts, strict=True)]
         if not self.writer.shares_place(c, e):
             lines.append(f"copyto({target}, {args[len(sources)]})")
-        place = self.place(e, target, rows)
+        place = self.place(e, out, rows)
         line = self.product(e, place, rows)
         from_outside = [names[x] for x in (alpha, beta) if not isinstance(x, Constant)]
         if not from_outside:
@@ -71,7 +71,7 @@ class BlasCalls:
         *factors, b = e.inputs[:-3]
         flag_b, *second = self.matrix(b)
         flag_a, *first = self.matrix(factors[0], rows) if factors else self.ones(b)
-        height = "length(hi - lo)" if rows else self.length(math.prod(e.shape[:-1]))
+        height = self.height(e, rows)
         width, depth = self.length(e.shape[-1]), self.length(b.shape[0])
         alpha, beta = self.factors(e)
         args = ["by_rows", flag_a, flag_b, height, width, depth, alpha, *first, *second]
@@ -105,12 +105,18 @@ class BlasCalls:
         self.writer.fixed.add(row)
         return "as_it_is", self.pointer(row), self.length(b.shape[0])
 
-    def place(self, e: Equation, target: str, rows: str) -> str:
+    def place(self, e: Equation, out: str, rows: str) -> str:
         """Where a result begins."""
         donor = self.plan.buffers[e].donor
         if donor is not None and not rows:
             return self.look(donor)[1]
-        return self.pointer(target)
+        return self.pointer(out, rows)
+
+    def height(self, e: Equation, rows: str) -> str:
+        """How many rows of a result there are."""
+        if not rows:
+            return self.length(math.prod(e.shape[:-1]))
+        return self.writer.before(f"[length(hi - lo) for lo, hi in {self.writer.cuts}]") + "[lane]"
 
     def matrix(self, x: Node, rows: str = "") -> tuple[str, str, str]:
         """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there,
@@ -122,8 +128,8 @@ class BlasCalls:
         if not rows and isinstance(base, Input) and base.draw is None:
             (flag, other), place, apart = self.look(base)
             return other if turned else flag, place, apart
-        if self.is_tight(base) and self.writer.is_static(base) and not rows:
-            place = self.pointer(self.writer.names[base])
+        if self.is_tight(base) and self.writer.is_static(base):
+            place = self.pointer(self.writer.names[x if rows else base], rows)
             return "turned" if turned else "as_it_is", place, self.length(base.shape[1])
         number = self.number()
         flag, place, apart = f"flag{number}", f"place{number}", f"apart{number}"
@@ -178,8 +184,8 @@ class BlasCalls:
         self.inputs[name] = f"{name} = {made}"
         return name
 
-    def pointer(self, array: str) -> str:
-        return self.writer.once(array, f"pointer({array})")
+    def pointer(self, array: str, rows: str = "") -> str:
+        return self.writer.once(array, f"pointer({array}{rows})", rows)
 
     def length(self, number: int) -> str:
         return self.give(f"n{number}", ctypes.c_int64(number))

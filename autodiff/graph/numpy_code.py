@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph import blas, numpy_actions, numpy_blas
+from autodiff.graph import numpy_actions, numpy_helpers
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, number
 from autodiff.graph.numpy_actions import (
@@ -32,7 +32,7 @@ from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import Phase, shares, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.ops.indexing import HOLE
-from backends.numpy import by_columns, has_short_rows
+from backends.numpy import has_many_rows
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 FEW = 1 << 14  # numbers of an array that is no loss in the cache
@@ -52,7 +52,7 @@ class Writer:
         self.row_of = {node: row for row, node in reversed(self.rows.items())}
         self.ids = {node: i for i, node in enumerate(plan.program.nodes())}
         self.names: dict[Node, str] = {}
-        self.given: dict[str, Any] = dict(HELPERS)
+        self.given: dict[str, Any] = dict(numpy_helpers.NAMES)
         self.phases = 0
         self.static: list[tuple[str, Equation]] = []  # views of buffers, made once
         self.fixed = {f"b{self.ids[e]}" for e in self.in_arena()}  # arrays known before a run
@@ -67,6 +67,8 @@ class Writer:
         }
         self.by_rows |= dict.fromkeys(ACCUMULATORS, self.blas.accumulate)
         self.lines: list[str] = []
+        self.cuts = ""  # the name of the rows lo:hi of each thread at a step
+        self.slices: dict[str, str] = {}  # names of a group's slices known before a run, by source
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         self.totals: list[list[Equation]] = []  # the sums over rows of each group
         for i, node in enumerate(plan.program.inputs):
@@ -81,10 +83,21 @@ class Writer:
         self.given[name] = thing
         return name
 
-    def once(self, array: str, source: str) -> str:
-        """The source of something of an array: a name for what is found before a run where the
-        array is there."""
-        return self.before(source) if array in self.fixed else source
+    def once(self, array: str, source: str, rows: str = "") -> str:
+        """The source of something of an array, or of some of its rows: a name for what is found
+        before a run where the array is there, of rows for each thread."""
+        if array not in self.fixed:
+            return source
+        if not rows:
+            return self.before(source)
+        return f"{self.before(f'[{source} for lo, hi in {self.cuts}]')}[lane]"
+
+    def look(self, array: str, suffix: str, tag: str) -> str:
+        """The source of another look at an array, known before a run where the array is."""
+        if array not in self.slices:
+            return self.once(array, f"{array}{suffix}")
+        self.slices[f"{array}_{tag}"] = f"{self.slices[array]}{suffix}"
+        return f"{array}_{tag}"
 
     def before(self, source: str) -> str:
         """A name for what is found before a run."""
@@ -153,16 +166,14 @@ class Writer:
         for step in phase.steps:
             if not step.rows:
                 continue
-            cuts = self.give(
-                f"u{phase.units}_{step.rows}",
-                shares(step.rows, phase.units, numpy_actions.POOL.size),
-            )
-            body.append(f"lo, hi = {cuts}[lane]")
+            cuts = shares(step.rows, phase.units, numpy_actions.POOL.size)
+            self.cuts = self.give(f"u{phase.units}_{step.rows}", cuts)
             self.lines = []
             if step.group:
                 sums += self.add_totals(step)
-                self.write_group(step, before)
+                self.write_group(step)
             else:
+                self.lines.append(f"lo, hi = {self.cuts}[lane]")
                 self.write_share(step.equations[0])
             body += self.lines
         self.lines = before
@@ -218,28 +229,40 @@ class Writer:
         ]
         self.emit(e, f"{out}[lo:hi]", args)
 
-    def write_group(self, step: Step, before: list[str]) -> None:
-        """A function of a slice lo:hi, and its calls for the slices of a share."""
-        number = len(self.groups)
-        whole, lines, self.lines = dict(self.names), self.lines, []
+    def write_group(self, step: Step) -> None:
+        """A loop through the slices lo:hi of a thread's rows; those of arrays that are there
+        before a run are cut before it: the less there is between NumPy's functions, the less do
+        threads wait for the interpreter's lock."""
+        number, whole, lines = len(self.groups), dict(self.names), self.lines
+        self.lines, self.slices = [], {}
         scratch = [e for e in step.equations if e in self.plan.inner and e in self.plan.buffers]
         for position, e in enumerate(scratch):
-            self.lines.append(f"q{self.ids[e]} = scratch[{position}][:hi - lo]")
             self.names[e] = f"q{self.ids[e]}"
+            self.slices[f"q{self.ids[e]}"] = f"scratch{number}[lane][{position}][:hi - lo]"
         cut: set[Node] = set(scratch)
         for e in step.equations:
             self.write_slice(e, step, cut, whole)
-        before.append(block(f"def g{number}(lo, hi, scratch, sums):", self.lines))
-        chunk = chunk_rows(step)
         if step.totals:
-            lines.append(f"for total in sums{number}[lane]:")
+            lines.append(f"sums = sums{number}[lane]")
+            lines.append("for total in sums:")
             lines.append("    total.fill(0)")
-        lines.append(f"for i in range(lo, hi, {chunk}):")
-        mine = f"scratch{number}[lane], sums{number}[lane]"
-        lines.append(f"    g{number}(i, min(i + {chunk}, hi), {mine})")
+        parts = f"slices({self.cuts}[lane], {chunk_rows(step)})"
+        known = "".join(f", {source}" for source in self.slices.values())
+        lanes = self.give("lanes", range(numpy_actions.POOL.size))
+        every = self.before(f"[[(lo, hi{known}) for lo, hi in {parts}] for lane in {lanes}]")
+        names = ", ".join(("lo", "hi", *self.slices))
+        lines.append(block(f"for {names} in {every}[lane]:", self.lines))
         self.names, self.lines = whole, lines
         self.groups.append(scratch)
         self.totals.append(step.totals)
+
+    def cut(self, x: Node, array: str) -> None:
+        """The rows lo:hi of an array in a group."""
+        self.names[x] = name = f"q{self.ids[x]}"
+        if array in self.fixed:
+            self.slices[name] = f"{array}[lo:hi]"
+        else:
+            self.lines.append(f"{name} = {array}[lo:hi]")
 
     def write_slice(self, e: Equation, step: Step, cut: set[Node], whole: dict) -> None:
         """An equation of a group, on the rows lo:hi."""
@@ -247,19 +270,19 @@ class Writer:
         for x in e.inputs:
             wanted = sliced(x, e) if elementwise else True
             if x not in cut and wanted and x in whole:
-                self.lines.append(f"q{self.ids[x]} = {whole[x]}[lo:hi]")
-                self.names[x] = f"q{self.ids[x]}"
+                self.cut(x, whole[x])
                 cut.add(x)
         args = [
             self.names[x] if x in cut and (not elementwise or sliced(x, e)) else whole[x]
             for x in e.inputs
         ]
         if e in step.totals:
-            self.add_slice(e, f"sums[{step.totals.index(e)}]", args)
+            add, axes = self.function("add"), self.give(f"a{self.ids[e]}", e.params["axis"])
+            total = f"sums[{step.totals.index(e)}]"
+            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
         elif self.plan.actions[e] == INTO:
             if e not in cut:
-                self.lines.append(f"q{self.ids[e]} = {whole[e]}[lo:hi]")
-                self.names[e] = f"q{self.ids[e]}"
+                self.cut(e, whole[e])
                 cut.add(e)
             if e in step.sums and self.plan.actions.get(e.inputs[0]) == INTO:
                 self.sum_rows(e, self.names[e], args[0])
@@ -276,15 +299,6 @@ class Writer:
                 self.call(e, args, params)
             self.names[e] = name
             cut.add(e)
-
-    def add_slice(self, e: Equation, total: str, args: list[str]) -> None:
-        """What some rows add to a total."""
-        if e.op.name == "scatter_add":
-            add = self.give("index_add", self.plan.program.backend.index_add)
-            self.lines.append(f"{add}({total}, ({args[1]},), {args[0]}, True)")
-            return
-        add, axes = self.function("add"), self.give(f"a{self.ids[e]}", e.params["axis"])
-        self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
 
     def call(self, equation: Equation, args: list[str], params: dict[str, Any]) -> None:
         """The backend's own function, which allocates (or makes a view)."""
@@ -356,9 +370,7 @@ class Writer:
             self.lines.append(f"copyto({out}.reshape({args[0]}.shape), {args[0]})")
         elif name == "zeros_kept":
             there = self.shares_place(equation.inputs[0], equation)
-            self.lines.append(
-                f"{self.give(name, zeros_kept)}({args[0]}, {args[1]}, {out}, {there})"
-            )
+            self.lines.append(f"zeros_kept({args[0]}, {args[1]}, {out}, {there})")
         elif name in ("astype", "cast"):
             self.lines.append(f"copyto({out}, {args[0]}, 'unsafe')")
         elif name == "concat":
@@ -428,16 +440,20 @@ class Writer:
             self.lines.append(f"{add}({out}, {key}, {args[0]}, True)")
 
     def level(self, equation: Equation, args: list[str]) -> list[str]:
-        """Arguments, a number that maximum and minimum compare with as a row of it, or as a whole
-        small array: NumPy goes through two arrays twice as fast."""
-        if equation.op.name not in ("maximum", "minimum") or equation.shape[-1] < WIDE:
+        """Arguments, numbers as arrays without axes, which NumPy need not convert each time; what
+        maximum and minimum compare with as a row of it, or as a whole small array: NumPy goes
+        through two arrays twice as fast."""
+        dtypes = {x.dtype for x in equation.inputs if not (isinstance(x, Constant) and x.is_number)}
+        if len(dtypes) != 1:
             return args
-        whole = math.prod(equation.shape) <= FEW and not self.plan.step[equation].group
-        shape = equation.shape if whole else equation.shape[-1:]
-        name = f"{'_'.join(map(str, shape))}_{equation.dtype.char}"
+        (dtype,), shape = dtypes, ()
+        if equation.op.name in ("maximum", "minimum") and equation.shape[-1] >= WIDE:
+            whole = math.prod(equation.shape) <= FEW and not self.plan.step[equation].group
+            shape = equation.shape if whole else equation.shape[-1:]
+        name = "_".join(("", *map(str, shape), dtype.char))
         return [
-            self.give(f"l{self.ids[x]}_{name}", np.full(shape, x.value, equation.dtype))
-            if isinstance(x, Constant) and x.is_number
+            self.give(f"l{self.ids[x]}{name}", np.full(shape, x.value, dtype))
+            if isinstance(x, Constant) and x.is_number and fits(x.value, dtype)
             else arg
             for x, arg in zip(equation.inputs, args, strict=True)
         ]
@@ -447,9 +463,9 @@ class Writer:
         name = REDUCERS.get(equation.op.name, "add")
         dtype = params.get("dtype")
         given = None if dtype is None else self.give(f"d{i}", np.dtype(dtype))
-        short = has_short_rows(equation.inputs[0].shape, params["axis"])
-        if short and equation.op.name in ("max", "min"):
-            self.lines.append(f"by_columns({self.function(name)}, {x}, {out})")
+        many = has_many_rows(equation.inputs[0].shape, params["axis"])
+        if many and equation.op.name in ("max", "min"):
+            self.lines.append(f"extreme_of_rows({self.function(name)}, {x}, {out})")
             return
         axis = self.give(f"a{i}", params["axis"])
         keep = bool(params["keepdims"])
@@ -462,7 +478,7 @@ class Writer:
         """A sum or mean along rows, as a product with ones: several times as fast as reducing."""
         length, keeps = e.inputs[0].shape[-1], e.params["keepdims"]
         ones = self.give(f"o{length}_{e.dtype.char}", np.ones(length, e.dtype))
-        sums = self.once(out, f"{out}[..., 0]") if keeps else out
+        sums = self.look(out, "[..., 0]", "0") if keeps else out
         self.lines.append(f"{self.function('matmul')}({x}, {ones}, {sums})")
         if e.op.name == "mean":
             self.lines.append(f"{self.function('divide')}({out}, {length}, {out})")
@@ -476,7 +492,7 @@ class Writer:
             return
         (kept, holds), bits = chosen, BITS[equation.dtype]
         width = self.give(f"i{bits.itemsize}", bits)
-        given, new = (self.once(x, f"{x}.view({width})") for x in (self.names[kept], out))
+        given, new = (self.look(x, f".view({width})", width) for x in (self.names[kept], out))
         ones = args[0] if holds else f"~{args[0]}"
         if not self.shares_place(kept, equation):
             self.lines.append(f"copyto({new}, {ones})")
@@ -540,40 +556,13 @@ class Writer:
         return [e for e, b in buffers if b.offset is not None and b.group is None]
 
 
-def zeros_kept(y: np.ndarray, g: np.ndarray, out: np.ndarray, there: bool) -> None:
-    """y into `out` (unless it is there), with 0 where g is 0: y is a multiple of g, so that only
-    NaN needs replacing."""
-    least = np.minimum.reduce(y, axis=None, initial=0)  # NaN if there is one
-    zeros = None if least == least else g == 0
-    if not there:
-        np.copyto(out, y)
-    if zeros is not None:
-        np.copyto(out, 0, where=zeros)
-
-
-def gather(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
-    """x[index] into `out`. NumPy's take looks for indices that are out of bounds only where it
-    may allocate."""
-    if index.size and (index.min() < -len(x) or index.max() >= len(x)):
-        x[index]  # says which
-    np.take(x, index, 0, out, "wrap")
+def fits(x: complex, dtype: np.dtype) -> bool:
+    """Whether a number takes the dtype of the arrays that it meets, and is in its range."""
+    if type(x) is int and dtype.kind in "iu":
+        return np.iinfo(dtype).min <= x <= np.iinfo(dtype).max
+    real = type(x) in (int, float) and dtype.kind in "fc"
+    return real and not float(np.finfo(dtype).max) < abs(x) < math.inf
 
 
 def block(head: str, body: list[str]) -> str:
-    return "\n".join([head, *[f"    {line}" for line in body]])
-
-
-def together(work: Callable[[int], None]) -> None:
-    with blas.products().single():
-        numpy_actions.POOL.run(work)
-
-
-# What the source calls by a name of its own.
-HELPERS = {
-    "by_columns": by_columns,
-    "copyto": np.copyto,
-    "empty": np.empty,
-    "gather": gather,
-    "together": together,
-    **numpy_blas.NAMES,
-}
+    return "\n".join([head, *[f"    {part}" for line in body for part in line.split("\n")]])
