@@ -133,7 +133,7 @@ class NumpyBackend(Backend):
     def index_add(self, x: Any, key: tuple, values: Any, donate: bool = False) -> np.ndarray:
         out = x if donate and type(x) is np.ndarray else np.array(x)
         arrays = [part for part in key if isinstance(part, np.ndarray)]
-        if len(key) == 1 and by_runs(out, key[0], values):
+        if len(key) == 1 and adds_rows(out, key[0], values):
             add_rows(out, key[0], values)
         elif arrays and all(part.size for part in arrays):  # NumPy's add.at crashes on empty ones
             np.add.at(out, key, values)
@@ -254,40 +254,37 @@ def extreme_of_rows(ufunc: np.ufunc, x: np.ndarray, out: np.ndarray) -> None:
     rows.take(places, None, out, "wrap")  # without looking for places that are out of bounds
 
 
-def by_runs(out: np.ndarray, index: Any, values: Any) -> bool:
-    """Whether adding whole rows at an index array is worth sorting them first."""
-    plain = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size > 0
-    return plain and out.ndim > 1 and np.shape(values) == index.shape + out.shape[1:]
-
-
-NARROW, FEW = 32, 1 << 13  # numbers of a row, and of all, that NumPy's reduceat sums well
+def adds_rows(out: np.ndarray, index: Any, values: Any) -> bool:
+    """Whether whole rows are added at an array of places, of a dtype that SciPy multiplies."""
+    plain = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and np.size(values) > 0
+    known = out.ndim > 1 and out.dtype.kind in "iufc" and out.dtype != np.float16
+    return plain and known and np.shape(values) == index.shape + out.shape[1:]
 
 
 def add_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
-    """out[index] += values, where rows of the same index add up, in a tenth of the time of
-    np.add.at: one index after the other, or first all that come first, then all second ones."""
+    """out[index] += values, where rows of the same index add up in their order, in up to a
+    twentieth of the time of np.add.at."""
     place = np.where(index < 0, index + len(out), index).ravel()
-    order = np.argsort(place, kind="stable")
-    place = place[order]
-    if place[0] < 0:
+    if place.min() < 0:
         raise IndexError(f"index {index.min()} is out of bounds for an axis of length {len(out)}")
-    if place[-1] >= len(out):
+    if place.max() >= len(out):
         raise IndexError(f"index {index.max()} is out of bounds for an axis of length {len(out)}")
-    starts = np.flatnonzero(np.concatenate(([True], place[1:] != place[:-1])))
-    counts = np.diff(starts, append=len(order))
-    rows = values.reshape(len(order), *out.shape[1:])
-    if math.prod(out.shape[1:]) <= NARROW or values.size <= FEW:
-        out[place[starts]] += np.add.reduceat(rows[order], starts, axis=0)
-    elif len(starts) < 4 * counts.max():
-        for at, start, count in zip(place[starts], starts, counts, strict=True):
-            out[at] += np.add.reduce(rows[order[start : start + count]], axis=0)
+    rows = values.reshape(len(place), -1)
+    if out.size > rows.size:
+        distinct, place = np.unique(place, return_inverse=True)
+        sums = sums_at(place, rows, len(distinct), out.dtype)
+        out[distinct] += sums.reshape(-1, *out.shape[1:])
     else:
-        turns = np.arange(len(order)) - np.repeat(starts, counts)
-        by_turn, start = np.argsort(turns, kind="stable"), 0
-        place, order = place[by_turn], order[by_turn]
-        for stop in np.cumsum(np.bincount(turns)):
-            out[place[start:stop]] += rows[order[start:stop]]
-            start = stop
+        out += sums_at(place, rows, len(out), out.dtype).reshape(out.shape)
+
+
+def sums_at(place: np.ndarray, rows: np.ndarray, height: int, dtype: np.dtype) -> np.ndarray:
+    """The sums of rows that have the same place, by a product with the sparse matrix that has a
+    one in each column, there."""
+    from scipy.sparse import csc_array  # takes a tenth of a second, and not everybody needs it
+
+    ones, starts = np.ones(len(place), dtype), np.arange(len(place) + 1)
+    return csc_array((ones, place, starts), (height, len(place))) @ rows
 
 
 def load(device: str | None) -> NumpyBackend:
