@@ -180,3 +180,31 @@ def test_standard_scores_in_half_precision_and_of_what_has_none():
     for bad, name in ((np.arange(3), "int64"), (np.ones(2) * 1j, "complex128"), ([1.0], "list")):
         with pytest.raises(TypeError, match=rf"standardize: x must be real and floating; got {name}"):
             ad.standardize(bad)
+
+
+A, B = RNG.standard_normal((2, 5, 3, 4)), RNG.standard_normal((2, 5, 4, 6))
+
+# Products of which only the transposes are read, or not, and how many are turned.
+TURNED = {
+    "a stack": (lambda a, b: ad.exp(ad.matrix_transpose(a @ b)), 1),
+    "and its axes": (lambda a, b: ad.exp(ad.permute_dims(a @ b, (0, 3, 1, 2))), 1),
+    "one matrix for all": (lambda a, b: ad.exp(ad.matrix_transpose(a[0, 0] @ b)), 1),
+    "axes that end as the product's": (lambda a, b: ad.exp(ad.permute_dims(a @ b, (2, 1, 0, 3))), 0),
+    "read as it is, too": (lambda a, b: (lambda c: ad.sum(c) + ad.exp(ad.matrix_transpose(c)))(a @ b), 0),
+    "a matrix": (lambda a, b: ad.exp(ad.matrix_transpose(a[0, 0] @ b[0, 0])), 0),
+    "of a vector": (lambda a, b: ad.exp(ad.matrix_transpose(a[0, 0, 0] @ b)), 0),
+    "the gradient of keys": (lambda a, b: ad.grad(lambda a: ad.sum(ad.sin(A @ ad.matrix_transpose(a)) ** 2))(a), 1),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_products_whose_transposes_are_read_are_turned(name):
+    f, count = TURNED[name]
+    assert agrees(f, A, B)
+    exact, turned = (ad.jit(f, precision=p).lower(A, B).after for p in ("exact", None))
+    assert sum(x != y for x, y in zip(factors(exact), factors(turned), strict=True)) == count
+
+
+def factors(program):
+    """The shapes of what products are made of."""
+    return [[x.shape for x in e.inputs] for e in program.equations() if e.op.name == "matmul"]

@@ -283,6 +283,21 @@ def test_a_loss_and_its_gradient_are_one_phase() -> None:
     assert "scatter_along_axis" in {s.equations[0].op.name for p in phases if p.units for s in p.steps}
 
 
+IN_ROWS = np.array([[0, 11, -1, 5, 5, -12, 3, 0, 0, 1, 4, 2]]).T
+
+
+@pytest.mark.parametrize("index", [IN_ROWS, IN_ROWS.astype("i1"), IN_ROWS[1:2], IN_ROWS % 3 + [0, 1], IN_ROWS.T], ids=lambda x: f"{x.dtype} {x.shape}")
+def test_numbers_put_in_rows(index: np.ndarray) -> None:
+    def f(x: Any, index: Any) -> Any:
+        return ad.grad(lambda x: ad.sum(ad.sin(ad.take_along_axis(x * 2, index, axis=1))))(x)
+
+    agrees(f, SQUARE, index)
+    taken = index.shape[1] == 1
+    assert ("put_in_rows(" in str(ad.jit(f).lower(SQUARE, index).plan)) is taken
+    with pytest.raises(IndexError, match="out of bounds"):
+        ad.jit(f)(SQUARE, index + np.full(1, 100, index.dtype))
+
+
 def test_small_values_do_not_end_a_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     """All threads go through them; one does where nothing large is by or waits for them."""
     for module in (groups, numpy_actions):

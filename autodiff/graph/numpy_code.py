@@ -401,8 +401,14 @@ class Writer:
         self.lines.append(f"gather({x}, {index}{rows}, {out}{rows})")
 
     def scattered(self, equation: Equation, out: str, rows: str = "") -> None:
-        """The backend's own function, of these rows."""
+        """One number in each row as NumPy puts it there, else the backend's own function, of these
+        rows."""
         i, shape = self.ids[equation], equation.shape
+        if equation.params["axis"] == 1 and equation.inputs[0].shape == (shape[0], 1):
+            values, index = (self.names[x] for x in equation.inputs)
+            some = rows if wants_rows(equation, 1) else ""
+            self.lines.append(f"put_in_rows({out}{rows}, {index}{some}, {values}{rows})")
+            return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
         axis = int(equation.params["axis"])
         rest = self.give(f"z{i}", tuple(shape[1:]))

@@ -30,6 +30,12 @@ def gather(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
     np.take(x, index, 0, out, "wrap")
 
 
+def put_in_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
+    """Zeros into `out`, but in each row one of the values, which are a column, as the index is."""
+    out.fill(0)
+    out[np.arange(len(out)), index[:, 0]] = values[:, 0]
+
+
 def slices(rows: tuple[int, int], height: int) -> list[tuple[int, int]]:
     """Rows in slices of a height."""
     first, last = rows
@@ -46,6 +52,7 @@ NAMES = {
     "empty": np.empty,
     "extreme_of_rows": extreme_of_rows,
     "gather": gather,
+    "put_in_rows": put_in_rows,
     "slices": slices,
     "together": together,
     "zeros_kept": zeros_kept,

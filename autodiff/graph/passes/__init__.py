@@ -14,10 +14,12 @@ from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
 from autodiff.graph.passes.split_k import split_k
 from autodiff.graph.passes.stacks import stacks
+from autodiff.graph.passes.turns import turns
 
 PASSES = (
     bodies,
     constants,
+    turns,
     algebra,
     broadcasts,
     common,
@@ -28,4 +30,4 @@ PASSES = (
     accumulate,
     recompute,
 )
-REASSOCIATING = (split_k, accumulate)
+REASSOCIATING = (turns, split_k, accumulate)
