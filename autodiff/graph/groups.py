@@ -95,7 +95,7 @@ class Rows:
         steps: list[Step] = []
         while rest:
             first = next((i for i, e in enumerate(rest) if self.begins(e)), len(rest))
-            steps += [Step([e]) for e in rest[:first]]
+            steps += [Step([e], sums=[e] if self.is_row_sum(e) else []) for e in rest[:first]]
             rest = rest[first:]
             if rest:
                 before, group, rest = self.gather(rest, stretch, readers)

@@ -284,10 +284,7 @@ class Writer:
             if e not in cut:
                 self.cut(e, whole[e])
                 cut.add(e)
-            if e in step.sums and self.plan.actions.get(e.inputs[0]) == INTO:
-                self.sum_rows(e, self.names[e], args[0])
-            else:
-                self.emit(e, self.names[e], args)
+            self.emit(e, self.names[e], args)
         else:
             params = dict(e.params)
             name = f"t{self.ids[e]}"
@@ -356,6 +353,8 @@ class Writer:
         if name in UFUNCS:
             args = self.level(equation, args)
             self.lines.append(f"{self.function(name)}({', '.join(args)}, out={out})")
+        elif self.sums_by_product(equation):
+            self.sum_rows(equation, out, args[0])
         elif name in REDUCERS or name == "mean":
             self.reduce(equation, out, args[0])
         elif name == "matmul":
@@ -479,6 +478,10 @@ class Writer:
         if equation.op.name == "mean":
             count = math.prod([equation.inputs[0].shape[a] for a in params["axis"]])
             self.lines.append(f"{self.function('divide')}({out}, {count}, {out})")
+
+    def sums_by_product(self, e: Equation) -> bool:
+        """Whether an equation is a sum along rows that lie in order."""
+        return e in self.plan.step[e].sums and self.plan.actions.get(e.inputs[0]) == INTO
 
     def sum_rows(self, e: Equation, out: str, x: str) -> None:
         """A sum or mean along rows, as a product with ones: several times as fast as reducing."""

@@ -123,13 +123,16 @@ class Weaver:
             else:
                 before.append(step)
         while phase.steps[-1].light or phase.steps[-1].rows is None:  # nothing waits for it here
-            later[:0] = [Step([e]) for e in phase.steps.pop().equations]
+            gone = phase.steps.pop()
+            later[:0] = [Step([e], sums=[e] if e in gone.sums else []) for e in gone.equations]
         return before, phase, later
 
     def lightened(self, step: Step) -> Step:
         """A small equation as a group of its own, if it goes by rows."""
         rows = self.small(step.equations[0])
-        return step if rows is None else Step([*step.equations], rows, group=True, light=True)
+        if rows is None:
+            return step
+        return Step([*step.equations], rows, group=True, sums=[*step.sums], light=True)
 
     def joins(self, step: Step, phase: Phase, made: set[Node]) -> int | None:
         """The parts into which a phase with this step can be cut; None if it cannot join."""
@@ -177,6 +180,7 @@ def add(phase: Phase, step: Step) -> None:
     last = phase.steps[-1] if phase.steps else step
     if step.light and last.light and last is not step and last.rows == step.rows:
         last.equations += step.equations
+        last.sums += step.sums
     else:
         phase.steps.append(step)
 
