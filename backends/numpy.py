@@ -287,7 +287,19 @@ def sums_at(place: np.ndarray, rows: np.ndarray, height: int, dtype: np.dtype) -
     return csc_array((ones, place, starts), (height, len(place))) @ rows
 
 
+LESSON = (32 << 20) - (1 << 16)  # bytes: glibc learns from 32 MiB at most, its own part included
+
+
+def keep_what_is_freed() -> None:
+    """Let the C library keep up to 64 MiB of what is freed for what comes next. glibc asks the
+    system for the pages of each large array and gives them back with it, until it has seen an array
+    freed that was as large: here it sees one, whose pages nobody touches. Eager code, which makes
+    and drops such arrays all the time, then takes down to half the time."""
+    np.empty(LESSON, np.uint8)
+
+
 def load(device: str | None) -> NumpyBackend:
     if device not in (None, "cpu"):
         raise ValueError(f"numpy has one device, 'cpu'; got {device!r}")
+    keep_what_is_freed()
     return NumpyBackend()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -312,3 +313,31 @@ def test_a_product_while_capturing_is_refused_by_name() -> None:
         assert (x + x).shape == (2, 2)
         with pytest.raises(NotImplementedError, match="stream capture"):
             x @ x
+
+
+DROPPED = """
+import resource, numpy as np
+{first}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def eight():
+    return [np.ones(1 << 20, np.uint8) for _ in range(8)]
+eight(), eight()
+before = faults()
+for _ in range(10):
+    eight()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives back what it could keep")
+def test_memory_of_dropped_arrays_is_kept() -> None:
+    """Each array has 256 pages; those of the first ones serve all that come later."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    found = []
+    for first in ("", "import backends; backends.get('numpy')"):
+        command = [sys.executable, "-c", DROPPED.format(first=first)]
+        done = subprocess.run(command, env=own, cwd=ROOT, check=True, capture_output=True, text=True)
+        found.append(int(done.stdout))
+    without, with_it = found
+    assert with_it < 500 and without > 5000
