@@ -16,6 +16,7 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions, numpy_helpers
+from autodiff.graph.blas import REALS
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Constant, Equation, Input, number
 from autodiff.graph.numpy_actions import (
@@ -277,9 +278,7 @@ class Writer:
             for x in e.inputs
         ]
         if e in step.totals:
-            add, axes = self.function("add"), self.give(f"a{self.ids[e]}", e.params["axis"])
-            total = f"sums[{step.totals.index(e)}]"
-            self.lines.append(f"{add}({total}, {add}.reduce({args[0]}, {axes}), {total})")
+            self.add_to_total(e, step, args[0])
         elif self.plan.actions[e] == INTO:
             if e not in cut:
                 self.cut(e, whole[e])
@@ -296,6 +295,19 @@ class Writer:
                 self.call(e, args, params)
             self.names[e] = name
             cut.add(e)
+
+    def add_to_total(self, e: Equation, step: Step, x: str) -> None:
+        """What some rows add to a sum over all, of a matrix in order by a product with ones."""
+        (source,), add = e.inputs, self.function("add")
+        total = f"sums[{step.totals.index(e)}]"
+        if len(source.shape) == 2 and e.dtype in REALS and self.plan.actions.get(source) == INTO:
+            count = chunk_rows(step)
+            ones = self.give(f"o{count}_{e.dtype.char}", np.ones(count, e.dtype))
+            self.slices[f"q{ones}"] = f"{ones}[:hi - lo]"
+            part = f"{self.function('matmul')}(q{ones}, {x})"
+        else:
+            part = f"{add}.reduce({x}, {self.give(f'a{self.ids[e]}', e.params['axis'])})"
+        self.lines.append(f"{add}({total}, {part}, {total})")
 
     def call(self, equation: Equation, args: list[str], params: dict[str, Any]) -> None:
         """The backend's own function, which allocates (or makes a view)."""
