@@ -255,10 +255,11 @@ def extreme_of_rows(ufunc: np.ufunc, x: np.ndarray, out: np.ndarray) -> None:
 
 
 def adds_rows(out: np.ndarray, index: Any, values: Any) -> bool:
-    """Whether whole rows are added at an array of places, of a dtype that SciPy multiplies."""
+    """Whether whole rows are added at an array of places, of real numbers: one times a complex one
+    that is infinite is not a number."""
     plain = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and np.size(values) > 0
-    known = out.ndim > 1 and out.dtype.kind in "iufc" and out.dtype != np.float16
-    return plain and known and np.shape(values) == index.shape + out.shape[1:]
+    real = out.ndim > 1 and out.dtype.kind in "iuf"
+    return plain and real and np.shape(values) == index.shape + out.shape[1:]
 
 
 def add_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
@@ -283,8 +284,10 @@ def sums_at(place: np.ndarray, rows: np.ndarray, height: int, dtype: np.dtype) -
     one in each column, there."""
     from scipy.sparse import csc_array  # takes a tenth of a second, and not everybody needs it
 
-    ones, starts = np.ones(len(place), dtype), np.arange(len(place) + 1)
-    return csc_array((ones, place, starts), (height, len(place))) @ rows
+    if rows.dtype == np.float16:  # which SciPy does not have
+        rows = rows.astype(np.float32)
+    ones = np.ones(len(place), np.float32 if dtype == np.float16 else dtype)
+    return csc_array((ones, place, np.arange(len(place) + 1)), (height, len(place))) @ rows
 
 
 LESSON = (32 << 20) - (1 << 16)  # bytes: glibc learns from 32 MiB at most, its own part included

@@ -315,6 +315,24 @@ def test_a_product_while_capturing_is_refused_by_name() -> None:
             x @ x
 
 
+@pytest.mark.parametrize("places", [5, 50], ids=["few places", "many"])
+@pytest.mark.parametrize("dtypes", ["f2 f2", "f2 f4", "f4 f2", "f4 f8", "f8 i4", "i8 i1", "i1 i1", "c8 f4", "c16 c16"])
+def test_numpy_adds_rows_at_places(dtypes: str, places: int) -> None:
+    out, values = (np.dtype(name) for name in dtypes.split())
+    x, rows = (RNG.integers(-3, 4, shape) for shape in ((places, 3), (2, 20, 3)))
+    x, rows = x.astype(out), rows.astype(values)  # small integers: their sums are exact
+    index = RNG.integers(-places, places, (2, 20))
+    if values.kind in "fc":
+        rows[0, :2, 0] = np.inf, np.nan
+    expected = x.copy()
+    np.add.at(expected, index, rows)
+    numpy = backends.get("numpy")
+    np.testing.assert_array_equal(numpy.index_add(x, (index,), rows), expected, strict=True)
+    for wrong in (places, -places - 1):
+        with pytest.raises(IndexError, match=f"index {wrong} is out of bounds"):
+            numpy.index_add(x, (np.where(index == index[1, 3], wrong, index),), rows)
+
+
 DROPPED = """
 import resource, numpy as np
 {first}

@@ -120,7 +120,7 @@ def pointer(x: np.ndarray) -> Any:
         return ctypes.byref(ctypes.c_char.from_buffer(x))  # three times faster, where it can
     except (TypeError, BufferError):
         place = address(x)
-        place.array = x
+        place.array = x  # as byref does
         return place
 
 

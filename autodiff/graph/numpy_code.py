@@ -69,7 +69,7 @@ class Writer:
         self.by_rows |= dict.fromkeys(ACCUMULATORS, self.blas.accumulate)
         self.lines: list[str] = []
         self.cuts = ""  # the name of the rows lo:hi of each thread at a step
-        self.slices: dict[str, str] = {}  # names of a group's slices known before a run, by source
+        self.slices: dict[str, str] = {}  # sources of a group's slices known before a run
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         self.totals: list[list[Equation]] = []  # the sums over rows of each group
         for i, node in enumerate(plan.program.inputs):
