@@ -514,7 +514,8 @@ class Writer:
         (kept, holds), bits = chosen, BITS[equation.dtype]
         width = self.give(f"i{bits.itemsize}", bits)
         given, new = (self.look(x, f".view({width})", width) for x in (self.names[kept], out))
-        ones = args[0] if holds else f"~{args[0]}"
+        # Bytes become wider integers faster than truth values do.
+        ones = self.look(args[0], ".view('i1')", "i1") if holds else f"(~{args[0]}).view('i1')"
         if not self.shares_place(kept, equation):
             self.lines.append(f"copyto({new}, {ones})")
             ones = new
