@@ -312,6 +312,12 @@ def _floor_divide(a: Any, b: Any) -> Any:
     return np.floor(np.divide(a, b)) if np.result_type(a, b).kind == "f" else np.floor_divide(a, b)
 
 
+def _linspace(start: Any, stop: Any, num: int, **how: Any) -> np.ndarray:
+    if builtins.all(not isinstance(x, np.ndarray) for x in (start, stop)):
+        float(stop - start)  # between numbers it knows real ones only
+    return np.linspace(start, stop, num, **how)
+
+
 def _expm1(x: Any) -> Any:
     return np.exp(x) - 1 if np.iscomplexobj(x) else np.expm1(x)
 
@@ -341,8 +347,8 @@ def _where(condition: Any, *choices: Any) -> Any:
 
 
 OTHERWISE = {
-    "argsort": _argsort, "expm1": _expm1, "floor_divide": _floor_divide, "remainder": _remainder,
-    "searchsorted": _searchsorted, "sort": _sort, "where": _where,
+    "argsort": _argsort, "expm1": _expm1, "floor_divide": _floor_divide, "linspace": _linspace,
+    "remainder": _remainder, "searchsorted": _searchsorted, "sort": _sort, "where": _where,
 }  # fmt: skip
 for _name in NAMES.split():
     globals()[_name] = wrapped(OTHERWISE.get(_name, getattr(np, _name)), _name)
