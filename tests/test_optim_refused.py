@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,28 @@ def test_a_negative_learning_rate(make: Callable) -> None:
         make(-0.1)
     with pytest.raises(ValueError, match="learning rate"):
         make(float("nan"))
+
+
+@pytest.mark.parametrize("lr", [Model(), [W, B], {"w": W}, W, ad.Tensor(B), "0.1", None], ids=lambda x: type(x).__name__)
+def test_parameters_in_place_of_a_learning_rate(lr: object) -> None:
+    for make in (O.SGD, O.Adam, O.LBFGS):
+        with pytest.raises(TypeError, match=rf"{make.__name__}: lr is a number, .*; got {type(lr).__name__}.*parameters=model"):
+            make(lr)
+
+
+@dataclasses.dataclass
+class Halving:
+    start: float
+
+    def __call__(self, step: object) -> object:
+        return self.start * 0.5**step
+
+
+def test_a_schedule_may_have_fields() -> None:
+    sgd = O.SGD(Halving(0.2))
+    params, state = sgd.update([W], [W], sgd.init([W]))
+    params, _ = sgd.update(params, [W], state)
+    assert np.allclose(host(params)[0], W - (0.2 + 0.1) * W)
 
 
 REFUSED = {

@@ -63,6 +63,8 @@ class Optimizer(Minimizer):
     ------
     ValueError
         A negative learning rate.
+    TypeError
+        A learning rate that is something else, as a Module.
     """
 
     slots: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class Optimizer(Minimizer):
     ) -> None:
         if isinstance(clip, Real) and not clip > 0:
             raise ValueError(f"{type(self).__name__}: clip must be positive; got {clip}")
-        (self.lr,) = at_least_zero(type(self).__name__, lr=lr)
+        (self.lr,) = at_least_zero(type(self).__name__, lr=checked_rate(type(self).__name__, lr))
         self.clip = plain_number(clip)
         self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
         self.state: dict | None = None
@@ -293,6 +295,17 @@ class Around(Optimizer):
 def plain_number(x: Any) -> Any:
     """A number as Python's, which decides no dtype, as NumPy's would; anything else as it is."""
     return float(x) if isinstance(x, Real) else x
+
+
+def checked_rate(where: str, lr: Any) -> Rate:
+    """A learning rate, unless it is what other libraries' optimizers take first."""
+    is_rate = isinstance(lr, Real) or callable(lr) or getattr(lr, "ndim", None) == 0
+    if not is_rate or any(getattr(leaf, "ndim", 0) for leaf in tree.flatten(lr)[0]):
+        raise TypeError(
+            f"{where}: lr is a number, or a function of the number of steps; got "
+            f"{type(lr).__name__}. Parameters are given by name: {where}(1e-3, parameters=model)"
+        )
+    return lr
 
 
 def at_least_zero(where: str, **values: Any) -> tuple:
