@@ -41,7 +41,7 @@ def test_a_schedule_may_have_fields() -> None:
     sgd = O.SGD(Halving(0.2))
     params, state = sgd.update([W], [W], sgd.init([W]))
     params, _ = sgd.update(params, [W], state)
-    assert np.allclose(host(params)[0], W - (0.2 + 0.1) * W)
+    assert np.allclose(host(params[0]), W - (0.2 + 0.1) * W)
 
 
 REFUSED = {
