@@ -368,7 +368,7 @@ class Tape(Interpreter):
         for a in args:
             if type(a) is Tensor:
                 value, node = a.data, a.node
-                if a.interp is not self or type(value) is Tensor:
+                if a.interp is not self or (self.level and isinstance(value, Tensor)):
                     return self.process_mixed(op, args, params)
                 if backend is not a.backend:
                     if backend is not None:

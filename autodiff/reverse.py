@@ -107,7 +107,7 @@ def pull(
     """One step of the walk: from a node's cotangent to those of its inputs."""
     op, inputs = node.op, node.inputs
     saved = node.saved if tape is None else rebox(node, tape, g)
-    uneven = node.mixed or type(g) is Tensor
+    uneven = node.mixed or isinstance(g, Tensor)
     if type(g) is list:
         g = fill_zeros(node, g) if op.needs_all else tuple(g)
         uneven = uneven or is_tensor(g)

@@ -203,7 +203,8 @@ def bare(x: Any) -> Any:
     """What is inside an operand; what CuPy would refuse is refused."""
     if isinstance(x, ndarray):
         return x._host
-    if isinstance(x, (np.ndarray, list)):
+    foreign = hasattr(x, "__array_ufunc__") and not isinstance(x, np.generic)
+    if foreign or isinstance(x, list):
         raise TypeError(f"Unsupported type {type(x)}")
     return x
 

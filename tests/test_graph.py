@@ -99,12 +99,20 @@ def test_gradient_repeats_no_work() -> None:
     assert sorted(e.op.name for e in staged) == sorted(e.op.name for e in jitted.after.equations())
 
 
-def test_functions_transforms_inside_a_graph() -> None:
-    x = placeholder((3,), name="x")
-    g = ad.grad(lambda t: ad.sum(t**3))(x)
-    h = ad.jit(lambda t: t + 1)(x)
-    got = Session().run({"g": g, "h": (h, ad.vmap(ad.exp)(x))}, {x: [1, 2, 3]})
+@pytest.mark.parametrize("home", homes.HOMES)
+def test_functions_transforms_inside_a_graph(home: str) -> None:
+    with ad.use_backend(home), Graph().as_default():
+        x = placeholder((3,), name="x")
+        cubes = lambda t: ad.sum(t**3)  # noqa: E731
+        g = ad.grad(cubes)(x)
+        (product,) = ad.vjp(ad.grad(cubes), x)[1](x)  # of the Hessian, with x
+        _, slope = ad.jvp(cubes, (x,), (x,))
+        h = ad.jit(lambda t: t + 1)(x)
+        fetches = {"g": g, "product": product, "slope": slope, "h": (h, ad.vmap(ad.exp)(x))}
+        got = ad.tree.map(host, Session().run(fetches, {x: [1, 2, 3]}))
     assert got["g"].tolist() == [3, 12, 27]
+    assert got["product"].tolist() == [6, 24, 54]
+    assert got["slope"].tolist() == 3 * (1 + 8 + 27)
     assert got["h"][0].tolist() == [2, 3, 4]
     assert np.allclose(got["h"][1], np.exp([1, 2, 3]))
 
