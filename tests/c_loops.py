@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autodiff.graph.kernels import HOST_PREAMBLE
+from autodiff.graph.row_kernels import ON_HOST
 
 COMPILER = shutil.which("gcc") or shutil.which("g++") or shutil.which("cc")
 # Products and sums apart, integers that wrap, as NumPy has them.
@@ -36,7 +36,7 @@ def compiled(source: str, level: str = "-O2") -> ctypes.CDLL:
     """Functions made of C source; the same source is compiled once."""
     name = hashlib.sha256(source.encode()).hexdigest()[:24]
     path = folder() / f"{name}.c"
-    path.write_text(HOST_PREAMBLE + source)
+    path.write_text(ON_HOST + source)
     built = path.with_suffix(".so")
     command = [COMPILER, level, *FLAGS, "-o", str(built), str(path), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import ctypes
 import itertools
+import re
 import sys
 import types
 import weakref
@@ -28,8 +30,10 @@ import pytest
 import c_loops
 import fake_cuda
 from autodiff.graph.kernels import TYPES
+from autodiff.graph.row_kernels import ON_DEVICE
 from fake_cuda import aligned, allocate, copied, is_capturing, launch, outcome, wait
 
+C_TYPES = {kind: dtype for dtype, kind in TYPES.items()}
 nvmath: Any = None  # what takes the place of nvmath.linalg.advanced
 
 
@@ -494,10 +498,24 @@ def _gemm(ta: str, tb: str, a: ndarray, b: ndarray, out: ndarray, alpha: float, 
     return out
 
 
-class ElementwiseKernel:
-    """A kernel whose body a C compiler takes; and Philox, of which NumPy has the same."""
+class InC:
+    """A kernel that a C compiler takes."""
 
     waiting: ClassVar[weakref.WeakSet] = weakref.WeakSet()  # to be compiled, all at once
+
+    def compile(self) -> None:
+        """This kernel and all others that wait."""
+        if c_loops.COMPILER is None:
+            pytest.skip("the stand-in's kernels: no C compiler here")
+        kernels = [self, *(kernel for kernel in self.waiting if kernel is not self)]
+        self.waiting.clear()
+        loops = c_loops.compiled("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
+        for i, kernel in enumerate(kernels):
+            kernel.function = loops[f"k{i}"]
+
+
+class ElementwiseKernel(InC):
+    """One whose body is that of a loop; and Philox, of which NumPy has the same."""
 
     def __init__(
         self, inputs: str, outputs: str, body: str, name: str, preamble: str = "", options: tuple = ()
@@ -532,16 +550,6 @@ class ElementwiseKernel:
         out._host[...] = (draws >> np.uint64(11)) * 2.0**-53
         return out
 
-    def compile(self) -> None:
-        """This kernel and all others that wait."""
-        if c_loops.COMPILER is None:
-            pytest.skip("the stand-in's ElementwiseKernel: no C compiler here")
-        kernels = [self, *(kernel for kernel in self.waiting if kernel is not self)]
-        self.waiting.clear()
-        loops = c_loops.compiled("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
-        for i, kernel in enumerate(kernels):
-            kernel.function = loops[f"k{i}"]
-
     def loop(self, name: str) -> str:
         """The body as a loop in C."""
         ins, outs = ([(TYPES[t], n) for t, n in part] for part in (self.inputs, self.outputs))
@@ -551,6 +559,38 @@ class ElementwiseKernel:
         writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs)
         opening = f"void {name}(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
         return f"{opening}{reads}{made}{self.body}\n{writes}}}\n}}\n"
+
+
+class RawKernel(InC):
+    """One that goes through rows, all threads of a row as one."""
+
+    def __init__(self, code: str, name: str, options: tuple = ()) -> None:
+        assert code.startswith(ON_DEVICE) and name.isidentifier(), name
+        self.name, self.source = name, code.removeprefix(ON_DEVICE)
+        found = re.findall(r"[(,] (?:const )?([\w ]+)\* ([XY])\d+", self.source.partition("{")[0])
+        self.types = [(C_TYPES[kind], which) for kind, which in found]
+        self.function: Any = None
+        self.waiting.add(self)
+
+    def loop(self, name: str) -> str:
+        return self.source.replace(f"AUTODIFF_ROWS({self.name},", f"AUTODIFF_ROWS({name},")
+
+    def __call__(self, grid: tuple, block: tuple, args: tuple) -> None:
+        if self.function is None:
+            self.compile()
+        rows, length, *arrays = args
+        threads, high = block
+        assert threads % 32 == 0 and threads * high <= 1024 and grid[0] * high >= rows
+        assert high == 1 or threads == 32, "threads of several rows would wait for each other"
+        for x, (dtype, _) in zip(arrays, self.types, strict=True):
+            assert x.dtype == dtype and x.flags.c_contiguous, (x.dtype, dtype)
+        hosts = [x._host for x in arrays]
+        for (i, x), (k, y) in itertools.product(enumerate(hosts), repeat=2):
+            apart = i == k or self.types[k][1] == "X" or not np.may_share_memory(x, y)
+            assert apart, "reads, or writes twice, what it writes"
+        pointers = [ctypes.c_void_p(x.ctypes.data) for x in hosts]
+        sizes = (ctypes.c_longlong(int(rows)), ctypes.c_longlong(int(length)))
+        launch(lambda: (self.function(*sizes, *pointers), hosts)[0])
 
 
 get_default_memory_pool = fake_cuda.get_default_memory_pool

@@ -25,7 +25,7 @@ from autodiff import jit, tree
 from autodiff.graph import cupy_program
 from autodiff.graph.compile import Compiled
 from autodiff.graph.cupy_graphs import Room, words, write
-from autodiff.graph.cupy_steps import Fused, in_lines
+from autodiff.graph.cupy_steps import Fused, Rows, in_lines
 from autodiff.graph.kernels import DEVICE_PREAMBLE, TYPES, Kernel
 from cupy_cases import (
     HOME,
@@ -103,16 +103,17 @@ def test_an_attention_block(either: bool) -> None:
         assert count == either
 
 
-def groups(plan: Any) -> list[list[str]]:
-    return [[e.op.name for e in step.equations] for step in plan.steps if isinstance(step, Fused)]
+def groups(plan: Any, kind: type = Fused) -> list[list[str]]:
+    return [[e.op.name for e in step.equations] for step in plan.steps if isinstance(step, kind)]
 
 
 def test_what_is_fused() -> None:
-    """Updates are one kernel for each shape, and come last; what can wait is made where it is read."""
+    """Updates are one kernel for each shape, and come last; what can wait is made where it is read;
+    a softmax is one kernel."""
     plan = jit(momentum_step).lower(*there((*mlp(), *batch(0))), 0.1).plan
     assert groups(plan)[-4:] == [["multiply", "add", "multiply", "subtract"]] * 4
     assert [type(step) for step in plan.steps[-4:]] == [Fused] * 4
-    assert ["subtract", "exp"] in groups(plan)
+    assert ["add", "max", "subtract", "exp", "sum", "log", "subtract", "exp"] in groups(plan, Rows)
     x = arrays((8, 8))[0]
     apart = jit(lambda x: (lambda h: ad.sum(h, axis=0) * 2 + ad.sum(h * h, axis=1))(ad.exp(x))).lower(HOME.from_host(x)).plan
     assert groups(apart) == [["exp", "multiply"], ["multiply", "add"]]

@@ -41,7 +41,7 @@ from autodiff.graph.cupy_graphs import (
 )
 from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
 from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
-from autodiff.graph.cupy_steps import Call, Fused, Step, schedule
+from autodiff.graph.cupy_steps import Call, Fused, Group, Step, schedule
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
@@ -326,7 +326,7 @@ class CupyProgram:
         return most
 
     def __str__(self) -> str:
-        kernels = sum(isinstance(step, Fused) for step in self.steps)
+        kernels = sum(isinstance(step, Group) for step in self.steps)
         if self.why is not None:
             state = f"not captured: {self.why}"
         else:

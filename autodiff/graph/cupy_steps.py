@@ -13,6 +13,13 @@ from autodiff.core import PROJECT, Node
 from autodiff.graph.ir import Constant, Equation, Program, is_number, operand
 from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, fuses
 from autodiff.graph.numpy_actions import REDUCERS, VIEWS
+from autodiff.graph.row_kernels import (
+    ON_DEVICE,
+    RowKernel,
+    fits_rows,
+    has_rows,
+    is_row_reduction,
+)
 
 MOST_EQUATIONS = 64  # in one kernel
 MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere
@@ -23,19 +30,20 @@ OWN_MEMORY = frozenset(
 )
 
 
-class Fused:
-    """A group of equations of one shape that one kernel computes."""
+class Group:
+    """Equations that one kernel computes, of one shape or along its rows."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.equations: list[Equation] = []
         self.reads: set[Node] = set()
-        self.kernel: Kernel | None = None
+        self.kernel: Any = None
         self.function: Any = None
 
-    def is_full(self, e: Equation) -> bool:
-        more = self.reads | {x for x in e.inputs if not is_literal(x)}
-        return len(self.equations) == MOST_EQUATIONS or len(more) > MOST_LEAVES
+    def is_full(self, equations: Sequence[Equation]) -> bool:
+        more = self.reads | {x for e in equations for x in e.inputs if not is_literal(x)}
+        many = len(self.equations) + len(equations) > MOST_EQUATIONS
+        return many or len(more) > MOST_LEAVES
 
     def meets(self, e: Equation) -> bool:
         """Whether an equation reads what is read or made here."""
@@ -45,17 +53,8 @@ class Fused:
         self.reads |= {x for x in e.inputs if not is_literal(x) and x not in self.equations}
         self.equations.append(e)
 
-    def close(self, read_elsewhere: set[Node], cp: Any) -> None:
-        """Make the kernel, which writes what others read. CuPy compiles it when it first runs.
-        Products and sums stay apart, as they are in CuPy's own kernels."""
-        self.kernel = Kernel(self.equations, [e for e in self.equations if e in read_elsewhere])
-        names = "_".join(e.op.name for e in self.equations[:6])
-        self.function = cp.ElementwiseKernel(
-            *self.kernel.elementwise(),
-            f"autodiff_{names}",
-            preamble=DEVICE_PREAMBLE,
-            options=("--fmad=false",),
-        )
+    def name(self) -> str:
+        return "_".join(e.op.name for e in self.equations[:6])
 
     @property
     def inputs(self) -> list[Node]:
@@ -65,16 +64,59 @@ class Fused:
     def outputs(self) -> Sequence[Equation]:
         return self.kernel.outputs
 
-    def run(self, cp: Any, args: list, outs: list) -> Sequence:
-        """The values of `outputs`; `outs` are arrays to write into, None for new ones."""
+    def made(self, cp: Any, outs: list) -> list:
+        """Arrays for the values of `outputs`; `outs` are those to write into, None for new ones."""
         pairs = zip(self.outputs, outs, strict=True)
-        made = [cp.empty(self.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
-        self.function(*in_lines([*args, *made], math.prod(self.shape)))
-        return made
+        return [cp.empty(e.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
-        return f"kernel {list(self.shape)}: {names}"
+        return f"{self.kind} {list(self.shape)}: {names}"
+
+
+class Fused(Group):
+    """A group of equations of one shape."""
+
+    kind = "kernel"
+
+    def close(self, read_elsewhere: set[Node], cp: Any) -> None:
+        """Make the kernel, which writes what others read. CuPy compiles it when it first runs.
+        Products and sums stay apart, as they are in CuPy's own kernels."""
+        self.kernel = Kernel(self.equations, [e for e in self.equations if e in read_elsewhere])
+        self.function = cp.ElementwiseKernel(
+            *self.kernel.elementwise(),
+            f"autodiff_{self.name()}",
+            preamble=DEVICE_PREAMBLE,
+            options=("--fmad=false",),
+        )
+
+    def run(self, cp: Any, args: list, outs: list) -> Sequence:
+        made = self.made(cp, outs)
+        self.function(*in_lines([*args, *made], math.prod(self.shape)))
+        return made
+
+
+class Rows(Group):
+    """A group of equations along the rows of a shape, with the reductions among them."""
+
+    kind = "kernel of rows"
+
+    def close(self, read_elsewhere: set[Node], cp: Any) -> None:
+        outputs = [e for e in self.equations if e in read_elsewhere]
+        self.kernel = RowKernel(self.equations, outputs, self.shape)
+        name = f"autodiff_rows_{self.name()}"
+        source = ON_DEVICE + self.kernel.source(name)
+        self.function = cp.RawKernel(source, name, options=("--fmad=false",))
+
+    def run(self, cp: Any, args: list, outs: list) -> Sequence:
+        made = self.made(cp, outs)
+        pairs = zip(args, self.inputs, strict=True)
+        given = [cp.ascontiguousarray(cp.asarray(x, np.dtype(node.dtype))) for x, node in pairs]
+        rows, length = self.kernel.rows, self.kernel.length
+        threads, high = self.kernel.threads()
+        sizes = (np.int64(rows), np.int64(length))
+        self.function((-(-rows // high),), (threads, high), (*sizes, *given, *made))
+        return made
 
 
 def in_lines(arrays: list, size: int) -> list:
@@ -136,7 +178,7 @@ class Call:
         return f"{names} {self.equation.shape}{by}"
 
 
-Step = Fused | Call
+Step = Fused | Rows | Call
 
 
 def is_literal(x: Node) -> bool:
@@ -159,13 +201,13 @@ def schedule(program: Program) -> list[Step]:
     any more what it may be written over. Numbers made of numbers are the host's affair."""
     equations = [e for e in program.equations() if not e.weak]
     first, rest = in_time(equations)
-    steps = [*gather(first, program), *gather(rest, program)]
+    steps = with_rows([*gather(first, program), *gather(rest, program)])
     place = {e: step for step in steps for e in step.equations}
     read = set(program.outputs)
     for e in equations:
         read.update(x for x in e.inputs if place.get(x) is not place[e])
     for step in steps:
-        if isinstance(step, Fused):
+        if isinstance(step, Group):
             step.close(read, program.backend.cp)
     return steps
 
@@ -227,10 +269,63 @@ def gather(equations: Sequence[Equation], program: Program) -> list[Step]:
         if (
             at < earliest
             or not (at == len(steps) - 1 or steps[at].meets(e))
-            or steps[at].is_full(e)
+            or steps[at].is_full([e])
         ):
             at = last[e.shape] = len(steps)
             steps.append(Fused(e.shape))
         steps[at].join(e)
         place[e] = at
     return steps
+
+
+def with_rows(steps: Sequence[Step]) -> list[Step]:
+    """Kernels and the reductions along rows between them as kernels of rows: one joins the last of
+    its rows, if what it reads is there by then and that is the step before or deals with the same
+    values."""
+    found: list[Step] = []
+    place: dict[Node, int] = {}
+    last: dict[tuple[int, ...], int] = {}  # by the axes before the last
+    for step in steps:
+        shape = shape_of_rows(step)
+        at = last.get(shape[:-1], -1) if shape else -1
+        outside = [x for e in step.equations for x in e.inputs if x in place]
+        ready = at >= max((place[x] for x in outside), default=0)
+        joined = both(found[at], step, at == len(found) - 1) if ready else None
+        if joined is not None:
+            found[at] = joined
+        else:
+            at = len(found)
+            found.append(step)
+            if shape and shape[-1] > 1:
+                last[shape[:-1]] = at
+        place |= dict.fromkeys(step.equations, at)
+    return found
+
+
+def shape_of_rows(step: Step) -> tuple[int, ...]:
+    """The shape along whose rows a step goes, or may go; () of other calls."""
+    if isinstance(step, Group):
+        return step.shape
+    equation = step.equation
+    return equation.inputs[0].shape if is_row_reduction(equation) else ()
+
+
+def both(before: Step, step: Step, adjacent: bool) -> Rows | None:
+    """Two steps as one kernel of rows, if they can be one and a reduction is among them."""
+    shape = shape_of_rows(before)
+    equations = [*before.equations, *step.equations]
+    inside = set(equations)
+    if shape_of_rows(step) not in (shape, (*shape[:-1], 1)) or not has_rows(shape):
+        return None
+    if not any(map(is_row_reduction, equations)):
+        return None
+    if not all(x in inside or fits_rows(x, shape) for e in equations for x in e.inputs):
+        return None
+    group = Rows(shape)
+    for e in before.equations:
+        group.join(e)
+    if group.is_full(step.equations) or not (adjacent or any(map(group.meets, step.equations))):
+        return None
+    for e in step.equations:
+        group.join(e)
+    return group

@@ -221,17 +221,22 @@ class Kernel:
         self.shape = self.outputs[0].shape
         self.leaves: list[Node] = []
         self.names: dict[Node, str] = {}
-        lines = []
         for i, e in enumerate(self.equations):
             for x in e.inputs:
                 if x not in self.names and not (isinstance(x, Constant) and x.is_number):
                     self.names[x] = f"x{len(self.leaves)}"
                     self.leaves.append(x)
-            text = self.expression(e)
             self.names[e] = f"t{i}"
-            lines.append(f"const {type_of(e)} t{i} = {text};")
+        self.body = self.written()
+
+    def written(self) -> str:
+        """What is done to one element."""
+        lines = [self.line(e) for e in self.equations]
         lines += [f"y{i} = {self.names[e]};" for i, e in enumerate(self.outputs)]
-        self.body = "\n".join(lines)
+        return "\n".join(lines)
+
+    def line(self, e: Equation) -> str:
+        return f"const {type_of(e)} {self.names[e]} = {self.expression(e)};"
 
     def expression(self, e: Equation) -> str:
         """The C expression of one equation; its value is converted to the equation's type."""
