@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autodiff.graph.row_kernels import ON_HOST
+from autodiff.graph.joint_kernels import ON_HOST
 
 COMPILER = shutil.which("gcc") or shutil.which("g++") or shutil.which("cc")
 # Products and sums apart, integers that wrap, as NumPy has them.

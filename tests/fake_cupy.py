@@ -29,8 +29,8 @@ import pytest
 
 import c_loops
 import fake_cuda
+from autodiff.graph.joint_kernels import ON_DEVICE
 from autodiff.graph.kernels import TYPES
-from autodiff.graph.row_kernels import ON_DEVICE
 from fake_cuda import aligned, allocate, copied, is_capturing, launch, outcome, wait
 
 C_TYPES = {kind: dtype for dtype, kind in TYPES.items()}
@@ -562,35 +562,54 @@ class ElementwiseKernel(InC):
 
 
 class RawKernel(InC):
-    """One that goes through rows, all threads of a row as one."""
+    """One that goes through rows, all threads of a row as one; or one of several parts."""
 
     def __init__(self, code: str, name: str, options: tuple = ()) -> None:
         assert code.startswith(ON_DEVICE) and name.isidentifier(), name
         self.name, self.source = name, code.removeprefix(ON_DEVICE)
-        found = re.findall(r"[(,] (?:const )?([\w ]+)\* ([XY])\d+", self.source.partition("{")[0])
-        self.types = [(C_TYPES[kind], which) for kind, which in found]
+        head, self.body = self.source.split("{", 1)
+        self.of_rows = head.startswith("AUTODIFF_ROWS")
+        found = re.findall(r"[(,] (?:const )?([\w ]+)\* ([XY]\d+)", head)
+        self.types = {name: C_TYPES[kind] for kind, name in found}
         self.function: Any = None
         self.waiting.add(self)
 
     def loop(self, name: str) -> str:
-        return self.source.replace(f"AUTODIFF_ROWS({self.name},", f"AUTODIFF_ROWS({name},")
+        return self.source.replace(f"({self.name},", f"({name},", 1)
 
     def __call__(self, grid: tuple, block: tuple, args: tuple) -> None:
         if self.function is None:
             self.compile()
-        rows, length, *arrays = args
-        threads, high = block
-        assert threads % 32 == 0 and threads * high <= 1024 and grid[0] * high >= rows
-        assert high == 1 or threads == 32, "threads of several rows would wait for each other"
-        for x, (dtype, _) in zip(arrays, self.types, strict=True):
+        sizes, arrays = [int(x) for x in args if not isinstance(x, ndarray)], args[-len(self.types) :]
+        hosts = {}
+        for x, (name, dtype) in zip(arrays, self.types.items(), strict=True):
             assert x.dtype == dtype and x.flags.c_contiguous, (x.dtype, dtype)
-        hosts = [x._host for x in arrays]
-        for (i, x), (k, y) in itertools.product(enumerate(hosts), repeat=2):
-            apart = i == k or self.types[k][1] == "X" or not np.may_share_memory(x, y)
-            assert apart, "reads, or writes twice, what it writes"
-        pointers = [ctypes.c_void_p(x.ctypes.data) for x in hosts]
-        sizes = (ctypes.c_longlong(int(rows)), ctypes.c_longlong(int(length)))
-        launch(lambda: (self.function(*sizes, *pointers), hosts)[0])
+            hosts[name] = x._host
+        self.check_rows(grid, block, *sizes) if self.of_rows else self.check_parts(grid, block)
+        for (x, host), (y, target) in itertools.product(hosts.items(), repeat=2):
+            if x != y and y[0] == "Y" and np.may_share_memory(host, target):
+                whole = host.ctypes.data == target.ctypes.data and host.shape == target.shape
+                assert whole and self.by_one_part(x, y), "reads, or writes twice, what it writes"
+        pointers = [ctypes.c_void_p(host.ctypes.data) for host in hosts.values()]
+        launch(lambda: (self.function(*map(ctypes.c_longlong, sizes), *pointers), hosts)[0])
+
+    def check_rows(self, grid: tuple, block: tuple, rows: int, length: int) -> None:
+        (blocks,), (threads, high) = grid, block
+        assert threads % 32 == 0 and threads * high <= 1024 and blocks * high >= rows > 0 < length
+        assert high == 1 or threads == 32, "threads of several rows would wait for each other"
+
+    def check_parts(self, grid: tuple, block: tuple) -> None:
+        parts = [map(int, found) for found in re.findall(r"PART\((\d+), (\d+), (\d+)LL\)", self.body)]
+        end = 0
+        for first, last, count in parts:
+            assert first == end and (last - first) * block[0] >= count > 0
+            end = last
+        assert grid == (end,) and block[0] <= 1024
+
+    def by_one_part(self, x: str, y: str) -> bool:
+        """Whether what reads x, element by element, is the one part that writes y."""
+        parts = [p for p in self.body.split("AUTODIFF_PART") if f"{x}[" in p or f"{y}[" in p]
+        return not self.of_rows and len(parts) == 1 and f"{x}[i]" in parts[0]
 
 
 get_default_memory_pool = fake_cuda.get_default_memory_pool

@@ -41,7 +41,7 @@ from autodiff.graph.cupy_graphs import (
 )
 from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
 from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
-from autodiff.graph.cupy_steps import Call, Fused, Group, Step, schedule
+from autodiff.graph.cupy_steps import Call, Fused, Launch, Step, schedule, side_by_side
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
@@ -72,6 +72,7 @@ class CupyProgram:
         self.program = program
         self.steps = schedule(program)
         self.steps = with_results(self.steps) if by_cublaslt else self.steps
+        self.steps = side_by_side(self.steps, self.cp)
         self.numbers = [e for e in program.equations() if e.weak]
         self.draws = program.draws()
         self.constants = {x: x.value for x in program.nodes() if isinstance(x, Constant)}
@@ -119,13 +120,19 @@ class CupyProgram:
         the step on in which its output is made, other than the kernel that makes it, element
         by element."""
         last: dict[Node, int] = {}
+        beside: dict[tuple[Node, int], set[Step]] = {}  # the kernels in a step that read it so
         made: dict[Node, int] = {}
+        maker: dict[Node, Step] = {}
         for i, step in enumerate(self.steps):
             made |= dict.fromkeys(step.outputs, i)
-            for x in step.inputs:
-                for root in self.looks[x]:
-                    direct = isinstance(step, Fused) and root is x and x.shape == step.shape
-                    last[root] = max(last.get(root, 0), i if direct else i + 1)
+            for part in step.parts:
+                maker |= dict.fromkeys(part.outputs, part)
+                for x in part.inputs:
+                    for root in self.looks[x]:
+                        direct = isinstance(part, Fused) and root is x and x.shape == part.shape
+                        if direct:
+                            beside.setdefault((root, i), set()).add(part)
+                        last[root] = max(last.get(root, 0), i if direct else i + 1)
         held = set().union(*(self.looks[y] for y in self.program.outputs))
         free = [x for x in donated if x not in held and not x.weak]
         found: dict[Equation, Input] = {}
@@ -134,7 +141,8 @@ class CupyProgram:
                 continue
             for x in free:
                 alike = x.shape == y.shape and x.dtype == y.dtype
-                if alike and last.get(x, 0) <= made[y]:
+                alone = beside.get((x, made[y]), set()) <= {maker[y]}
+                if alike and alone and last.get(x, 0) <= made[y]:
                     found[y] = x
                     free.remove(x)
                     break
@@ -326,7 +334,7 @@ class CupyProgram:
         return most
 
     def __str__(self) -> str:
-        kernels = sum(isinstance(step, Group) for step in self.steps)
+        kernels = sum(isinstance(step, Launch) for step in self.steps)
         if self.why is not None:
             state = f"not captured: {self.why}"
         else:

@@ -1,5 +1,5 @@
-"""The steps of a program for CuPy: groups of elementwise equations, each one generated kernel,
-and single equations that a function of CuPy computes."""
+"""The steps of a program for CuPy: groups of equations, each one generated kernel, and single
+equations that a function of CuPy computes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph.ir import Constant, Equation, Program, is_number, operand
-from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, fuses
-from autodiff.graph.numpy_actions import REDUCERS, VIEWS
-from autodiff.graph.row_kernels import (
+from autodiff.graph.joint_kernels import (
+    BLOCK,
     ON_DEVICE,
+    Parts,
     RowKernel,
     fits_rows,
     has_rows,
     is_row_reduction,
 )
+from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, fuses
+from autodiff.graph.numpy_actions import REDUCERS, VIEWS
 
 MOST_EQUATIONS = 64  # in one kernel
 MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere
+MOST_PARTS = 32  # kernels in one, each an address to an argument
+MOST_ARGUMENTS = 400
 
 # What CuPy computes into memory of its own, never a look at an argument's.
 OWN_MEMORY = frozenset(
@@ -30,15 +34,44 @@ OWN_MEMORY = frozenset(
 )
 
 
-class Group:
-    """Equations that one kernel computes, of one shape or along its rows."""
+class Launch:
+    """What one generated kernel computes."""
+
+    equations: Sequence[Equation]
+    kernel: Any = None
+    function: Any = None
+
+    @property
+    def inputs(self) -> list[Node]:
+        return self.kernel.leaves
+
+    @property
+    def outputs(self) -> Sequence[Equation]:
+        return self.kernel.outputs
+
+    @property
+    def parts(self) -> list[Launch]:
+        """What goes on side by side in it."""
+        return [self]
+
+    def made(self, cp: Any, outs: list) -> list:
+        """Arrays for the values of `outputs`; `outs` are those to write into, None for new ones."""
+        pairs = zip(self.outputs, outs, strict=True)
+        return [cp.empty(e.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
+
+    def given(self, cp: Any, args: list) -> list:
+        """The values of `inputs` as arrays that lie in order."""
+        pairs = zip(args, self.inputs, strict=True)
+        return [cp.ascontiguousarray(cp.asarray(x, np.dtype(node.dtype))) for x, node in pairs]
+
+
+class Group(Launch):
+    """Equations of one shape or along its rows."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self.equations: list[Equation] = []
         self.reads: set[Node] = set()
-        self.kernel: Any = None
-        self.function: Any = None
 
     def is_full(self, equations: Sequence[Equation]) -> bool:
         more = self.reads | {x for e in equations for x in e.inputs if not is_literal(x)}
@@ -55,19 +88,6 @@ class Group:
 
     def name(self) -> str:
         return "_".join(e.op.name for e in self.equations[:6])
-
-    @property
-    def inputs(self) -> list[Node]:
-        return self.kernel.leaves
-
-    @property
-    def outputs(self) -> Sequence[Equation]:
-        return self.kernel.outputs
-
-    def made(self, cp: Any, outs: list) -> list:
-        """Arrays for the values of `outputs`; `outs` are those to write into, None for new ones."""
-        pairs = zip(self.outputs, outs, strict=True)
-        return [cp.empty(e.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
@@ -110,13 +130,37 @@ class Rows(Group):
 
     def run(self, cp: Any, args: list, outs: list) -> Sequence:
         made = self.made(cp, outs)
-        pairs = zip(args, self.inputs, strict=True)
-        given = [cp.ascontiguousarray(cp.asarray(x, np.dtype(node.dtype))) for x, node in pairs]
         rows, length = self.kernel.rows, self.kernel.length
         threads, high = self.kernel.threads()
         sizes = (np.int64(rows), np.int64(length))
-        self.function((-(-rows // high),), (threads, high), (*sizes, *given, *made))
+        arrays = (*self.given(cp, args), *made)
+        self.function((-(-rows // high),), (threads, high), (*sizes, *arrays))
         return made
+
+
+class Beside(Launch):
+    """Groups that have nothing to do with each other, in one kernel."""
+
+    def __init__(self, groups: Sequence[Fused], cp: Any) -> None:
+        self.groups = list(groups)
+        self.equations = [e for group in groups for e in group.equations]
+        self.kernel = Parts([group.kernel for group in groups])
+        name = f"autodiff_{len(groups)}_{groups[0].name()}"
+        source = ON_DEVICE + self.kernel.source(name)
+        self.function = cp.RawKernel(source, name, options=("--fmad=false",))
+
+    @property
+    def parts(self) -> list[Launch]:
+        return self.groups
+
+    def run(self, cp: Any, args: list, outs: list) -> Sequence:
+        made = self.made(cp, outs)
+        arrays = (*self.given(cp, args), *made)
+        self.function((self.kernel.blocks[-1],), (BLOCK,), arrays)
+        return made
+
+    def __str__(self) -> str:
+        return f"{len(self.groups)} kernels in one: {'; '.join(map(str, self.groups))}"
 
 
 def in_lines(arrays: list, size: int) -> list:
@@ -148,6 +192,10 @@ class Call:
     def outputs(self) -> Sequence[Equation]:
         return self.equations
 
+    @property
+    def parts(self) -> list[Call]:
+        return [self]
+
     def join(self, e: Equation, epilog: Any) -> None:
         """Take in what a product results in beside itself by an epilog."""
         self.equations = (*self.equations, e)
@@ -178,7 +226,7 @@ class Call:
         return f"{names} {self.equation.shape}{by}"
 
 
-Step = Fused | Rows | Call
+Step = Fused | Rows | Beside | Call
 
 
 def is_literal(x: Node) -> bool:
@@ -329,3 +377,41 @@ def both(before: Step, step: Step, adjacent: bool) -> Rows | None:
     for e in step.equations:
         group.join(e)
     return group
+
+
+def side_by_side(steps: Sequence[Step], cp: Any) -> list[Step]:
+    """Kernels that come one after the other and read nothing of each other, as one."""
+    views = {y for step in steps if isinstance(step, Call) and step.is_view() for y in step.outputs}
+    found: list[Step] = []
+    run: list[Fused] = []
+
+    def end() -> None:
+        found.extend([Beside(run, cp)] if len(run) > 1 else run)
+        run.clear()
+
+    for step in steps:
+        if not (isinstance(step, Fused) and is_flat(step, views) and has_room(run, step)):
+            end()
+        if isinstance(step, Fused) and is_flat(step, views):
+            run.append(step)
+        else:
+            found.append(step)
+    end()
+    return found
+
+
+def is_flat(group: Fused, views: set[Node]) -> bool:
+    """Whether all arguments of a kernel lie in order as its results do, or are one number."""
+    size = math.prod(group.shape)
+    return all(
+        is_number(x) or math.prod(x.shape) == 1 or (math.prod(x.shape) == size and x not in views)
+        for x in group.inputs
+    )
+
+
+def has_room(run: Sequence[Fused], group: Fused) -> bool:
+    """Whether a kernel can go beside some others."""
+    made = {e for other in run for e in other.equations}
+    arguments = sum(len(other.inputs) + len(other.outputs) for other in (*run, group))
+    fits = len(run) < MOST_PARTS and arguments <= MOST_ARGUMENTS
+    return fits and made.isdisjoint(group.inputs)

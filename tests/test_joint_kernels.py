@@ -1,5 +1,6 @@
-"""Kernels of rows on CuPy: what is one kernel, what is none, and that it computes what NumPy does;
-over the stand-in, whose rows a C compiler makes loops of, and on a device where there is one."""
+"""Kernels of rows and kernels of several parts on CuPy: what is one kernel, what is none, and that
+it computes what NumPy does; over the stand-in, for which a C compiler makes loops of them, and on
+a device where there is one."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import autodiff as ad
 import backends
 from autodiff import jit
 from autodiff.graph.cupy_steps import Rows
-from autodiff.graph.row_kernels import ON_DEVICE
+from autodiff.graph.joint_kernels import ON_DEVICE
 from autodiff.testing import host
 from homes import HOMES
 from test_kernels import compiled, needs_nvrtc
@@ -150,10 +151,86 @@ def test_what_is_made_in_between_is_waited_for() -> None:
     agree(f, args, "fake_cupy", 3e-6)
 
 
+# -- several kernels in one ----------------------------------------------------------------------
+
+SHAPES = [(3, 4), (5,), (), (300, 2), (1, 7)]
+
+
+def updates(ws: list, gs: list, rate: object) -> list:
+    return [w - rate * g * ad.exp(w) for w, g in zip(ws, gs, strict=True)]
+
+
+def parts(f: Callable, args: object, **how: object) -> list[int]:
+    """How many kernels each launch is made of."""
+    home = backends.get("fake_cupy")
+    given = ad.tree.map(lambda a: home.from_host(a) if isinstance(a, np.ndarray) else a, args)
+    return [len(s.parts) for s in jit(f, **how).lower(*given).plan.steps]
+
+
+@pytest.mark.parametrize("donated", [(), (0,), (1,), (0, 1)], ids=str)
+@pytest.mark.parametrize("place", PLACES)
+def test_updates_of_many_shapes_are_one(place: str, donated: tuple) -> None:
+    home = backends.get(place)
+    ws, gs = ([draw(*shape) for shape in SHAPES] for _ in range(2))
+    assert parts(updates, (ws, gs, 0.1)) == [len(SHAPES)]
+    fast = jit(updates, donate_argnums=donated)
+    found = [home.from_host(w) for w in ws]
+    for i in range(3):
+        found = fast(found, [home.from_host(g) for g in gs], 0.1 * i)
+        ws = updates(ws, gs, 0.1 * i)
+    for a, b in zip(map(home.to_host, found), ws, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape and np.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_part_writes_over_what_another_reads(place: str) -> None:
+    """Of two results of the shape of a donated argument that two parts read, none takes its place;
+    the one of two that reads what the other does not takes that."""
+    home = backends.get(place)
+
+    def f(x: object, y: object, z: object) -> tuple:
+        return ad.reshape(ad.sin(x), (2, 3)) * y, ad.exp(x) + z, ad.cos(x)
+
+    args = [draw(6), draw(2, 3), draw(6)]
+    expected = f(*args)
+    fast = jit(f, donate_argnums=(0, 1, 2))
+    for _ in range(3):
+        found = fast(*map(home.from_host, args))
+        for a, b in zip(map(home.to_host, found), expected, strict=True):
+            assert np.allclose(a, b, rtol=1e-5)
+
+
+APART: dict[str, tuple[Callable, list]] = {
+    "one reads the other": (lambda x, y: ((h := ad.exp(x) * 2), ad.sum(h, axis=0) + ad.sin(y)), [X, G]),
+    "a row for all rows": (lambda x, y: (ad.exp(x), y * x), [G, X]),
+    "what lies by columns": (lambda x, y: (ad.exp(x), ad.sin(y.T)), [X, Y]),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_these_are_not_one(name: str) -> None:
+    f, args = APART[name]
+    assert max(parts(f, args)) == 1
+    agree(f, args, "fake_cupy", 3e-6)
+
+
+def test_no_kernel_takes_more_arguments_than_a_launch_has_room_for() -> None:
+    ws = [draw(n + 1) for n in range(100)]
+    assert parts(lambda ws: [w * 2 for w in ws], (ws,)) == [32, 32, 32, 4]
+    many = [[draw(n + 1) for _ in range(20)] for n in range(30)]
+    counts = parts(lambda many: [sum(each[1:], each[0]) for each in many], (many,))
+    assert counts == [19, 11]
+
+
+# -- as CUDA -------------------------------------------------------------------------------------
+
+
 @needs_nvrtc
 def test_nvrtc_compiles_them() -> None:
     kernels = [s.kernel for f, args in ONE.values() for s in steps(f, args) if isinstance(s, Rows)]
+    ws, gs = ([draw(*shape) for shape in SHAPES] for _ in range(2))
+    kernels += [s.kernel for s in steps(lambda *x: updates(x[:5], x[5:], 0.1), [*ws, *gs])]
     source = ON_DEVICE + "".join(kernel.source(f"k{i}") for i, kernel in enumerate(kernels))
     fine, log, _ = compiled(source)
     assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
-    assert len(kernels) == len(ONE)
+    assert len(kernels) == len(ONE) + 1

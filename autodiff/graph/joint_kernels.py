@@ -1,6 +1,7 @@
-"""Kernels of rows: elementwise equations and the sums, means and extremes along rows between them,
-as one kernel, so that a softmax or a layer norm goes through its rows once for each reduction
-and what lies between is never written down.
+"""Kernels of several: of elementwise equations and the sums, means and extremes along rows between
+them, so that a softmax or a layer norm goes through its rows once for each reduction and what
+lies between is never written down; and of elementwise kernels that have nothing to do with each
+other, such as the updates of all parameters.
 
 The threads of a row go through it in loops, one for each reduction that waits for another; what a
 loop reads of the row is computed in it again, from the arguments. As the bodies of
@@ -12,7 +13,9 @@ Sums have another order than those of array libraries, so whoever uses these ker
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -27,6 +30,7 @@ REDUCTIONS = {
     "max": ("-AUTODIFF_INFINITY", "({a} > {b} || {a} != {a}) ? {a} : {b}"),
     "min": ("AUTODIFF_INFINITY", "({a} < {b} || {a} != {a}) ? {a} : {b}"),
 }
+BLOCK = 256  # threads to a block of a kernel that is one of several
 WARP = 32  # threads that go side by side, and hand each other values
 LONGEST = 1 << 16  # numbers of a row, which one block goes through
 FEWEST = 64  # rows, below which such blocks would leave the device idle
@@ -41,6 +45,10 @@ ON_DEVICE = (
     if (row < rows)
 #define AUTODIFF_EACH for (long long i = threadIdx.x; i < n; i += blockDim.x)
 #define AUTODIFF_ONCE if (threadIdx.x == 0)
+#define AUTODIFF_PARTS(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+#define AUTODIFF_PART(first, last, n) \\
+    if (blockIdx.x >= first && blockIdx.x < last) \\
+        if (const long long i = (long long)(blockIdx.x - first) * blockDim.x + threadIdx.x; i < n)
 template <class T, class F> AUTODIFF_FUNCTION T autodiff_together(T v, F joined) {
     for (int apart = 16; apart > 0; apart /= 2)
         v = joined(v, __shfl_xor_sync(0xffffffffu, v, apart));
@@ -63,6 +71,8 @@ ON_HOST = (
 #define AUTODIFF_EACH_ROW for (long long row = 0; row < rows; ++row)
 #define AUTODIFF_EACH for (long long i = 0; i < n; ++i)
 #define AUTODIFF_ONCE
+#define AUTODIFF_PARTS(name, ...) void name(__VA_ARGS__)
+#define AUTODIFF_PART(first, last, n) for (long long i = 0; i < n; ++i)
 #define autodiff_together(v, joined) (v)
 """
 )
@@ -216,3 +226,39 @@ class RowKernel(Kernel):
         if self.length <= WARP * WARP:
             return WARP, 4
         return (128 if self.length <= 128 * WARP else 512), 1
+
+
+class Parts:
+    """Several kernels of elements as one, each of them on blocks of its own. Their arguments have
+    their shapes, or are one number."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self.kernels = list(kernels)
+        self.leaves = list(dict.fromkeys(x for kernel in kernels for x in kernel.leaves))
+        self.outputs = [y for kernel in kernels for y in kernel.outputs]
+
+    @property
+    def blocks(self) -> list[int]:
+        """Before which block each kernel begins, and how many there are in all."""
+        counts = [-(-math.prod(kernel.shape) // BLOCK) for kernel in self.kernels]
+        return list(itertools.accumulate(counts, initial=0))
+
+    def source(self, name: str) -> str:
+        """A function of the arguments and the results."""
+        ins = [f"const {type_of(x)}* X{i}" for i, x in enumerate(self.leaves)]
+        outs = [f"{type_of(y)}* Y{i}" for i, y in enumerate(self.outputs)]
+        bounds = itertools.pairwise(self.blocks)
+        parts = "".join(map(self.part, self.kernels, bounds))
+        return f"AUTODIFF_PARTS({name}, {', '.join([*ins, *outs])}) {{\n{parts}}}\n"
+
+    def part(self, kernel: Kernel, bounds: tuple[int, int]) -> str:
+        lines = []
+        for x in kernel.leaves:
+            place = "0" if math.prod(x.shape) == 1 else "i"
+            value = f"X{self.leaves.index(x)}[{place}]"
+            lines.append(f"const {type_of(x)} {kernel.names[x]} = {value};")
+        lines += [kernel.line(e) for e in kernel.equations]
+        lines += [f"Y{self.outputs.index(y)}[i] = {kernel.names[y]};" for y in kernel.outputs]
+        first, last = bounds
+        head = f"AUTODIFF_PART({first}, {last}, {math.prod(kernel.shape)}LL)"
+        return "\n".join([f"{head} {{", *lines, "}\n"])
