@@ -170,6 +170,13 @@ class Backend:
         caller donates the buffer of `x` and the library can write to it."""
         return indexing.index_update(self.xp, x, key, values)
 
+    def scatter_along_axis(
+        self, values: Array, indices: Array, *, axis: int, shape: tuple[int, ...]
+    ) -> Array:
+        """The adjoint of take_along_axis: zeros of `shape`, with values added where `indices` name
+        elements along an axis; repeated ones add up."""
+        return indexing.scatter_along(self, values, indices, axis, shape)
+
     def put(self, x: Array, key: Any, values: Any) -> bool:
         """Write into `x` itself at an integer or a slice, if its memory is its own; whether it
         was done."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -41,6 +42,15 @@ for (int round = 0; round < 10; ++round) {
 unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
 """
 
+# Numbers of the lines of an array along an axis, and lines of zeros but for one number. An index
+# out of bounds goes round, as everywhere on CuPy.
+PLACE = """
+long long place = index % length;
+if (place < 0) place += length;
+"""
+TAKEN = PLACE + "y = x[(i / (count * inner) * length + place) * inner + i % inner];"
+PUT = PLACE + "y = i / inner % length == place ? value : 0;"
+
 # Functions that make arrays, whose `device` array-api-compat passes over.
 CREATORS = (
     *("arange", "empty", "empty_like", "eye", "full", "full_like", "ones", "ones_like"),
@@ -67,7 +77,7 @@ class CupyBackend(Backend):
         super().__init__("cupy", xp or cp, (cp.ndarray,), device)
         self.cp = cp
         self.linalg = cupy_numerics.Linalg(cp, self.xp.linalg)
-        self._philox: Any = None
+        self.kernels: dict[tuple[str, ...], Any] = {}
         for name in CREATORS:
             setattr(self, name, partial(self.create, name))
 
@@ -189,6 +199,37 @@ class CupyBackend(Backend):
         out[key] = values
         return out
 
+    def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+        """In one launch, where CuPy takes four."""
+        if not picks(x, indices, axis, x.shape):
+            return self.xp.take_along_axis(x, indices, axis=axis)
+        kind, sort = x.dtype.name, indices.dtype.name
+        ins = f"raw {kind} x, {sort} index, int64 length, int64 count, int64 inner"
+        sizes = (x.shape[axis], indices.shape[axis], math.prod(x.shape[axis:][1:]))
+        y = self.cp.empty(indices.shape, x.dtype)
+        kernel = self.kernel("take", ins, f"{kind} y", TAKEN)
+        return kernel(self.cp.ascontiguousarray(x), indices, *map(np.int64, sizes), y)
+
+    def scatter_along_axis(
+        self, values: Any, indices: Any, *, axis: int, shape: tuple[int, ...]
+    ) -> Any:
+        one = indices.shape[axis] == 1 and values.shape == indices.shape
+        if not (one and picks(values, indices, axis, shape)):
+            return super().scatter_along_axis(values, indices, axis=axis, shape=shape)
+        kind, sort = values.dtype.name, indices.dtype.name
+        ins = f"{kind} value, {sort} index, int64 length, int64 inner"
+        sizes = (shape[axis], math.prod(shape[axis:][1:]))
+        y = self.cp.empty(shape, values.dtype)
+        kernel = self.kernel("put", ins, f"{kind} y", PUT)
+        return kernel(values, indices, *map(np.int64, sizes), y)
+
+    def kernel(self, name: str, ins: str, outs: str, body: str) -> Any:
+        """An elementwise kernel, made once."""
+        key = (name, ins, outs)
+        if key not in self.kernels:
+            self.kernels[key] = self.cp.ElementwiseKernel(ins, outs, body, f"autodiff_{name}")
+        return self.kernels[key]
+
     def exclusive(self, x: Any) -> bool:
         return isinstance(x, self.array_types) and x.base is None
 
@@ -249,13 +290,10 @@ class CupyBackend(Backend):
             return None
 
     def random_unit(self, count: int, seed: int, counter: int) -> Any:
-        if self._philox is None:
-            self._philox = self.cp.ElementwiseKernel(
-                "uint64 seed, uint64 counter", "float64 unit", PHILOX, "autodiff_philox"
-            )
+        philox = self.kernel("philox", "uint64 seed, uint64 counter", "float64 unit", PHILOX)
         with self.on(self.device):
             out = self.cp.empty(count, dtype=np.dtype("float64"))
-            return self._philox(np.uint64(seed), np.uint64(counter), out)
+            return philox(np.uint64(seed), np.uint64(counter), out)
 
     def special(self, name: str) -> Callable[..., Any]:
         module = importlib.import_module(f"{self.cp.__name__}x.scipy.special")
@@ -286,6 +324,15 @@ class CupyBackend(Backend):
     def elapsed(self, start: Any, stop: Any) -> float:
         stop.synchronize()
         return self.cp.cuda.get_elapsed_time(start, stop) / 1000
+
+
+def picks(x: Any, indices: Any, axis: int, shape: tuple[int, ...]) -> bool:
+    """Whether indices name elements along an axis of all lines of an array of `shape`, one by one,
+    and there are kernels for its dtype, x's."""
+    known = x.dtype.name in ("float32", "float64") and indices.dtype.name in ("int32", "int64")
+    off = list(shape)
+    off[axis] = indices.shape[axis]
+    return known and indices.shape == tuple(off) and indices.size > 0 < math.prod(shape)
 
 
 def load(device: str | None) -> CupyBackend:

@@ -48,6 +48,28 @@ def index_add(xp: Any, x: Array, key: tuple, values: Array) -> Array:
     return xp.where(met, x + total, x)
 
 
+def scatter_along(home: Any, values: Array, indices: Array, axis: int, shape: tuple) -> Array:
+    """`Backend.scatter_along_axis` of the backend `home`, by its `index_add`."""
+    flat = home.broadcast_to(along(home, shape, indices, axis), values.shape)
+    device = home.device_of(indices)
+    zeros = home.create("zeros", (math.prod(shape),), dtype=values.dtype, device=device)
+    key = (home.reshape(flat, (-1,)),)
+    return home.reshape(home.index_add(zeros, key, home.reshape(values, (-1,)), True), shape)
+
+
+def along(home: Any, shape: tuple[int, ...], indices: Array, axis: int) -> Array:
+    """Where in a flat array of `shape` the elements stand that `indices` name along `axis`."""
+    device = home.device_of(indices)
+    indices = home.astype(indices, "int64")
+    flat = home.where(indices < 0, indices + shape[axis], indices) * math.prod(shape[axis + 1 :])
+    for i, length in enumerate(shape):
+        if i != axis and length != 1:
+            steps = home.create("arange", 0, length, dtype="int64", device=device)
+            steps = steps * math.prod(shape[i + 1 :])
+            flat = flat + home.reshape(steps, (length, *(1,) * (len(shape) - i - 1)))
+    return flat
+
+
 def index_update(xp: Any, x: Array, key: tuple, values: Array) -> Array:
     """A copy of x with values at key; of repeated positions the last one wins."""
     return update_at(xp, x, flat_positions(xp, x, key), values)

@@ -45,9 +45,13 @@ def compiled(source: str, level: str = "-O2") -> ctypes.CDLL:
     return ctypes.CDLL(str(built))
 
 
-def call(function: ctypes._CFuncPtr, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-    """Run a loop over inputs that broadcast to the shape of the outputs, which are in order."""
+def call(
+    function: ctypes._CFuncPtr, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], raw: Sequence[np.ndarray] = ()
+) -> None:
+    """Run a loop over inputs that broadcast to the shape of the outputs, which are in order, but for
+    `raw` ones, of which it finds elements itself."""
     shape = outputs[0].shape
-    spread = [np.ascontiguousarray(np.broadcast_to(x, shape)) for x in inputs]
+    whole = [any(x is other for other in raw) for x in inputs]
+    spread = [np.ascontiguousarray(x if r else np.broadcast_to(x, shape)) for x, r in zip(inputs, whole, strict=True)]
     pointers = [ctypes.c_void_p(x.ctypes.data) for x in (*spread, *outputs)]
     function(ctypes.c_longlong(outputs[0].size), *pointers)

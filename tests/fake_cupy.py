@@ -534,15 +534,16 @@ class ElementwiseKernel(InC):
         if self.function is None:
             self.compile()
         function, count = self.function, len(self.inputs)
-        for x, (dtype, _) in zip(args, (*self.inputs, *self.outputs), strict=True):
+        for x, (*_, dtype, _) in zip(args, (*self.inputs, *self.outputs), strict=True):
             assert not isinstance(x, ndarray) or x.dtype == dtype, (x.dtype, dtype)
-        sources = [np.asarray(bare(x), dtype=t) for x, (t, _) in zip(args[:count], self.inputs, strict=True)]
+        sources = [np.asarray(bare(x), dtype=t) for x, (*_, t, _) in zip(args[:count], self.inputs, strict=True)]
         targets = [y._host for y in args[count:]]
+        raw = [x for x, (kind, *_) in zip(sources, self.inputs, strict=True) if kind == "raw"]
         assert builtins.all(y.flags.c_contiguous for y in targets)
         for x, y in itertools.product(sources, targets):  # threads read and write in any order
             alike = x.ctypes.data == y.ctypes.data and x.strides == y.strides
             assert alike or not np.may_share_memory(x, y), "reads elsewhere what another thread writes"
-        launch(lambda: c_loops.call(function, sources, targets))
+        launch(lambda: c_loops.call(function, sources, targets, raw))
         return args[count]
 
     def philox(self, seed: Any, counter: Any, out: ndarray) -> ndarray:
@@ -552,9 +553,10 @@ class ElementwiseKernel(InC):
 
     def loop(self, name: str) -> str:
         """The body as a loop in C."""
-        ins, outs = ([(TYPES[t], n) for t, n in part] for part in (self.inputs, self.outputs))
+        ins, outs = ([(TYPES[t], n) for *_, t, n in part] for part in (self.inputs, self.outputs))
         arguments = [f"const {t}* p_{n}" for t, n in ins] + [f"{t}* p_{n}" for t, n in outs]
-        reads = "".join(f"const {t} {n} = p_{n}[i];\n" for t, n in ins)
+        raw = {n for kind, *_, n in self.inputs if kind == "raw"}
+        reads = "".join(f"const {t}{'*' * (n in raw)} {n} = p_{n}{'' if n in raw else '[i]'};\n" for t, n in ins)
         made = "".join(f"{t} {n};\n" for t, n in outs)
         writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs)
         opening = f"void {name}(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"

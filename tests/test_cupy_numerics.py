@@ -21,7 +21,33 @@ FAR = np.array([0.0, 1e-3, -30.0, 49.9, 50.1, -88.0, 700.0, 800.0, -1e6, INF])
 NANS = np.array([3.0, NAN, -1.0, -NAN, 0.0, INF])
 FLAGS = np.array([True, False, True])
 
+BOX, CUBE = np.arange(12.0).reshape(3, 4), np.arange(24.0, dtype="f4").reshape(2, 3, 4)
+ONES = np.array([[1], [-1], [3]])  # of each row of BOX
+
+
+def taken(axis: int) -> Callable:
+    return lambda x, i: ad.take_along_axis(x, i, axis=axis)
+
+
+def put(axis: int) -> Callable:
+    """What take_along_axis is the adjoint of."""
+    return lambda x, i, g: ad.vjp(lambda x: ad.take_along_axis(x, i, axis=axis), x)[1](g)[0]
+
+
 CASES: dict[str, tuple[Callable, list]] = {
+    "one of each row": (taken(-1), [BOX, ONES]),
+    "one of each row of float32, by int32": (taken(1), [BOX.astype("f4"), ONES.astype("i4")]),
+    "of each column": (taken(0), [BOX, np.array([[0, -3, 2, 1], [1, 1, -1, 0]])]),
+    "of each line within": (taken(1), [CUBE, np.array([[[0, 1, 2, -1]], [[1, -3, 0, 2]]])]),
+    "of what lies by columns": (taken(0), [BOX.T, ONES.T]),
+    "lines taken over and over": (taken(-1), [CUBE, np.array([[[0, -1]]])]),
+    "of integers": (taken(-1), [np.arange(12).reshape(3, 4), ONES]),
+    "of nothing": (taken(-1), [np.zeros((0, 4)), np.zeros((0, 1), int)]),
+    "put one into each row": (put(-1), [BOX, ONES, np.array([[5.0], [NAN], [-0.0]])]),
+    "put one into each line within": (
+        put(1), [CUBE, np.array([[[0, 1, 2, -1]], [[1, -3, 0, 2]]]), 1 + CUBE[:, :1]]),
+    "put several into each row": (put(-1), [BOX, np.array([[0, 0, -1]] * 3), BOX[:, :3]]),
+    "put into lines over and over": (put(-1), [CUBE, np.array([[[0, -1]]]), CUBE[..., :2]]),
     "remainder": (ad.remainder, [A, B]),
     "remainder of float32": (ad.remainder, [A.astype("f4"), B.astype("f4")]),
     "remainder by a number": (lambda a: ad.remainder(a, 0.1), [A.astype("f4")]),

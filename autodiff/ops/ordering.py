@@ -113,30 +113,6 @@ def check_indices(name: str, indices: Any) -> None:
         raise TypeError(f"{name}: indices must be an array of integers; got {kind}")
 
 
-def _positions(xp: Any, shape: tuple[int, ...], indices: Any, axis: int) -> Any:
-    """Where in a flat array of `shape` the elements stand that `indices` name along `axis`."""
-    device = xp.device_of(indices)
-    indices = xp.astype(indices, "int64")
-    flat = xp.where(indices < 0, indices + shape[axis], indices)
-    flat = flat * math.prod(shape[axis + 1 :])
-    for i, length in enumerate(shape):
-        if i != axis and length != 1:
-            steps = xp.create("arange", 0, length, dtype="int64", device=device)
-            steps = steps * math.prod(shape[i + 1 :])
-            flat = flat + xp.reshape(steps, (length, *(1,) * (len(shape) - i - 1)))
-    return flat
-
-
-def _scatter_along_impl(
-    xp: Any, values: Any, indices: Any, *, axis: int, shape: tuple[int, ...]
-) -> Any:
-    flat = xp.broadcast_to(_positions(xp, shape, indices, axis), values.shape)
-    zeros = xp.create("zeros", (math.prod(shape),), dtype=values.dtype, device=xp.device_of(values))
-    key = (xp.reshape(flat, (-1,)),)
-    total = xp.index_add(zeros, key, xp.reshape(values, (-1,)), donate=True)
-    return xp.reshape(total, shape)
-
-
 _take_along_axis = linear(
     "take_along_axis",
     impl=lambda xp, x, indices, *, axis: xp.take_along_axis(x, indices, axis=axis),
@@ -146,7 +122,6 @@ _take_along_axis = linear(
 )
 _scatter_along_axis = linear(
     "scatter_along_axis",
-    impl=_scatter_along_impl,
     adjoint=lambda g, _values, indices, *, axis, **_: _take_along_axis(g, indices, axis=axis),
 )
 
