@@ -597,8 +597,9 @@ class RawKernel(InC):
 
     def check_rows(self, grid: tuple, block: tuple, rows: int, length: int) -> None:
         (blocks,), (threads, high) = grid, block
-        assert threads % 32 == 0 and threads * high <= 1024 and blocks * high >= rows > 0 < length
-        assert high == 1 or threads == 32, "threads of several rows would wait for each other"
+        assert threads & (threads - 1) == 0 and threads * high % 32 == 0 and threads * high <= 1024
+        assert blocks * high >= rows > 0 < length
+        assert high == 1 or threads <= 32, "threads of several rows would wait for each other"
 
     def check_parts(self, grid: tuple, block: tuple) -> None:
         parts = [map(int, found) for found in re.findall(r"PART\((\d+), (\d+), (\d+)LL\)", self.body)]

@@ -109,7 +109,7 @@ def test_values_are_numpys(name: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("length", [2, 31, 32, 33, 100, 1024, 1025, 4096, 5000])
+@pytest.mark.parametrize("length", [2, 5, 31, 32, 33, 100, 1024, 1025, 4096, 5000])
 def test_lengths_of_rows(length: int, place: str) -> None:
     """Few threads for a short row, several groups of them for a long one."""
     x = draw(65, length, dtype="float64")

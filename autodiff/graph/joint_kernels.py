@@ -6,9 +6,11 @@ other, such as the updates of all parameters.
 The threads of a row go through it in loops, one for each reduction that waits for another; what a
 loop reads of the row is computed in it again, from the arguments. As the bodies of
 autodiff.graph.kernels the source is made of ids, numbers and tables only. It is C and CUDA alike:
-`ON_DEVICE` gives a row to threads side by side, `ON_HOST` to one.
+`ON_DEVICE` gives a row to threads side by side, `ON_HOST` to one. Threads hand each other what
+they have added up, for which all of them must be there: those beyond the last row do that one
+again.
 
-Sums have another order than those of array libraries, so whoever uses these kernels reassociates.
+Sums have another order than those of array libraries: these kernels reassociate.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ REDUCTIONS = {
     "min": ("AUTODIFF_INFINITY", "({a} < {b} || {a} != {a}) ? {a} : {b}"),
 }
 BLOCK = 256  # threads to a block of a kernel that is one of several
+THREADS = 128  # of a block of rows that are no longer than WARP * WARP
+EACH = 4  # numbers of a short row for each of its threads
 WARP = 32  # threads that go side by side, and hand each other values
 LONGEST = 1 << 16  # numbers of a row, which one block goes through
 FEWEST = 64  # rows, below which such blocks would leave the device idle
@@ -41,8 +45,8 @@ ON_DEVICE = (
 #define AUTODIFF_ROWS(name, ...) \\
     extern "C" __global__ void name(const long long rows, const long long n, __VA_ARGS__)
 #define AUTODIFF_EACH_ROW \\
-    const long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; \\
-    if (row < rows)
+    long long row = (long long)blockIdx.x * blockDim.y + threadIdx.y; \\
+    if (row >= rows) row = rows - 1;
 #define AUTODIFF_EACH for (long long i = threadIdx.x; i < n; i += blockDim.x)
 #define AUTODIFF_ONCE if (threadIdx.x == 0)
 #define AUTODIFF_PARTS(name, ...) extern "C" __global__ void name(__VA_ARGS__)
@@ -50,7 +54,7 @@ ON_DEVICE = (
     if (blockIdx.x >= first && blockIdx.x < last) \\
         if (const long long i = (long long)(blockIdx.x - first) * blockDim.x + threadIdx.x; i < n)
 template <class T, class F> AUTODIFF_FUNCTION T autodiff_together(T v, F joined) {
-    for (int apart = 16; apart > 0; apart /= 2)
+    for (int apart = (blockDim.x < 32 ? blockDim.x : 32) / 2; apart > 0; apart /= 2)
         v = joined(v, __shfl_xor_sync(0xffffffffu, v, apart));
     if (blockDim.x > 32) {
         __shared__ T parts[32];
@@ -223,9 +227,11 @@ class RowKernel(Kernel):
 
     def threads(self) -> tuple[int, int]:
         """(threads for each row, rows for each block)."""
-        if self.length <= WARP * WARP:
-            return WARP, 4
-        return (128 if self.length <= 128 * WARP else 512), 1
+        if self.length > WARP * WARP:
+            return (128 if self.length <= 128 * WARP else 512), 1
+        share = 1 << (-(-self.length // EACH) - 1).bit_length()
+        threads = min(WARP, share)
+        return threads, THREADS // threads
 
 
 class Parts:
