@@ -119,6 +119,27 @@ def test_what_is_fused() -> None:
     assert groups(apart) == [["exp", "multiply"], ["multiply", "add"]]
 
 
+STACKS = {
+    "read by two products": (lambda x, y: ((h := ad.permute_dims(x, (1, 0, 2))) @ y, h @ (y * 2)), 1),
+    "parts of one, one of them transposed": (
+        lambda x, y: (h := ad.permute_dims(ad.reshape(x, (3, 2, 2, 2)), (2, 1, 0, 3)))[0] @ ad.matrix_transpose(h[1]) + y[:, :3, :3], 1),
+    "read by one product": (lambda x, y: ad.permute_dims(x, (1, 0, 2)) @ y, 0),
+    "transposed matrices": (lambda x, y: (y @ (h := ad.matrix_transpose(y)), h @ h), 0),
+    "read by no product": (lambda x, y: ((h := ad.permute_dims(x, (1, 0, 2))) * 2, ad.exp(h)), 0),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_what_several_products_would_copy_is_copied_once(name: str, either: bool) -> None:
+    f, count = STACKS[name]
+    x, y = arrays((3, 2, 4), (2, 4, 4))
+    fast = jit(f)
+    plan = str(fast.lower(*there((x, y))).plan)
+    assert len(re.findall(r"permute_dims \S.* in order", plan)) == count, plan
+    for _ in range(2):
+        same(here(fast(*there((x, y)))), f(x, y))
+
+
 def test_sums_of_many_values_are_taken_at_once(nvmath: None) -> None:
     def f(w: Any, x: Any) -> Any:
         total = x

@@ -41,7 +41,15 @@ from autodiff.graph.cupy_graphs import (
 )
 from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
 from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
-from autodiff.graph.cupy_steps import Call, Fused, Launch, Step, schedule, side_by_side
+from autodiff.graph.cupy_steps import (
+    Call,
+    Fused,
+    Launch,
+    Step,
+    put_in_order,
+    schedule,
+    side_by_side,
+)
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
@@ -72,6 +80,7 @@ class CupyProgram:
         self.program = program
         self.steps = schedule(program)
         self.steps = with_results(self.steps) if by_cublaslt else self.steps
+        put_in_order(self.steps)
         self.steps = side_by_side(self.steps, self.cp)
         self.numbers = [e for e in program.equations() if e.weak]
         self.draws = program.draws()

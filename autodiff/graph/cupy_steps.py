@@ -182,6 +182,7 @@ class Call:
         self.inputs = equation.inputs
         self.epilog: Any = equation.params.get("epilog")  # of a product: cupy_epilogs
         self.product: Any = None  # what makes it, if not CuPy's own function: cupy_products
+        self.in_order = False  # True: what would be another look at an argument is a copy
         if equation.op is PROJECT:
             self.function = lambda parts, *, index: parts[index]
         else:
@@ -208,6 +209,7 @@ class Call:
         if self.product is not None:
             return self.product(*args, out=outs[0])
         y = self.function(*args, **self.equation.params)
+        y = cp.ascontiguousarray(y) if self.in_order else y
         if outs[0] is not None:
             outs[0][...] = y
             y = outs[0]
@@ -215,14 +217,15 @@ class Call:
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
-        return self.equation.op.name not in OWN_MEMORY
+        return not self.in_order and self.equation.op.name not in OWN_MEMORY
 
     def is_view(self) -> bool:
-        return self.equation.op is PROJECT or self.equation.op.name in VIEWS
+        seen = self.equation.op is PROJECT or self.equation.op.name in VIEWS
+        return seen and not self.in_order
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
-        by = f" {self.product}" if self.product is not None else ""
+        by = f" {self.product}" if self.product is not None else " in order" * self.in_order
         return f"{names} {self.equation.shape}{by}"
 
 
@@ -377,6 +380,32 @@ def both(before: Step, step: Step, adjacent: bool) -> Rows | None:
     for e in step.equations:
         group.join(e)
     return group
+
+
+def put_in_order(steps: Sequence[Step]) -> None:
+    """Copy at once what several products of stacks would each copy a part of: the queries, keys and
+    values of attention are looks at one product, with its axes in another order."""
+    calls = [step for step in steps if isinstance(step, Call)]
+    views = {step.equation: step for step in calls if step.is_view()}
+    readers: dict[Call, int] = {}
+    for step in calls:
+        if step.equation.op.name != "matmul" or len(step.equation.shape) < 3:
+            continue
+        for x in step.inputs:
+            turned = None
+            while x in views:
+                turned = views[x] if turns_stacks(views[x].equation) else turned
+                x = views[x].inputs[0]
+            if turned is not None:
+                readers[turned] = readers.get(turned, 0) + 1
+    for step, count in readers.items():
+        step.in_order = count > 1
+
+
+def turns_stacks(e: Equation) -> bool:
+    """Whether an equation permutes axes, others than those of each matrix of a stack."""
+    axes = e.params.get("axes", ())
+    return e.op.name == "permute_dims" and axes[:-2] != tuple(range(len(axes) - 2))
 
 
 def side_by_side(steps: Sequence[Step], cp: Any) -> list[Step]:
