@@ -254,6 +254,7 @@ class Op:
     fresh = False  # True: what the rule returns shares no buffer with anything else
     holomorphic = False  # True: the engine conjugates around the rule for complex values
     broadcasts = False  # True: the arguments broadcast together
+    wants_arrays = False  # True: what works on Python's numbers does not, they are made arrays
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
     needs_all = True  # False: the rule knows that a cotangent of None, of several, is zero
     batcher: Callable | None = None  # how vmap runs it, if not as its kind says

@@ -45,7 +45,7 @@ class OnDemand:
 class KindOp(Op):
     """What all kinds share: shape and dtype, and saving what the rules read."""
 
-    broadcasts = False
+    wants_arrays = True
     about = "The differentiable op {}."
     __signature__ = OnDemand()
 
@@ -169,6 +169,7 @@ class Elementwise(KindOp):
     fresh = True
     holomorphic = True
     broadcasts = True
+    wants_arrays = False
     about = "{}, element by element; differentiable."
     shape_rule = staticmethod(broadcast)
 
@@ -305,6 +306,7 @@ class Nondiff(KindOp):
 
     differentiable = False
     broadcasts = True
+    wants_arrays = False
     about = "{}; the result is a constant, through which nothing is differentiated."
 
 

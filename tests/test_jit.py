@@ -79,6 +79,31 @@ def test_on_other_backends(name: str) -> None:
         assert all(map(close, outcomes(case, jit(gradient)), outcomes(case, gradient)))
 
 
+# What arrays have and Python's numbers have not, of a number that is an argument.
+OF_NUMBERS: dict[str, Callable] = {
+    "astype": lambda r, x: ad.astype(r, "float32") * x,
+    "astype of integers": lambda r, x: ad.astype(r * 30, "int64") * x,
+    "reshape": lambda r, x: ad.reshape(r, (1,)) * x,
+    "broadcast_to": lambda r, x: ad.broadcast_to(r, (3,)) * x,
+    "sum": lambda r, x: ad.sum(r) * x,
+    "stack": lambda r, x: ad.stack([r, r * 2, r + 1]) * x,
+    "concat": lambda r, x: ad.concat([ad.reshape(r, (1,)), x]),
+    "arithmetic first": lambda r, x: ad.broadcast_to(r * 2 + 1, (2, 3)) @ x,
+}
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_a_number_is_an_array_where_one_is_wanted(name: str, home: str) -> None:
+    f, x = OF_NUMBERS[name], backends.get(home).from_host(np.arange(3.0, dtype="f4"))
+    if name == "astype of integers" and home.startswith("array_api_strict"):
+        pytest.skip("mixes integers with floats")
+    fast = jit(f)
+    for r in (0.1, 0.7):
+        (found,), expected = host(fast(r, x)), np.asarray(f(np.asarray(r), np.arange(3.0, dtype="f4")))
+        assert found.shape == expected.shape and np.allclose(found, expected, rtol=1e-6)
+
+
 def loss(p: dict, x: object, y: object) -> object:
     h = ad.tanh(x @ p["w"] + p["b"])
     return ad.mean((h - y) ** 2)

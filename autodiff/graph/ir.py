@@ -63,6 +63,9 @@ class Constant(Value):
         return not hasattr(self.value, "shape")
 
 
+ASARRAY = Op("asarray")  # of a Python number
+
+
 class Equation(Value):
     """One application of an op to the values of other equations."""
 
@@ -76,7 +79,8 @@ class Equation(Value):
         dtype = tuple(a.dtype for a in aval) if several else aval.dtype
         super().__init__(op, tuple(inputs), params, None, shape, dtype)
         self.line = line
-        self.weak = shape == () and all(map(is_number, inputs))  # what Python's numbers make
+        # What Python's numbers make.
+        self.weak = shape == () and op is not ASARRAY and all(map(is_number, inputs))
         self.device = next((x.device for x in inputs if x.device is not None), None)
 
 
@@ -106,6 +110,8 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
     if op is PROJECT:
         (source,), index = inputs, params["index"]
         aval = Aval(source.shape[index], source.dtype[index])
+    elif op is ASARRAY:
+        aval = Aval((), np.dtype(inputs[0].dtype))
     else:
         aval = op.aval(*map(operand, inputs), **params)
     return Equation(op, inputs, params, aval, line)
@@ -115,6 +121,13 @@ PRODUCTS = frozenset(("matmul", "add_product", "partial_products"))
 
 
 LOOKS = frozenset(("reshape", "permute_dims"))
+
+
+def as_array(node: Node, device: Any, line: str) -> Node:
+    """A number of which only the run knows the value as an array; anything else as it is."""
+    if isinstance(node, Constant) or not is_number(node):
+        return node
+    return apply(ASARRAY, (node,), {"device": device}, line)
 
 
 def is_product(node: Node) -> bool:

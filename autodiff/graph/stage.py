@@ -14,7 +14,7 @@ from typing import Any
 import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
-from autodiff.graph.ir import Constant, Equation, Input, Program, apply
+from autodiff.graph.ir import Constant, Equation, Input, Program, apply, as_array
 from autodiff.ops.indexing import HOLE
 
 # Where the index arrays begin among the arguments of an op on places of an array.
@@ -40,6 +40,7 @@ class Stage(Interpreter):
     def __init__(self, backend: backends.Backend) -> None:
         super().__init__()
         self.backend = backend
+        self.device: Any = None  # where its inputs are
         self.constants: dict[int, Constant] = {}  # by the identity of the array
         self.open = True
 
@@ -59,6 +60,8 @@ class Stage(Interpreter):
         if params.get("donate"):  # who may be overwritten is the planner's to find out
             params = {**params, "donate": False}
         inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
+        if op.wants_arrays:
+            inputs = [as_array(x, self.device, user_line()) for x in inputs]
         inputs, params = self.without_masks(op, inputs, params)
         try:
             equation = apply(op, inputs, params, user_line())
@@ -145,6 +148,7 @@ def stage(
     """Run `f` on staged values. Returns its program and whatever f returned beside it: f maps
     a list of Tensors to (a list of outputs, anything)."""
     interp = Stage(backend) if interp is None else interp
+    interp.device = next((x.device for x in inputs if x.device is not None), None)
     token = _innermost.set(interp)
     try:
         outputs, extra = f([box(node, interp, backend, None) for node in inputs])

@@ -366,6 +366,7 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> A
 
 
 _cast = nondiff("cast", impl=lambda xp, x, *, dtype: xp.astype(x, dtype))
+_cast.wants_arrays = True
 
 # Where an array came from is no part of its shape and dtype, so it is a parameter.
 _move = linear(

@@ -13,12 +13,15 @@ real and imaginary parts, and a half-precision one in float32 (as are its slots)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from numbers import Real
 from typing import Any
 
 from autodiff import tree
-from autodiff.core import NUMBERS
+from autodiff.core import NUMBERS, ROOT
+from autodiff.graph.compile import EXACT
 from autodiff.graph.face import Symbol, Update, Variable
+from autodiff.graph.jit import jit
 from autodiff.graph.optimizers import Minimizer
 from autodiff.inplace import rebind
 from autodiff.ops.creation import zeros_like
@@ -43,6 +46,8 @@ from autodiff.optim.leaves import (
 from backends.base import dtype_name
 
 Rate = float | Callable[[Any], Any]
+# Attributes of an optimizer that are no constants of its steps.
+CHANGING = ("lr", "named", "state", "known", "facts", "program")
 
 
 class Optimizer(Minimizer):
@@ -79,6 +84,8 @@ class Optimizer(Minimizer):
         self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
         self.state: dict | None = None
         self.known: dict[tuple, dict] = {}  # what states look like, by the variables
+        self.facts: dict | None = None  # what `step()` went by last
+        self.program: Callable | None = None  # it compiled
 
     def __repr__(self) -> str:
         lr = self.lr if type(self.lr) in NUMBERS else getattr(self.lr, "__name__", "schedule")
@@ -169,10 +176,35 @@ class Optimizer(Minimizer):
                 "on a loss that depends on them first, or leave them out (freeze them)"
             )
         gs = {name: constant(w.grad) for name, w in ws.items()}
-        state = self.current()
-        new, self.state = self.advance({k: constant(w) for k, w in ws.items()}, gs, state)
+        new, self.state = self.advanced({k: constant(w) for k, w in ws.items()}, gs)
         for name, w in ws.items():
             rebind(w, new[name])
+
+    def advanced(self, ws: dict, gs: dict) -> tuple[dict, dict]:
+        """`advance` from the current state: compiled, to the same bits, as soon as it goes by what
+        it went by the step before. The learning rate may be another each time."""
+        state, facts = self.current(), self.constants()
+        alike = facts is not None and facts == self.facts
+        self.facts, self.program = facts, self.program if alike else None
+        if not alike or not all(w.interp is ROOT for w in (*ws.values(), *gs.values())):
+            return self.advance(ws, gs, state)
+        if self.program is None:
+            home = next(iter(ws.values())).backend.name
+            self.program = jit(self.advance_at, precision=EXACT if home == "numpy" else None)
+        return self.program(ws, gs, state, self.lr)
+
+    def advance_at(self, ws: dict, gs: dict, state: dict, lr: float) -> tuple[dict, dict]:
+        own = copy(self)
+        own.lr = lr
+        return own.advance(ws, gs, state)
+
+    def constants(self) -> dict | None:
+        """What a step goes by beside its arguments, where that is numbers and this library's own
+        functions; None if there may be something in it that a program would not ask for again."""
+        ours = type(self).__module__.startswith(f"{__package__}.")
+        facts = {k: v for k, v in vars(self).items() if k not in CHANGING}
+        plain = all(isinstance(v, (Real, str, tuple, type(None))) for v in facts.values())
+        return facts if ours and plain and type(self.lr) in NUMBERS else None
 
     def zero_grad(self) -> None:
         """Forget the gradients that `.backward()` has added up."""
