@@ -12,6 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from autodiff import copying as _copying
 from autodiff import fft, linalg, random, special, tree
 from autodiff import inplace as _inplace
 from autodiff import methods as _methods

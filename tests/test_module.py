@@ -1,10 +1,13 @@
 """Modules: used as objects on the plain tape and as values of transforms, jit and trees."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff import tree
+from autodiff import nn, tree
 from autodiff.nn.module import Buffer, LayerError, Module, parameter, watch
 
 
@@ -210,3 +213,28 @@ def test_assign_keeps_to_the_device_of_the_model():
 def test_a_model_sums_itself_up():
     model = ad.nn.Sequential(ad.nn.Linear(3, 4), ad.nn.ReLU())
     assert model.summary(ad.asarray(X, dtype="float32")).parameters == 16
+
+
+def test_a_deep_copy_of_a_model_and_its_optimizer_is_trained_by_itself() -> None:
+    x = np.random.default_rng(3).standard_normal((4, 3)).astype("f4")
+
+    def go(model: nn.Module, opt: ad.optim.Optimizer) -> None:
+        opt.zero_grad()
+        ad.sum(model(x) ** 2).backward()
+        opt.step()
+
+    def values(model: nn.Module) -> list[np.ndarray]:
+        return [x.numpy().copy() for x in ad.tree.flatten(model)[0]]
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    opt = ad.optim.Adam(0.01, parameters=model)
+    for _ in range(3):
+        go(model, opt)
+    kept = values(model)
+    twin, its = copy.deepcopy((model, opt))
+    saved = pickle.loads(pickle.dumps(model))
+    for _ in range(3):
+        go(twin, its)
+    for now, then, there in zip(values(model), kept, values(saved), strict=True):
+        assert (now == then).all() and (there == then).all()
+    assert all(not (moved == then).all() for moved, then in zip(values(twin), kept, strict=True))

@@ -3,7 +3,9 @@ on every backend; dtypes, models, states, graphs. Around the rules: test_schedul
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -612,6 +614,19 @@ def test_other_numbers_may_change_between_steps() -> None:
 
     assert both_ways(lambda **k: O.Adam(0.02, **k), less).program is not None
     assert both_ways(lambda **k: O.SGD(0.02, 0.9, **k), lambda opt, i: setattr(opt, "momentum", 0.9 / (i + 1))).program is None
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    p = {k: ad.Tensor(v, requires_grad=True) for k, v in START.items()}
+    opt = O.Adam(0.02)
+    opt.named = dict(p)
+    walked(opt, p, 3)
+    state = {k: host(v).copy() for k, v in opt.state_arrays().items()}
+    twin = copy.copy(opt)
+    walked(twin, p, 2)
+    assert twin.program is not None and twin.program is not opt.program
+    assert all((host(opt.state_arrays()[k]) == v).all() for k, v in state.items())
+    assert pickle.loads(pickle.dumps(O.Adam(0.02))).betas == opt.betas
 
 
 def test_a_rule_of_ones_own_goes_op_by_op() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import operator
+import pickle
 import threading
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import autodiff as ad
+import backends
 from autodiff import Tensor
 from autodiff.core import Op
+from homes import HOMES
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
@@ -313,3 +318,41 @@ def test_a_python_complex_beside_a_single_number() -> None:
     ad.abs(1j * x[1] + x[0]).backward()
     assert np.allclose(x.grad, [0.6, 0.8])
     assert (1j * ad.Tensor(np.float32(2.0))).dtype == np.complex64
+
+
+# -- Python's copy and pickle --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+def test_copies_have_memory_of_their_own(again: Callable, home: str) -> None:
+    backend = backends.get(home)
+    x = ad.Tensor(backend.from_host(np.array([1.0, 2.0], "f4"), device=backend.device), requires_grad=True)
+    ad.sum(x * x).backward()
+    y, plain = again(x), again(x.detach())
+    assert y.requires_grad and not plain.requires_grad and y.backend is x.backend and y.dtype == x.dtype
+    y.grad = None
+    ad.sum(3 * y).backward()
+    assert y.numpy().tolist() == plain.numpy().tolist() == [1, 2]
+    assert backend.to_host(y.grad).tolist() == [3, 3] and backend.to_host(x.grad).tolist() == [2, 4]
+
+
+def test_a_deep_copy_has_a_gradient_of_its_own_and_a_copy_shares_it() -> None:
+    x = ad.Tensor([1.0, 2.0], requires_grad=True)
+    ad.sum(x * x).backward()
+    assert copy.deepcopy(x).grad.tolist() == [2, 4] and copy.deepcopy(x).grad is not x.grad
+    assert copy.copy(x).grad is x.grad and pickle.loads(pickle.dumps(x)).grad is None
+    first, second = copy.deepcopy([x, x])
+    assert first is second
+
+
+def test_what_is_being_differentiated_has_no_copy() -> None:
+    x = ad.Tensor([1.0, 2.0], requires_grad=True)
+    with ad.graph.Graph().as_default():
+        node = ad.graph.placeholder((3,))
+    for bad in (x * 2, node):
+        for f in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match=r"of shape \[[23]\] that is being differentiated.*detach\(\)"):
+                f(bad)
+    with pytest.raises(TypeError, match="staged"):
+        ad.jit(lambda x: copy.deepcopy(x))(x)

@@ -91,6 +91,9 @@ class Optimizer(Minimizer):
         lr = self.lr if type(self.lr) in NUMBERS else getattr(self.lr, "__name__", "schedule")
         return f"{type(self).__name__}(lr={lr})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "program": None}  # a copy compiles its own
+
     # -- one step of all variables ---------------------------------------------------------------
 
     def rule(self, w: Any, g: Any, slots: dict[str, Any], step: Any, lr: Any) -> tuple[Any, dict]:
@@ -161,7 +164,8 @@ class Optimizer(Minimizer):
 
     def step(self) -> None:
         """Move the parameters that the optimizer was given down their `.grad`. What has been
-        frozen since stays.
+        frozen since stays. From the second time on this is a compiled program, where all that it
+        goes by is this library's own and numbers; the learning rate may change all the same.
 
         Raises
         ------
