@@ -453,7 +453,7 @@ def test_what_cannot_be_captured_runs_and_says_why(case: str) -> None:
 
 
 def test_a_scan_is_captured_whole(nvmath: None) -> None:
-    (w, x), key = arrays((3, 3), (20, 3)), ad.random.Generator(1)
+    (w, x), key = arrays((3, 3), (20, 3), dtype="float64"), ad.random.Generator(1)
 
     def f(w: Any, x: Any) -> Any:
         return ad.scan(lambda h, row: (ad.tanh(h @ w + row), ad.sum(h)), ad.zeros_like(x[0]), x)

@@ -41,15 +41,8 @@ from autodiff.graph.cupy_graphs import (
 )
 from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
 from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
-from autodiff.graph.cupy_steps import (
-    Call,
-    Fused,
-    Launch,
-    Step,
-    put_in_order,
-    schedule,
-    side_by_side,
-)
+from autodiff.graph.cupy_schedule import put_in_order, schedule, side_by_side
+from autodiff.graph.cupy_steps import Call, Fused, Launch, Step
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
