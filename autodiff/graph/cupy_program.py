@@ -46,6 +46,7 @@ from autodiff.graph.cupy_steps import Call, Fused, Launch, Step
 from autodiff.graph.ir import Constant, Equation, Input, Program, number
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
+COPIES = 4  # of arguments and results for each launch, from which on a graph is not worth it
 CAPTURES = 16  # after which the addresses are taken to be new each time
 BLOCK = 512  # bytes: CuPy's pool gives multiples of it, and memory that begins at one
 
@@ -86,8 +87,7 @@ class CupyProgram:
         read = {x for step in self.steps for x in step.inputs}
         given = [*program.inputs, *self.draws, *self.numbers]
         self.readers = [x for x in given if x in read]
-        if not self.steps:
-            self.why = "there is nothing to capture"
+        self.why = self.why or self.not_worth_it()
         self.lock = threading.Lock()
         self.graphs: dict[tuple, Captured] = {}
         self.captures = 0
@@ -100,6 +100,17 @@ class CupyProgram:
                 f"jit: precision={self.precision!r} on CuPy needs nvmath-python for the products: "
                 "pip install nvmath-python[cu13]"
             )
+
+    def not_worth_it(self) -> str | None:
+        """Why a graph would gain nothing, if so: it takes copies of arguments and results, so that
+        the updates of many parameters, one launch, are better left alone."""
+        launches = sum(not (isinstance(step, Call) and step.is_view()) for step in self.steps)
+        copies = len(self.readers) + len(self.outputs) - 2 * len(self.targets)
+        if not self.steps:
+            return "there is nothing to capture"
+        if copies > COPIES * launches:
+            return f"its launches ({launches}) are few beside the copies that it takes ({copies})"
+        return None
 
     def with_joins(self, program: Program) -> Program:
         """What cublasLt does along with products. During a capture it cannot be asked what it makes
