@@ -655,3 +655,13 @@ def test_states_that_were_looked_at_stay_as_they_were() -> None:
     before = {k: host(v).copy() for k, v in looked.items()}
     walked(opt, p, 2)
     assert all((host(looked[k]) == v).all() for k, v in before.items())
+
+
+def test_steps_of_a_model_that_is_frozen_whole_change_nothing() -> None:
+    model = Model()
+    opt = O.Adam(0.1, parameters=model)
+    model.freeze()
+    before = host(model.weight).copy()
+    for _ in range(3):
+        opt.step()
+    assert (host(model.weight) == before).all()

@@ -190,7 +190,8 @@ class Optimizer(Minimizer):
         state, facts = self.current(), self.constants()
         alike = facts is not None and facts == self.facts
         self.facts, self.program = facts, self.program if alike else None
-        if not alike or not all(w.interp is ROOT for w in (*ws.values(), *gs.values())):
+        plain = all(w.interp is ROOT for w in (*ws.values(), *gs.values()))
+        if not (alike and ws and plain):
             return self.advance(ws, gs, state)
         if self.program is None:
             home = next(iter(ws.values())).backend.name
