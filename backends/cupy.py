@@ -206,9 +206,10 @@ class CupyBackend(Backend):
         kind, sort = x.dtype.name, indices.dtype.name
         ins = f"raw {kind} x, {sort} index, int64 length, int64 count, int64 inner"
         sizes = (x.shape[axis], indices.shape[axis], math.prod(x.shape[axis:][1:]))
-        y = self.cp.empty(indices.shape, x.dtype)
         kernel = self.kernel("take", ins, f"{kind} y", TAKEN)
-        return kernel(self.cp.ascontiguousarray(x), indices, *map(np.int64, sizes), y)
+        with self.on(self.device_of(x)):
+            y = self.cp.empty(indices.shape, x.dtype)
+            return kernel(self.cp.ascontiguousarray(x), indices, *map(np.int64, sizes), y)
 
     def scatter_along_axis(
         self, values: Any, indices: Any, *, axis: int, shape: tuple[int, ...]
@@ -219,9 +220,10 @@ class CupyBackend(Backend):
         kind, sort = values.dtype.name, indices.dtype.name
         ins = f"{kind} value, {sort} index, int64 length, int64 inner"
         sizes = (shape[axis], math.prod(shape[axis:][1:]))
-        y = self.cp.empty(shape, values.dtype)
         kernel = self.kernel("put", ins, f"{kind} y", PUT)
-        return kernel(values, indices, *map(np.int64, sizes), y)
+        with self.on(self.device_of(values)):
+            y = self.cp.empty(shape, values.dtype)
+            return kernel(values, indices, *map(np.int64, sizes), y)
 
     def kernel(self, name: str, ins: str, outs: str, body: str) -> Any:
         """An elementwise kernel, made once."""
