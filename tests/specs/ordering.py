@@ -38,6 +38,22 @@ def indexed(name: str, x: np.ndarray, indices: list, **kw: Any) -> Sample:
     )  # fmt: skip
 
 
+def put_back(g: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """The adjoint of take_along_axis along the last of two axes."""
+    out = np.zeros_like(g)
+    np.add.at(out, (np.arange(len(g))[:, None], indices), g)
+    return out
+
+
+def adjoint(indices: list) -> Sample:
+    """That as a function of its own, whose rule is first met in the second order of the other."""
+    take = lambda x, like: ad.take_along_axis(x, index_like(like, indices), axis=-1)  # noqa: E731
+    return S(
+        "its adjoint", lambda g: ad.vjp(lambda x: take(x, g), ad.stop_gradient(g))[1](g)[0],
+        (REAL,), lambda g: put_back(g, np.array(indices)),
+    )  # fmt: skip
+
+
 def sorted_(x: np.ndarray, axis: int = -1, descending: bool = False, stable: bool = True) -> np.ndarray:
     y = np.sort(x, axis=axis, stable=stable)
     return np.flip(y, axis) if descending else y
@@ -86,6 +102,7 @@ SPECS: dict[str, list[Sample]] = {
         indexed("take_along_axis", REAL[:1], [[2, 0], [1, 1]], axis=-1),
         indexed("take_along_axis", LINE, [3, 3, -2], axis=0),
         indexed("take_along_axis", COMPLEX, [[1, 1, 1]], axis=0),
+        adjoint([[i, -1, *[0] * (REAL.shape[1] - 2)] for i in range(len(REAL))]),
     ],
     "searchsorted": constants([
         S(f"{side}", lambda x, v, side=side: ad.searchsorted(x, v, side=side), (np.sort(LINE), np.append(LINE, 0.1)),
