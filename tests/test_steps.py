@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import autodiff as ad
-from autodiff.graph import groups, numpy_actions, plan
+from autodiff.graph import blas, groups, numpy_actions, plan
 from backends import numpy
 from backends.threads import Pool
 
@@ -323,6 +325,28 @@ def test_small_values_do_not_end_a_phase(monkeypatch: pytest.MonkeyPatch) -> Non
         plan = ad.jit(f).lower(*args).plan.plan
         assert sum(phase.units is not None for phase in plan.phases) == phases
         assert sum(len(step.equations) for step in plan.steps if step.light) == light
+
+
+def test_products_take_one_thread_whoever_asks() -> None:
+    """threadpoolctl would obey the first thread that asked, and no other; and what somebody has set
+    for a while is what there is afterwards."""
+    products = blas.products()
+    if not products.libraries:
+        pytest.skip("NumPy is built without a library that threadpoolctl knows")
+
+    def inside() -> tuple[list[int], list[int]]:
+        with products:
+            within = products.counts()
+            with products:
+                pass
+            assert products.counts() == within
+        return within, products.counts()
+
+    ones = [1] * len(products.libraries)
+    for limit in (2, 1, 2):
+        with threadpool_limits(limit, user_api="blas"), ThreadPoolExecutor(1) as pool:
+            before = products.counts()
+            assert inside() == (ones, before) == pool.submit(inside).result()
 
 
 def test_one_thread_at_a_time_finds_its_own_sums() -> None:

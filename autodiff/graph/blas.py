@@ -6,18 +6,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy._core import _multiarray_umath
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
-# What NumPy's builds call it (SciPy's OpenBLAS, others with wide integers, the rest).
-SYMBOLS = ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}")
+# What is put before and after the names of its functions (SciPy's OpenBLAS; wide integers).
+AFFIXES = tuple(itertools.product(("scipy_", ""), ("64_", "_64", "")))
 REALS = {np.dtype("f4"): ("s", ctypes.c_float), np.dtype("f8"): ("d", ctypes.c_double)}
 # Multiplications in each product of a batch: up to a million OpenBLAS may take another path, on
 # which 0.3.31 crashes (its pull request 5980).
@@ -26,31 +26,50 @@ BY_ROWS, AS_IT_IS, TURNED = ctypes.c_int(101), ctypes.c_int(111), ctypes.c_int(1
 
 
 class Products:
-    """The libraries that NumPy's matrix products may use, and their numbers of threads."""
+    """The libraries that NumPy's matrix products may use, and their numbers of threads. Inside
+    `with products():` a product takes the thread that asks for it and no other."""
 
     def __init__(self) -> None:
         found = ThreadpoolController().select(user_api="blas").lib_controllers
-        self.libraries: list[tuple[Any, int]] = [(each, each.num_threads) for each in found]
-        self.threads = max((count for _, count in self.libraries), default=1)
+        self.libraries = [own_threads(each) for each in found]
+        self.threads = max(self.counts(), default=1)
+        self.before: list[int] = []
         self.users = 0
         self.lock = threading.Lock()
 
-    @contextmanager
-    def single(self) -> Iterator[None]:
-        """Inside the block a product takes the thread that asks for it and no other."""
+    def counts(self) -> list[int]:
+        return [get() for get, _ in self.libraries]
+
+    def __enter__(self) -> None:
         with self.lock:
             self.users += 1
             if self.users == 1:
-                for library, _ in self.libraries:
-                    library.set_num_threads(1)
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.users -= 1
-                if self.users == 0:
-                    for library, count in self.libraries:
-                        library.set_num_threads(count)
+                self.before = self.counts()
+                for _, put in self.libraries:
+                    put(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                for (_, put), count in zip(self.libraries, self.before, strict=True):
+                    put(count)
+
+
+def own_threads(library: LibController) -> tuple[Callable[[], int], Callable[[int], None]]:
+    """What gets and what sets a library's number of threads: OpenBLAS's own functions, as those of
+    threadpoolctl obey the first thread of ours that asks, and no other."""
+    own = [symbol(library.dynlib, f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+    if library.internal_api != "openblas" or None in own:
+        return library.get_num_threads, library.set_num_threads
+    get, put = own
+    return get, put
+
+
+def symbol(library: ctypes.CDLL, name: str) -> Callable | None:
+    """A function of a library, by the name that it has there."""
+    names = (f"{prefix}{name}{suffix}" for prefix, suffix in AFFIXES)
+    return next((getattr(library, each) for each in names if hasattr(library, each)), None)
 
 
 @functools.cache
@@ -82,12 +101,11 @@ def found(name: str, dtype: np.dtype, works: Callable) -> Callable | None:
     except OSError:
         return None
     letter, _ = REALS[dtype]
-    for symbol in SYMBOLS:
-        function = getattr(library, symbol.format(f"{letter}{name}"), None)
-        if function is not None:
-            function.restype = None
-            return function if works(function, dtype) else None
-    return None
+    function = symbol(library, f"cblas_{letter}{name}")
+    if function is None:
+        return None
+    function.restype = None
+    return function if works(function, dtype) else None
 
 
 def multiplies(gemm: Callable, dtype: np.dtype) -> bool:

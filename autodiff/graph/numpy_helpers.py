@@ -43,7 +43,7 @@ def slices(rows: tuple[int, int], height: int) -> list[tuple[int, int]]:
 
 
 def together(work: Callable[[int], None]) -> None:
-    with blas.products().single():
+    with blas.products():
         numpy_actions.POOL.run(work)
 
 
