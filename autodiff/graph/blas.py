@@ -136,7 +136,7 @@ def pointer(x: np.ndarray) -> Any:
     """Where an array begins, as an argument of a C function; keeps the array."""
     try:
         return ctypes.byref(ctypes.c_char.from_buffer(x))  # three times faster, where it can
-    except (TypeError, BufferError):
+    except (TypeError, BufferError, ValueError):  # read-only, or of no rows
         place = address(x)
         place.array = x  # as byref does
         return place

@@ -29,7 +29,8 @@ class Step:
     """Equations that run one after the other. `rows` says into how many slices they may be
     cut; those of a group pass through it slice by slice. `totals` are its sums over rows, `sums`
     those within each row that may be added up in any order. A `light` group is small: it is cut so
-    that a phase need not end at it."""
+    that a phase need not end at it. `cuts`: where each thread's part of the rows begins, see
+    autodiff.graph.strands."""
 
     equations: list[Equation]
     rows: int | None = None
@@ -37,6 +38,7 @@ class Step:
     totals: list[Equation] = dataclasses.field(default_factory=list)
     sums: list[Equation] = dataclasses.field(default_factory=list)
     light: bool = False
+    cuts: tuple[int, ...] = ()
 
 
 class Rows:

@@ -17,6 +17,7 @@ from autodiff.graph.groups import SMALL, Rows, Step
 from autodiff.graph.ir import Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
+from autodiff.graph.strands import even
 from autodiff.ops.indexing import HOLE
 from backends.threads import Pool, count
 
@@ -237,4 +238,7 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
 
 def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:
     """Each step a phase, and products left to the threads of their library."""
+    for step in steps:
+        if step.rows:
+            step.cuts = even(step.rows, POOL.size)
     return [Phase([step], step.rows) for step in steps]

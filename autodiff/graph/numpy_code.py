@@ -30,8 +30,9 @@ from autodiff.graph.numpy_actions import (
     writes,
 )
 from autodiff.graph.numpy_blas import BlasCalls
-from autodiff.graph.phases import Phase, shares, wants_rows
+from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
+from autodiff.graph.strands import shares
 from autodiff.ops.indexing import HOLE
 from backends.numpy import has_many_rows
 
@@ -68,7 +69,8 @@ class Writer:
         }
         self.by_rows |= dict.fromkeys(ACCUMULATORS, self.blas.accumulate)
         self.lines: list[str] = []
-        self.cuts = ""  # the name of the rows lo:hi of each thread at a step
+        self.shares: dict[tuple, str] = {}  # names of the rows lo:hi of each thread
+        self.cuts = ""  # that at a step
         self.slices: dict[str, str] = {}  # sources of a group's slices known before a run
         self.groups: list[list[Equation]] = []  # the values of which a group has slices only
         self.totals: list[list[Equation]] = []  # the sums over rows of each group
@@ -167,16 +169,18 @@ class Writer:
         for step in phase.steps:
             if not step.rows:
                 continue
-            cuts = shares(step.rows, phase.units, numpy_actions.POOL.size)
-            self.cuts = self.give(f"u{phase.units}_{step.rows}", cuts)
+            cuts = shares(step, phase.units)
+            self.cuts = self.give(self.shares.setdefault(cuts, f"u{len(self.shares)}"), cuts)
             self.lines = []
             if step.group:
                 sums += self.add_totals(step)
                 self.write_group(step)
-            else:
-                self.lines.append(f"lo, hi = {self.cuts}[lane]")
-                self.write_share(step.equations[0])
-            body += self.lines
+                body += self.lines
+                continue
+            self.write_share(step.equations[0])
+            body.append(f"lo, hi = {self.cuts}[lane]")
+            some = any(lo == hi for lo, hi in cuts)
+            body += [block("if lo < hi:", self.lines)] if some else self.lines
         self.lines = before
         self.lines.append(block(f"def h{self.phases}(lane):", body))
         self.lines.append(f"together(h{self.phases})")

@@ -11,22 +11,24 @@ This module knows no array library's functions; what a step may do by rows it is
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Equation, is_product
+from autodiff.graph.strands import deal
 
 FINEST = 64  # shares need not be cut at finer fractions than this
 
 
 @dataclasses.dataclass
 class Phase:
-    """Steps that run side by side on `units` equal parts of their rows, or one step alone.
+    """Steps that run side by side on `units` equal parts of their rows, or one step alone. A thread
+    takes the same parts of steps that read what each other made.
 
     `whole` are the values of which a thread may read more than its own rows.
     """
@@ -78,9 +80,17 @@ class Weaver:
             if step.rows is None:
                 step.rows = self.by_rows(step.equations[0])
         found = self.woven(list(steps))
-        if any(is_worth_it(phase) for phase in found):
-            return found
-        return [Phase([step]) for step in steps]
+        if not any(is_worth_it(phase) for phase in found):
+            return [Phase([step]) for step in steps]
+        for phase in found:
+            if phase.units:
+                deal(phase.steps, phase.units, self.lanes, partial(self.touched, phase))
+        return found
+
+    def touched(self, phase: Phase, step: Step) -> set[Node]:
+        """The values of which a step makes rows, or reads a thread's own."""
+        read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
+        return (read | {*step.equations}) - phase.whole
 
     def woven(self, rest: list[Step]) -> list[Phase]:
         found: list[Phase] = []
@@ -229,9 +239,3 @@ def wants_rows(e: Equation, position: int) -> bool:
         axis = e.params.get("axis")
         return not isinstance(axis, tuple) or 0 not in axis
     return bool(sliced(x, e))
-
-
-def shares(rows: int, units: int, lanes: int) -> list[tuple[int, int]]:
-    """The rows lo:hi of each of the threads."""
-    cuts = [units * lane // lanes * (rows // units) for lane in range(lanes + 1)]
-    return list(itertools.pairwise(cuts))

@@ -82,7 +82,7 @@ class Plan:
         self.last = self.last_uses()
         self.inner = self.find_inner()
         self.buffers: dict[Node, Buffer] = {}
-        self.spare: dict[tuple, list[Buffer]] = {}  # by size, those that phases may use again
+        self.spare: dict[tuple, list[Buffer]] = {}  # those that phases may use again
         self.assign()
         everything = self.all_buffers()
         self.size = allocate([b for b in everything if b.offset is not None and b.group is None])
@@ -183,9 +183,7 @@ class Plan:
 
     def donation(self, equation: Equation, i: int, over: Node | None, free: set[Input]) -> Buffer:
         """Memory for an output: that of a donated input that nobody reads any more, or new."""
-        whole, start = self.phase[equation].whole, self.start(equation)
-        times = {x: start if x in whole else i for x in free}  # other threads may be behind
-        done = [x for x in self.donated if x in free and self.last.get(x, -1) < times[x]]
+        done = [x for x in self.donated if x in free and self.is_read(x, equation, i)]
         if isinstance(over, Input):
             done.insert(0, over)
         for x in done:
@@ -194,18 +192,31 @@ class Plan:
                 return Buffer(x.shape, x.dtype, i, donor=x)
         return Buffer(equation.shape, equation.dtype, i)
 
+    def is_read(self, x: Input, equation: Equation, i: int) -> bool:
+        """Whether all have read an input when a thread comes to its rows of an equation; another
+        thread may be behind."""
+        last, phase = self.last.get(x, -1), self.phase[equation]
+        if last < self.start(equation):
+            return True
+        return last < i and x not in phase.whole and self.cuts(last) == self.cuts(i)
+
+    def cuts(self, i: int) -> tuple[int, ...]:
+        """Where each thread begins with an equation."""
+        return self.step[self.equations[i]].cuts
+
     def recycled(self, equation: Equation, i: int) -> Buffer:
         """A place in the arena: in a phase that of a value that is dead by then, of the same
         size and read by each thread in its own rows only, so that no thread writes where
         another may still read."""
         phase = self.phase[equation]
         size = Buffer(equation.shape, equation.dtype, i, offset=0)
-        for other in self.spare.get((phase.units, size.bytes), ()):
+        alike = (phase.units, self.cuts(i), size.bytes)
+        for other in self.spare.get(alike, ()):
             gone = other.last < i and self.phase[self.equations[other.last]] is phase
             if gone and phase.whole.isdisjoint(other.values):
                 return other
         if phase.units:
-            self.spare.setdefault((phase.units, size.bytes), []).append(size)
+            self.spare.setdefault(alike, []).append(size)
         return size
 
     def all_buffers(self) -> list[Buffer]:
