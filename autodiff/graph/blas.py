@@ -147,6 +147,13 @@ def address(x: np.ndarray) -> ctypes.c_void_p:
     return ctypes.c_void_p(x.ctypes.data)
 
 
+def further(place: Any, distance: int) -> Any:
+    """What lies some bytes after one of these places, whose array is kept elsewhere."""
+    if isinstance(place, ctypes.c_void_p):
+        return ctypes.c_void_p(place.value + distance)
+    return ctypes.byref(place._obj, distance)
+
+
 def matrix(x: np.ndarray) -> tuple[Any, Any, Any, Any]:
     """What CBLAS wants to know of a matrix: whether it is the transpose of what lies there, the
     same of its own transpose, where it begins, and how far apart its rows are. What it has no

@@ -23,6 +23,7 @@ NAMES = {
     "address": blas.address,
     "as_it_is": blas.AS_IT_IS,
     "by_rows": blas.BY_ROWS,
+    "further": blas.further,
     "length": ctypes.c_int64,
     "matrix": blas.matrix,
     "nothing": lambda: None,
@@ -125,8 +126,12 @@ class BlasCalls:
         turned = isinstance(x, Equation) and x.op.name == "permute_dims"
         turned = turned and self.plan.actions[x] == VIEW
         base = x.inputs[0] if turned else x
-        if not rows and isinstance(base, Input) and base.draw is None:
+        if isinstance(base, Input) and base.draw is None:
             (flag, other), place, apart = self.look(base)
+            if rows:
+                lies = "as_it_is" if turned else "turned"
+                size = base.dtype.itemsize
+                place = f"further({place}, stride({flag}, {lies}, {apart}, lo).value * {size})"
             return other if turned else flag, place, apart
         if self.is_tight(base) and self.writer.is_static(base):
             place = self.pointer(self.writer.names[x if rows else base], rows)
