@@ -146,6 +146,15 @@ class NumpyBackend(Backend):
         out[key] = values
         return out
 
+    def scatter_along_axis(
+        self, values: Any, indices: Any, *, axis: int, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        if not puts_in_rows(values.shape, axis, shape):
+            return super().scatter_along_axis(values, indices, axis=axis, shape=shape)
+        out = np.empty(shape, values.dtype)
+        put_in_rows(out, indices, values)
+        return out
+
     def put(self, x: Any, key: Any, values: Any) -> bool:
         if type(x) is not np.ndarray or x.base is not None:
             return False
@@ -252,6 +261,17 @@ def extreme_of_rows(ufunc: np.ufunc, x: np.ndarray, out: np.ndarray) -> None:
     places = rows.argmax(1) if ufunc is np.maximum else rows.argmin(1)  # of NaN if there is one
     places += np.arange(0, rows.size, rows.shape[1])
     rows.take(places, None, out, "wrap")  # without looking for places that are out of bounds
+
+
+def puts_in_rows(values: tuple[int, ...], axis: int, shape: tuple[int, ...]) -> bool:
+    """Whether values of a shape are put along an axis of a matrix one into each row."""
+    return axis == 1 and values == (shape[0], 1)
+
+
+def put_in_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
+    """Zeros into `out`, but in each row one of the values, which are a column, as the index is."""
+    out.fill(0)
+    out[np.arange(len(out)), index[:, 0]] = values[:, 0]
 
 
 def adds_rows(out: np.ndarray, index: Any, values: Any) -> bool:

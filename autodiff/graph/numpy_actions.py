@@ -19,6 +19,7 @@ from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even
 from autodiff.ops.indexing import HOLE
+from backends.numpy import puts_in_rows
 from backends.threads import Pool, count
 
 UFUNCS = frozenset(
@@ -148,7 +149,8 @@ def writes(equation: Equation) -> bool:
         wide = x.dtype.kind in "fc" and x.dtype.itemsize >= 4
         return wide and math.prod(x.shape) > 0
     if name == "scatter_along_axis":
-        return equation.params["axis"] != 0 and math.prod(equation.shape) >= SMALL
+        axis, large = equation.params["axis"], math.prod(equation.shape) >= SMALL
+        return (axis != 0 and large) or puts_in_rows(x.shape, axis, equation.shape)
     return True
 
 

@@ -34,7 +34,7 @@ from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
 from autodiff.graph.strands import shares
 from autodiff.ops.indexing import HOLE
-from backends.numpy import has_many_rows
+from backends.numpy import has_many_rows, puts_in_rows
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 FEW = 1 << 14  # numbers of an array that is no loss in the cache
@@ -418,14 +418,13 @@ class Writer:
     def scattered(self, equation: Equation, out: str, rows: str = "") -> None:
         """One number in each row as NumPy puts it there, else the backend's own function, of these
         rows."""
-        i, shape = self.ids[equation], equation.shape
-        if equation.params["axis"] == 1 and equation.inputs[0].shape == (shape[0], 1):
+        i, shape, axis = self.ids[equation], equation.shape, int(equation.params["axis"])
+        if puts_in_rows(equation.inputs[0].shape, axis, shape):
             values, index = (self.names[x] for x in equation.inputs)
             some = rows if wants_rows(equation, 1) else ""
             self.lines.append(f"put_in_rows({out}{rows}, {index}{some}, {values}{rows})")
             return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
-        axis = int(equation.params["axis"])
         rest = self.give(f"z{i}", tuple(shape[1:]))
         height = "hi - lo" if rows else shape[0]
         args = ", ".join(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from autodiff.graph import blas, numpy_actions, numpy_blas
-from backends.numpy import extreme_of_rows
+from backends.numpy import extreme_of_rows, put_in_rows
 
 
 def zeros_kept(y: np.ndarray, g: np.ndarray, out: np.ndarray, there: bool) -> None:
@@ -28,12 +28,6 @@ def gather(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> None:
     if index.size and (index.min() < -len(x) or index.max() >= len(x)):
         x[index]  # says which
     np.take(x, index, 0, out, "wrap")
-
-
-def put_in_rows(out: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
-    """Zeros into `out`, but in each row one of the values, which are a column, as the index is."""
-    out.fill(0)
-    out[np.arange(len(out)), index[:, 0]] = values[:, 0]
 
 
 def slices(rows: tuple[int, int], height: int) -> list[tuple[int, int]]:
