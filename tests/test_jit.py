@@ -20,6 +20,7 @@ from autodiff.graph.passes import PASSES
 from autodiff.testing import host
 from backends.threads import Pool
 from homes import HOMES
+from races import races
 
 RNG = np.random.default_rng(11)
 SEEDS = range(80)
@@ -55,6 +56,7 @@ def test_random_programs_and_their_gradients(seed: int, slices: None) -> None:
         compiled, expected = jit(f), outcomes(case, f)
         for _ in range(2):  # what the first run left in the arena is not in the second
             assert all(map(close, outcomes(case, compiled), expected))
+        assert not races(compiled.lower(*case.x).plan.plan)
 
 
 @pytest.mark.parametrize("passes", [(), *[(p,) for p in PASSES], PASSES[::-1]], ids=lambda ps: "+".join(p.__name__ for p in ps) or "none")

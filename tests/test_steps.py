@@ -14,9 +14,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import autodiff as ad
-from autodiff.graph import blas, groups, numpy_actions, plan
+from autodiff.graph import blas, groups, numpy_actions, plan, strands
 from backends import numpy
 from backends.threads import Pool
+from races import races
 
 RNG = np.random.default_rng(21)
 THREE = Pool(3, numpy_actions.quiet)
@@ -32,6 +33,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(numpy_actions, limit, 1)
     monkeypatch.setattr(groups, "SMALL", 1)
     monkeypatch.setattr(plan, "CHUNK", 20)
+    monkeypatch.setattr(strands, "CALLED", 0.0)
 
 
 def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
@@ -43,6 +45,7 @@ def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
         for a, b, c in zip(got, expected, exact, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
             np.testing.assert_array_equal(c, b)
+    assert not races(compiled.lower(*args).plan.plan)
 
 
 def totals(f: Callable, *args: Any) -> int:
@@ -349,6 +352,66 @@ def test_products_take_one_thread_whoever_asks() -> None:
             assert inside() == (ones, before) == pool.submit(inside).result()
 
 
+def dealt(f: Callable, *args: Any) -> list[tuple[str, int]]:
+    """The first op of each step that is dealt out, and how many threads have a part of it."""
+    steps = ad.jit(f).lower(*args).plan.plan.steps
+    return [(s.equations[0].op.name, np.count_nonzero(np.diff(s.cuts))) for s in steps if s.cuts]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+@pytest.mark.parametrize("donate", [(), (0,), (0, 1)])
+def test_threads_take_whole_strands(count: int, donate: tuple) -> None:
+    """Products that share nothing but what is not written to, each with its update."""
+
+    def f(x: list, w: list, shared: Any) -> tuple:
+        return [ad.tanh(a) @ b for a, b in zip(x, w, strict=True)], [b * shared - 1 for b in w]
+
+    x, w = ([RNG.standard_normal((12, 12)) for _ in range(count)] for _ in range(2))
+    agrees(f, x, w, ROW, donate=donate)
+    takers = [threads for name, threads in dealt(f, x, w, ROW) if name == "matmul"]
+    assert len(takers) == count
+    assert sum(takers) <= count + 2  # only where the share of a thread ends is one cut
+
+
+def test_a_result_takes_no_place_that_another_thread_may_still_read() -> None:
+    """That of a donated array, which another strand reads."""
+
+    def f(a: Any, b: Any, c: Any) -> tuple:
+        return ad.tanh(a) @ W, ad.tanh(b) @ V, ad.tanh(c) @ SQUARE
+
+    agrees(f, X, SQUARE, SQUARE + 1, donate=(0, 1, 2))
+    assert min(threads for _, threads in dealt(f, X, SQUARE, SQUARE + 1)) == 1
+
+
+def test_one_thread_alone_does_what_no_other_wants() -> None:
+    """At the end, while others are still busy: sums of few, numbers. But not what all read, nor what
+    would leave a long strand to one."""
+
+    def f(x: Any, w: Any) -> tuple:
+        number = ad.sum(x[0]) * 2
+        h = ad.concat([x, x[:, ::-1]], axis=1) @ ad.concat([w, w], axis=0)
+        return number, ad.tanh(h)
+
+    agrees(f, X, W)
+    alone = [(name, 1) for name in ("getitem", "sum", "multiply")]
+    assert dealt(f, X, W) == [("matmul", 3), ("tanh", 3), *alone]
+    assert str(ad.jit(f).lower(X, W).plan).count("if lane ==") == 1
+
+
+def test_what_is_written_over_is_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum over a donated array does not wait for a phase, which would cost the array its place."""
+    for module in (groups, numpy_actions):
+        monkeypatch.setattr(module, "SMALL", 90)
+
+    def f(bias: Any, x: Any, w: Any) -> tuple:
+        doubled = bias * 2
+        return ad.sum(bias), doubled, ad.tanh(x @ w + doubled)
+
+    agrees(f, ROW, X, W, donate=(0,))
+    bias = ROW.copy()
+    assert ad.jit(f, donate_argnums=0)(bias, X, W)[1] is bias
+
+
 def test_one_thread_at_a_time_finds_its_own_sums() -> None:
     f = ad.jit(lambda x: ad.sum(ad.exp(x), axis=0))
     programs = [f.lower(X).plan.bind() for _ in range(2)]
@@ -447,7 +510,8 @@ def test_what_was_allocated_is_let_go_when_it_has_been_read() -> None:
 
     rows = np.array([3, 1, 1, 0])
     agrees(f, X, rows)
-    gone = [line.split(" = None")[0] for line in str(ad.jit(f).lower(X, rows).plan).splitlines() if " = None" in line]
+    after = str(ad.jit(f).lower(X, rows).plan).split("together(")[-1]
+    gone = [line.split(" = None")[0] for line in after.splitlines() if " = None" in line]
     assert len(gone) == 1 and gone[0].count("t") == 2  # the rows and a look at them, not the results
 
 

@@ -61,6 +61,9 @@ WRITERS = frozenset(
     )
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+# What one thread may do while others are busy: nothing that takes threads of its own.
+SOLO = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS - {"matmul", "partial_products", "add_product"}
+SOLO |= {"take_along_axis"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
 WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, reorders=False)
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
@@ -226,6 +229,10 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
             return []
         return [x for x in in_place(equation) if x in plan.donated and x.shape == equation.shape]
 
+    def alone(step: Step) -> bool:
+        e = step.equations[0]
+        return step.rows is None and e.op.name in SOLO and not isinstance(e.dtype, tuple)
+
     def small(equation: Equation) -> int | None:
         goes = equation.op.name in ROWS.elementwise | ROWS.reducers
         if not goes or plan.actions[equation] != INTO or not equation.shape:
@@ -234,8 +241,8 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
         return rows if ROWS.goes(equation, rows, ()) else None
 
     outputs = set(plan.program.outputs)
-    weaver = Weaver(POOL.size, cut, is_view, plan.roots, actions.layout, plan.donated, over, small)
-    return weaver.phases(steps)
+    told = (cut, is_view, plan.roots, actions.layout, plan.donated, over, small, alone)
+    return Weaver(POOL.size, *told).phases(steps)
 
 
 def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:

@@ -32,7 +32,7 @@ from autodiff.graph.numpy_actions import (
 from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan, chunk_rows
-from autodiff.graph.strands import shares
+from autodiff.graph.strands import owner, shares
 from autodiff.ops.indexing import HOLE
 from backends.numpy import has_many_rows, puts_in_rows
 
@@ -157,17 +157,21 @@ class Writer:
         """A function of a thread's number, which goes through the steps on its share of the
         rows, and the call that has all threads do so."""
         before, self.phases = self.lines, self.phases + 1
-        for e in (e for step in phase.steps for e in step.equations):
-            if e in self.plan.inner or e in self.names:
-                continue
-            if self.plan.actions[e] == INTO:  # memory is there before any thread begins
-                self.names[e] = self.place(e)
-            else:
-                self.look_or_call(e)
+        found: list[str] = []  # what one thread finds for all
+        for step in phase.steps:
+            for e in step.equations:
+                if e in self.plan.inner or e in self.names:
+                    continue
+                if self.plan.actions[e] == INTO:  # memory is there before any thread begins
+                    self.names[e] = self.place(e)
+                elif step.rows or not step.cuts:
+                    self.look_or_call(e)
         body: list[str] = []
         sums: list[str] = []
         for step in phase.steps:
             if not step.rows:
+                if step.cuts:
+                    self.write_alone(step, body, found)
                 continue
             cuts = shares(step, phase.units)
             self.cuts = self.give(self.shares.setdefault(cuts, f"u{len(self.shares)}"), cuts)
@@ -182,9 +186,27 @@ class Writer:
             some = any(lo == hi for lo, hi in cuts)
             body += [block("if lo < hi:", self.lines)] if some else self.lines
         self.lines = before
+        if found:
+            self.lines.append(f"{' = '.join(found)} = None")
+            body.insert(0, f"nonlocal {', '.join(found)}")
         self.lines.append(block(f"def h{self.phases}(lane):", body))
         self.lines.append(f"together(h{self.phases})")
         self.lines += sums
+
+    def write_alone(self, step: Step, body: list[str], found: list[str]) -> None:
+        """What one thread does while the others go on; the names that all know it by afterwards
+        are added to those `found`."""
+        (e,), self.lines = step.equations, []
+        if self.plan.actions[e] == INTO:
+            self.emit(e, self.names[e], [self.names[x] for x in e.inputs])
+        else:
+            self.look_or_call(e)
+            found += [self.names[e]] if self.lines else []
+        head = f"if lane == {owner(step)}:"
+        if self.lines and body and body[-1].startswith(head):
+            body[-1] += block(head, self.lines).removeprefix(head)
+        elif self.lines:
+            body.append(block(head, self.lines))
 
     def let_go(self, phase: Phase) -> None:
         """What was allocated and has been read for the last time makes room for what follows."""

@@ -13,14 +13,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Equation, is_product
-from autodiff.graph.strands import deal
+from autodiff.graph.strands import Strand, Strands, deal
 
 FINEST = 64  # shares need not be cut at finer fractions than this
 
@@ -30,12 +29,14 @@ class Phase:
     """Steps that run side by side on `units` equal parts of their rows, or one step alone. A thread
     takes the same parts of steps that read what each other made.
 
-    `whole` are the values of which a thread may read more than its own rows.
+    `whole` are the values of which a thread may read more than its own rows, `strands` its steps
+    as they are dealt out.
     """
 
     steps: list[Step]
     units: int | None = None
     whole: set[Node] = dataclasses.field(default_factory=set)
+    strands: list[Strand] = dataclasses.field(default_factory=list)
 
 
 class Weaver:
@@ -52,6 +53,7 @@ class Weaver:
     donated : inputs whose memory results are to take.
     over : the inputs over which an equation would write its result.
     small : the number of rows by which a small equation may be cut; None if it may not.
+    alone : whether one thread may do a step while others are in a phase.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Weaver:
         donated: Sequence[Node] = (),
         over: Callable[[Equation], Sequence[Node]] = lambda _: (),
         small: Callable[[Equation], int | None] = lambda _: None,
+        alone: Callable[[Step], bool] = lambda _: False,
     ) -> None:
         self.lanes = lanes
         self.by_rows = by_rows
@@ -73,6 +76,7 @@ class Weaver:
         self.donated = frozenset(donated)
         self.over = over
         self.small = small
+        self.alone = alone
         self.totals: set[Node] = set()
 
     def phases(self, steps: Sequence[Step]) -> list[Phase]:
@@ -84,28 +88,22 @@ class Weaver:
             return [Phase([step]) for step in steps]
         for phase in found:
             if phase.units:
-                deal(phase.steps, phase.units, self.lanes, partial(self.touched, phase))
+                deal(phase.strands, phase.units, self.lanes)
         return found
-
-    def touched(self, phase: Phase, step: Step) -> set[Node]:
-        """The values of which a step makes rows, or reads a thread's own."""
-        read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
-        return (read | {*step.equations}) - phase.whole
 
     def woven(self, rest: list[Step]) -> list[Phase]:
         found: list[Phase] = []
         while rest:
             first = next((i for i, s in enumerate(rest) if s.rows), len(rest))
-            found += [Phase([step]) for step in rest[:first]]
-            rest = rest[first:]
-            if rest:
-                before, phase, later = self.gather(rest)
-                if any(is_heavy(step) for step in phase.steps):
-                    found += self.woven(before)
-                    found.append(phase)
-                    rest = later
-                else:
-                    rest[0].rows = None
+            if first == len(rest):
+                return found + [Phase([step]) for step in rest]
+            before, phase, later = self.gather(rest[first:])
+            if any(is_heavy(step) for step in phase.steps):
+                found += self.woven(self.taken_along(rest[:first] + before, phase))
+                found.append(phase)
+                rest = later
+            else:
+                rest[first].rows = None
         return found
 
     def gather(self, steps: list[Step]) -> tuple[list[Step], Phase, list[Step]]:
@@ -117,7 +115,7 @@ class Weaver:
         waiting: set[Node] = set()
         seen: set[Node] = set()  # what the phase reads
         for step in steps:
-            read = {root for e in step.equations for x in e.inputs for root in self.roots[x]}
+            read = self.read(step)
             cut = self.lightened(step) if step.rows is None and read & made else step
             units = self.joins(cut, phase, made) if not read & waiting else None
             if units is not None:
@@ -136,6 +134,42 @@ class Weaver:
             gone = phase.steps.pop()
             later[:0] = [Step([e], sums=[e] if e in gone.sums else []) for e in gone.equations]
         return before, phase, later
+
+    def taken_along(self, before: list[Step], phase: Phase) -> list[Step]:
+        """Leave to one thread of a phase what comes before it and what no other thread wants, while
+        the others begin; what has to come before."""
+        strands = Strands()
+        for step in phase.steps:
+            strands.add(step, self.touched(phase, step))
+        share = sum(strand.length for strand in strands.all) / self.lanes
+        staying: list[Step] = []
+        taken: list[Step] = []
+        wanted, gone = phase.whole.copy(), set[Node]()  # what others read, and write over
+        inputs = {x for step in phase.steps for e in step.equations for x in e.inputs}
+        wanted.update(x for x in inputs if isinstance(x, Equation) and self.is_view(x))
+        for step in reversed(before):
+            values = self.touched(phase, step)
+            free = wanted.isdisjoint(step.equations) and gone.isdisjoint(self.read(step))
+            short = sum(strand.length for strand in strands.sharing(values)) <= share
+            if free and short and self.alone(step):
+                strands.add(step, values, alone=True)
+                taken.append(step)
+            else:
+                staying.append(step)
+                wanted |= self.read(step).union(*(e.inputs for e in step.equations))
+                gone.update(x for e in step.equations for x in self.over(e))
+        alone = {id(step) for strand in strands.all if strand.alone for step in strand.steps}
+        taken = [*reversed(taken), *phase.steps]
+        phase.steps = sorted(taken, key=lambda step: id(step) in alone)
+        phase.strands = list(strands.all)
+        return staying[::-1]
+
+    def read(self, step: Step) -> set[Node]:
+        return {root for e in step.equations for x in e.inputs for root in self.roots[x]}
+
+    def touched(self, phase: Phase, step: Step) -> set[Node]:
+        """The values of which a step makes rows, or reads a thread's own."""
+        return (self.read(step) | {*step.equations}) - phase.whole
 
     def lightened(self, step: Step) -> Step:
         """A small equation as a group of its own, if it goes by rows."""

@@ -206,13 +206,14 @@ class Plan:
 
     def recycled(self, equation: Equation, i: int) -> Buffer:
         """A place in the arena: in a phase that of a value that is dead by then, of the same
-        size and read by each thread in its own rows only, so that no thread writes where
+        size and read by each thread in the same rows only, so that no thread writes where
         another may still read."""
         phase = self.phase[equation]
         size = Buffer(equation.shape, equation.dtype, i, offset=0)
-        alike = (phase.units, self.cuts(i), size.bytes)
+        alike = (phase.units, size.bytes)
         for other in self.spare.get(alike, ()):
             gone = other.last < i and self.phase[self.equations[other.last]] is phase
+            gone = gone and self.cuts(other.last) == self.cuts(i)
             if gone and phase.whole.isdisjoint(other.values):
                 return other
         if phase.units:

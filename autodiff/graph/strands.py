@@ -1,10 +1,11 @@
-"""Strands: steps of a phase that have nothing to do with each other, and which rows of them each
-thread takes.
+"""Strands: steps of a phase that have nothing to do with other steps of it, and which rows of them
+each thread takes.
 
 All threads may take the same part of every step. But for a product of a few rows a thread reads
 the whole of the second matrix and puts it into the order in which it is multiplied, and that takes
 a tenth of the time where all of them do it. So each thread takes whole strands as far as that
-comes out even: gradients of weights, each with its update.
+comes out even: gradients of weights, each with its update. A strand may also be for one thread
+alone: then it can do what goes by no rows.
 
 This module knows no array library's functions.
 """
@@ -14,37 +15,90 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import is_product
+from autodiff.graph.ir import is_look, is_product
 
 # Measured with OpenBLAS, in the time that a multiplication takes within a product.
 ORDERED = 40.0  # for a number of a matrix to come into the order in which it is multiplied
 PASSED = 10.0  # for a number to pass through an elementwise function
+ADDED = 100.0  # for a number to be added where an index says
+CALLED = 2e5  # for a function to be called
 WORTH = 0.98  # of the time that it takes otherwise: more may be a wrong estimate
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Strand:
-    """Steps that want the same rows on the same thread; how long a thread takes that has any rows
-    of them, and how long all rows take beside that."""
+    """Steps that share `values`: a thread takes the same rows of them, or with `alone` one thread
+    takes all. `once` is how long a thread is busy that has any rows of them, `rest` how long it
+    takes for all rows beside that."""
 
-    steps: list[Step]
-    any: float = 0.0
-    all: float = 0.0
+    steps: list[Step] = dataclasses.field(default_factory=list)
+    values: set[Node] = dataclasses.field(default_factory=set)
+    alone: bool = False
+    once: float = 0.0
+    rest: float = 0.0
+
+    @property
+    def length(self) -> float:
+        return self.once + self.rest
 
 
-def deal(
-    steps: Sequence[Step], units: int, lanes: int, touched: Callable[[Step], Iterable[Node]]
-) -> None:
-    """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows. Steps that
-    touch the same values are of the same strand."""
-    strands = [measured(part) for part in connected(steps, touched)]
-    same = [even(units, lanes)] * len(strands)
+class Strands:
+    """The strands of a phase, by the values that they share."""
+
+    def __init__(self) -> None:
+        self.of: dict[Node, Strand] = {}
+        self.all: dict[Strand, None] = {}
+
+    def sharing(self, values: Iterable[Node]) -> list[Strand]:
+        return list(dict.fromkeys(self.of[x] for x in values if x in self.of))
+
+    def add(self, step: Step, values: Iterable[Node], alone: bool = False) -> None:
+        """Put a step to the strands with which it shares values, which become one."""
+        mine = self.sharing(values) or [Strand()]
+        strand = max(mine, key=lambda each: len(each.values))
+        for other in mine:
+            if other is not strand:
+                self.take(strand, other)
+        once, rest = effort(step)
+        self.take(strand, Strand([step], set(values), alone, once, rest))
+        self.all[strand] = None
+
+    def take(self, strand: Strand, other: Strand) -> None:
+        strand.steps += other.steps
+        strand.values |= other.values
+        strand.alone |= other.alone
+        strand.once += other.once
+        strand.rest += other.rest
+        self.of |= dict.fromkeys(other.values, strand)
+        self.all.pop(other, None)
+
+
+def effort(step: Step) -> tuple[float, float]:
+    """How long a thread is busy that has any rows of a step, and how long it takes for all of them
+    beside that."""
+    e = step.equations[0]
+    if not is_product(e):
+        arrays = (x for x in step.equations if not is_look(x) and not isinstance(x.dtype, tuple))
+        sizes = [math.prod(x.shape) for x in arrays]
+        added = math.prod(e.inputs[0].shape) if e.op.name == "scatter_add" else 0
+        return CALLED * len(sizes), PASSED * sum(sizes) + ADDED * added
+    b = e.inputs[1]
+    size, (depth, width) = math.prod(e.shape), b.shape[-2:]
+    own = size * depth + ORDERED * (size // max(1, width) * depth + size)
+    whole = ORDERED * math.prod(b.shape)
+    return (whole, own) if len(b.shape) == 2 else (0.0, own + whole)
+
+
+def deal(strands: Sequence[Strand], units: int, lanes: int) -> None:
+    """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows."""
+    strands = sorted(strands, key=lambda each: not each.alone)  # first while the others wake up
+    same = [(0, *[units] * lanes) if s.alone else even(units, lanes) for s in strands]
     best = min(
         (end_to_end(strands, units, lanes, n) for n in range(1, units + 1) if units % n == 0),
         key=lambda cuts: longest(strands, cuts),
@@ -53,7 +107,8 @@ def deal(
         best = same
     for strand, cuts in zip(strands, best, strict=True):
         for step in strand.steps:
-            step.cuts = cuts
+            if step.rows or strand.alone:
+                step.cuts = cuts
 
 
 def even(units: int, lanes: int) -> Cuts:
@@ -61,49 +116,17 @@ def even(units: int, lanes: int) -> Cuts:
     return tuple(units * lane // lanes for lane in range(lanes + 1))
 
 
-def connected(steps: Sequence[Step], touched: Callable[[Step], Iterable[Node]]) -> list[list[Step]]:
-    """The steps in sets that share no value, each in their order."""
-    found: list[tuple[list[Step], set[Node]]] = []
-    for step in steps:
-        values = set(touched(step))
-        mine = [part for part in found if not values.isdisjoint(part[1])]
-        found = [part for part in found if values.isdisjoint(part[1])]
-        together = [*itertools.chain.from_iterable(steps for steps, _ in mine), step]
-        found.append((together, values.union(*(theirs for _, theirs in mine))))
-    return [steps for steps, _ in found]
-
-
-def measured(steps: list[Step]) -> Strand:
-    strand = Strand(steps)
-    for step in steps:
-        e = step.equations[0]
-        if not step.rows:
-            continue
-        if not is_product(e):
-            strand.all += PASSED * sum(math.prod(each.shape) for each in step.equations)
-            continue
-        b = e.inputs[0] if e.op.name == "add_sum" else e.inputs[1]
-        (*_, depth, width), size = b.shape, math.prod(e.shape)
-        rows = size // max(1, width)
-        strand.all += size * depth + ORDERED * (rows * depth + size)
-        if len(b.shape) > 2:
-            strand.all += ORDERED * math.prod(b.shape)
-        else:
-            strand.any += ORDERED * math.prod(b.shape)
-    return strand
-
-
 def end_to_end(strands: Sequence[Strand], units: int, lanes: int, parts: int) -> list[Cuts]:
     """The strands one after the other, cut into shares of the same length for each thread, but
     each strand in no more than `parts` pieces."""
-    share = sum(strand.any + strand.all for strand in strands) / lanes
+    share = sum(strand.length for strand in strands) / lanes
     begin, found = 0.0, []
     for strand in strands:
-        length = strand.any + strand.all
-        places = [(share * lane - begin) / length if length else 0.0 for lane in range(1, lanes)]
-        inner = (min(parts, max(0, round(place * parts))) * units // parts for place in places)
+        length, pieces = strand.length or 1.0, 1 if strand.alone else parts
+        places = [(share * lane - begin) / length for lane in range(1, lanes)]
+        inner = (min(pieces, max(0, round(place * pieces))) * units // pieces for place in places)
         found.append((0, *inner, units))
-        begin += length
+        begin += strand.length
     return found
 
 
@@ -112,7 +135,7 @@ def longest(strands: Sequence[Strand], dealt: Sequence[Cuts]) -> float:
     units = dealt[0][-1]
     times = [
         sum(
-            strand.any + strand.all * (stop - start) / units
+            strand.once + strand.rest * (stop - start) / units
             for strand, (start, stop) in zip(strands, of_a_lane, strict=True)
             if start < stop
         )
@@ -124,3 +147,8 @@ def longest(strands: Sequence[Strand], dealt: Sequence[Cuts]) -> float:
 def shares(step: Step, units: int) -> tuple[tuple[int, int], ...]:
     """The rows lo:hi of each of the threads."""
     return tuple(itertools.pairwise(cut * step.rows // units for cut in step.cuts))
+
+
+def owner(step: Step) -> int:
+    """The thread that does a step alone."""
+    return next(lane for lane, (lo, hi) in enumerate(itertools.pairwise(step.cuts)) if lo < hi)
