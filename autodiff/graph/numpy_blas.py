@@ -17,7 +17,7 @@ from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, VIEW
 
 if TYPE_CHECKING:
-    from autodiff.graph.numpy_code import Writer
+    from autodiff.graph.numpy_lines import Lines
 
 NAMES = {
     "address": blas.address,
@@ -39,7 +39,7 @@ class BlasCalls:
     with which a run looks at its inputs, by the names under which it has what it finds; `kept` are
     the names that the next run finds as this one left them."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Lines) -> None:
         self.writer = writer
         self.plan = writer.plan
         self.inputs: dict[str, str] = {}

@@ -136,8 +136,8 @@ class Weaver:
         return before, phase, later
 
     def taken_along(self, before: list[Step], phase: Phase) -> list[Step]:
-        """Leave to one thread of a phase what comes before it and what no other thread wants, while
-        the others begin; what has to come before."""
+        """Let single threads do in a phase, at their end, what comes before it and no other thread
+        wants; what has to come before."""
         strands = Strands()
         for step in phase.steps:
             strands.add(step, self.touched(phase, step))

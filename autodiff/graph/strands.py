@@ -26,7 +26,7 @@ ORDERED = 40.0  # for a number of a matrix to come into the order in which it is
 PASSED = 10.0  # for a number to pass through an elementwise function
 ADDED = 100.0  # for a number to be added where an index says
 CALLED = 2e5  # for a function to be called
-WORTH = 0.98  # of the time that it takes otherwise: more may be a wrong estimate
+WORTH = 0.99  # of the time that it takes otherwise: more may be a wrong estimate
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
 
