@@ -23,9 +23,9 @@ from autodiff.graph.ir import is_look, is_product
 
 # Measured with OpenBLAS, in the time that a multiplication takes within a product.
 ORDERED = 40.0  # for a number of a matrix to come into the order in which it is multiplied
-PASSED = 10.0  # for a number to pass through an elementwise function
-ADDED = 100.0  # for a number to be added where an index says
-CALLED = 2e5  # for a function to be called
+PASSED = 16.0  # for a number to pass through an elementwise function
+ADDED = 150.0  # for a number to be added where an index says
+CALLED = 1e5  # for a function to be called
 WORTH = 0.99  # of the time that it takes otherwise: more may be a wrong estimate
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
