@@ -141,7 +141,7 @@ class Weaver:
         strands = Strands()
         for step in phase.steps:
             strands.add(step, self.touched(phase, step))
-        share = sum(strand.length for strand in strands.all) / self.lanes
+        share = sum(strand.length for strand in strands.all.values()) / self.lanes
         staying: list[Step] = []
         taken: list[Step] = []
         wanted, gone = phase.whole.copy(), set[Node]()  # what others read, and write over
@@ -158,10 +158,10 @@ class Weaver:
                 staying.append(step)
                 wanted |= self.read(step).union(*(e.inputs for e in step.equations))
                 gone.update(x for e in step.equations for x in self.over(e))
-        alone = {id(step) for strand in strands.all if strand.alone for step in strand.steps}
+        alone = {id(step) for s in strands.all.values() if s.alone for step in s.steps}
         taken = [*reversed(taken), *phase.steps]
         phase.steps = sorted(taken, key=lambda step: id(step) in alone)
-        phase.strands = list(strands.all)
+        phase.strands = list(strands.all.values())
         return staying[::-1]
 
     def read(self, step: Step) -> set[Node]:

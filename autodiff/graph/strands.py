@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step
@@ -35,13 +35,14 @@ Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those 
 class Strand:
     """Steps that share `values`: a thread takes the same rows of them, or with `alone` one thread
     takes all. `once` is how long a thread is busy that has any rows of them, `rest` how long it
-    takes for all rows beside that."""
+    takes for all rows beside that. `number`: which it is of all, so that none goes by chance."""
 
-    steps: list[Step] = dataclasses.field(default_factory=list)
-    values: set[Node] = dataclasses.field(default_factory=set)
-    alone: bool = False
-    once: float = 0.0
-    rest: float = 0.0
+    number: int
+    steps: list[Step]
+    values: set[Node]
+    alone: bool
+    once: float
+    rest: float
 
     @property
     def length(self) -> float:
@@ -53,21 +54,22 @@ class Strands:
 
     def __init__(self) -> None:
         self.of: dict[Node, Strand] = {}
-        self.all: dict[Strand, None] = {}
+        self.all: dict[int, Strand] = {}
+        self.numbers = itertools.count()
 
-    def sharing(self, values: Iterable[Node]) -> list[Strand]:
-        return list(dict.fromkeys(self.of[x] for x in values if x in self.of))
+    def sharing(self, values: set[Node]) -> list[Strand]:
+        return sorted({self.of[x] for x in values if x in self.of}, key=lambda each: each.number)
 
-    def add(self, step: Step, values: Iterable[Node], alone: bool = False) -> None:
+    def add(self, step: Step, values: set[Node], alone: bool = False) -> None:
         """Put a step to the strands with which it shares values, which become one."""
-        mine = self.sharing(values) or [Strand()]
+        one = Strand(next(self.numbers), [step], set(values), alone, *effort(step))
+        mine = [*self.sharing(values), one]
         strand = max(mine, key=lambda each: len(each.values))
         for other in mine:
             if other is not strand:
                 self.take(strand, other)
-        once, rest = effort(step)
-        self.take(strand, Strand([step], set(values), alone, once, rest))
-        self.all[strand] = None
+        self.of.update(dict.fromkeys(values, strand))
+        self.all[strand.number] = strand
 
     def take(self, strand: Strand, other: Strand) -> None:
         strand.steps += other.steps
@@ -76,7 +78,7 @@ class Strands:
         strand.once += other.once
         strand.rest += other.rest
         self.of |= dict.fromkeys(other.values, strand)
-        self.all.pop(other, None)
+        self.all.pop(other.number, None)
 
 
 def effort(step: Step) -> tuple[float, float]:
@@ -97,7 +99,9 @@ def effort(step: Step) -> tuple[float, float]:
 
 def deal(strands: Sequence[Strand], units: int, lanes: int) -> None:
     """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows."""
-    strands = sorted(strands, key=lambda each: not each.alone)  # first while the others wake up
+    strands = sorted(
+        strands, key=lambda each: not each.alone
+    )  # the first thread begins before others
     same = [(0, *[units] * lanes) if s.alone else even(units, lanes) for s in strands]
     best = min(
         (end_to_end(strands, units, lanes, n) for n in range(1, units + 1) if units % n == 0),
