@@ -26,6 +26,7 @@ ORDERED = 40.0  # for a number of a matrix to come into the order in which it is
 PASSED = 16.0  # for a number to pass through an elementwise function
 ADDED = 150.0  # for a number to be added where an index says
 CALLED = 1e5  # for a function to be called
+NARROW = 32  # columns that are multiplied at once, be there fewer
 WORTH = 0.99  # of the time that it takes otherwise: more may be a wrong estimate
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
@@ -91,17 +92,17 @@ def effort(step: Step) -> tuple[float, float]:
         added = math.prod(e.inputs[0].shape) if e.op.name == "scatter_add" else 0
         return CALLED * len(sizes), PASSED * sum(sizes) + ADDED * added
     b = e.inputs[1]
-    size, (depth, width) = math.prod(e.shape), b.shape[-2:]
-    own = size * depth + ORDERED * (size // max(1, width) * depth + size)
+    depth, width = b.shape[-2:]
+    rows = math.prod(e.shape) // max(1, width)
+    own = rows * (max(width, NARROW) * depth + ORDERED * (depth + width))
     whole = ORDERED * math.prod(b.shape)
     return (whole, own) if len(b.shape) == 2 else (0.0, own + whole)
 
 
 def deal(strands: Sequence[Strand], units: int, lanes: int) -> None:
     """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows."""
-    strands = sorted(
-        strands, key=lambda each: not each.alone
-    )  # the first thread begins before others
+    # Those of one thread for the first, which begins before others.
+    strands = sorted(strands, key=lambda each: not each.alone)
     same = [(0, *[units] * lanes) if s.alone else even(units, lanes) for s in strands]
     best = min(
         (end_to_end(strands, units, lanes, n) for n in range(1, units + 1) if units % n == 0),
@@ -136,15 +137,11 @@ def end_to_end(strands: Sequence[Strand], units: int, lanes: int, parts: int) ->
 
 def longest(strands: Sequence[Strand], dealt: Sequence[Cuts]) -> float:
     """How long the thread takes that takes longest."""
-    units = dealt[0][-1]
-    times = [
-        sum(
-            strand.once + strand.rest * (stop - start) / units
-            for strand, (start, stop) in zip(strands, of_a_lane, strict=True)
-            if start < stop
-        )
-        for of_a_lane in zip(*map(itertools.pairwise, dealt), strict=True)
-    ]
+    times = [0.0] * (len(dealt[0]) - 1)
+    for strand, cuts in zip(strands, dealt, strict=True):
+        for lane, (start, stop) in enumerate(itertools.pairwise(cuts)):
+            if start < stop:
+                times[lane] += strand.once + strand.rest * (stop - start) / cuts[-1]
     return max(times)
 
 
