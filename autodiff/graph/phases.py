@@ -136,7 +136,7 @@ class Weaver:
         return before, phase, later
 
     def taken_along(self, before: list[Step], phase: Phase) -> list[Step]:
-        """Let single threads do in a phase, at their end, what comes before it and no other thread
+        """Let single threads do in a phase, first of all, what comes before it and no other thread
         wants; what has to come before."""
         strands = Strands()
         for step in phase.steps:
@@ -158,9 +158,7 @@ class Weaver:
                 staying.append(step)
                 wanted |= self.read(step).union(*(e.inputs for e in step.equations))
                 gone.update(x for e in step.equations for x in self.over(e))
-        alone = {id(step) for s in strands.all.values() if s.alone for step in s.steps}
-        taken = [*reversed(taken), *phase.steps]
-        phase.steps = sorted(taken, key=lambda step: id(step) in alone)
+        phase.steps[:0] = reversed(taken)
         phase.strands = list(strands.all.values())
         return staying[::-1]
 
