@@ -14,7 +14,7 @@ import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step
-from autodiff.graph.ir import Constant, Equation, is_product
+from autodiff.graph.ir import PRODUCTS, Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even
@@ -62,8 +62,7 @@ WRITERS = frozenset(
 )
 PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 # What one thread may do while others are busy: nothing that takes threads of its own.
-SOLO = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS - {"matmul", "partial_products", "add_product"}
-SOLO |= {"take_along_axis"}
+SOLO = (UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"take_along_axis"}) - PRODUCTS
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
 WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, reorders=False)
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more
