@@ -38,7 +38,7 @@ class MatmulEpilog(enum.IntEnum):
     BGRADA = 256
 
 
-refused: set[MatmulEpilog] = set()  # epilogs that are not to be had
+refused: set[MatmulEpilog | None] = set()  # epilogs that are not to be had; None: plain products
 unsupported: set[MatmulEpilog] = set()  # nor these, as only execution tells
 handles: list[int] = []
 wrong: set[str] = set()  # ways in which cublasLt might differ from this library
@@ -126,6 +126,7 @@ class Matmul:
                 "gelu_aux": ((-(-rows // 8) * 8, columns), dtype),
             }[name]
             assert (x.shape, x.dtype) == expected and x.strides[0] == x.itemsize, "by columns"
+            assert x.data.ptr % 16 == 0, "kernels may read 16 bytes at once, whatever the address"
 
     def reset_operands(self, *, a: Any, b: Any, c: Any, epilog_inputs: dict | None = None) -> None:
         for x, like, least in zip((a, b, c), self.like, self.alignments, strict=True):

@@ -206,7 +206,7 @@ def test_products_that_cublaslt_has_not(name: str, which: str, late: bool, monke
     """Then kernels do it, or, if only the product itself tells, CuPy's own functions."""
     act = ACTIVATIONS[name]
     if late:
-        assert agrees(HOME, {"RELU": RELU, "GELU": GELU}[name], np.dtype("float32"))
+        assert agrees(HOME, None, {"RELU": RELU, "GELU": GELU}[name], np.dtype("float32"))
     monkeypatch.setattr(fake_nvmath, "refused", set(REFUSED[which]))
     fast = jit(lambda p, x: gradient(network)(act, p, x))
     for factor in (1, -2):
@@ -220,7 +220,7 @@ def test_products_that_cublaslt_has_not(name: str, which: str, late: bool, monke
 @pytest.mark.parametrize("late", [False, True], ids=["always", "for this product"])
 def test_products_that_cublaslt_has_not_as_only_their_execution_tells(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if late:
-        assert agrees(HOME, RELU, np.dtype("float32"))
+        assert agrees(HOME, None, RELU, np.dtype("float32"))
     monkeypatch.setattr(fake_nvmath, "unsupported", set(fake_nvmath.MatmulEpilog))
     fast = jit(lambda p, x: gradient(network)(ad.relu, p, x))
     for factor in (1, -2):

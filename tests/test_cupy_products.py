@@ -92,6 +92,44 @@ def test_a_bias_that_is_none(nvmath: None) -> None:
         assert len(products) == 1 + ("matrix_transpose" in f.__code__.co_names)
 
 
+def test_a_bias_that_lies_anywhere(nvmath: None) -> None:
+    """Kernels of cublasLt read several numbers of a bias at once."""
+    flat, a, b = arrays((20,), (4, 3), (3, 5))
+    fast = jit(lambda flat, a, b: [a @ b + flat[i : i + 5] for i in (0, 3, 8)])
+    rows = jit(lambda flat, a: ad.scan(lambda h, bias: (h @ h[:, :5] + bias, bias), a, flat.reshape(4, 5)))
+    for _ in range(2):
+        same(here(fast(*there((flat, a, b)))), [a @ b + flat[i : i + 5] for i in (0, 3, 8)])
+        h = a @ b
+        found, _ = here(rows(*there((flat, (h.T @ h)))))
+        expected = h.T @ h
+        for bias in flat.reshape(4, 5):
+            expected = expected @ expected[:, :5] + bias
+        same(found, expected, 1e-3)
+
+
+@pytest.mark.parametrize("precision", [None, "tf32"])
+def test_products_that_cublaslt_has_not_at_all(precision: str | None, nvmath: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program whose precision only cublasLt has keeps it for its other products."""
+    monkeypatch.setattr(fake_nvmath, "refused", {None})
+    p, _ = mlp()
+    x = arrays((5, 6))[0]
+    fast = jit(layers, precision=precision)
+    for _ in range(2):
+        same(here(fast(*there((p, x)))), layers(p, x), 1e-2 if precision else 1e-5)
+    assert "NotImplementedError" in fast.plan.why
+    assert "by CuPy, for cublasLt refuses it (RuntimeError: Planning failed" in str(fast.plan)
+
+
+def test_one_matrix_for_a_stack_is_not_copied(nvmath: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, s = arrays((1, 1, 4, 3), (2, 5, 3, 6))
+    taken: list[tuple] = []
+    init = fake_nvmath.Matmul.__init__
+    monkeypatch.setattr(fake_nvmath.Matmul, "__init__", lambda m, a, b, **how: (taken.append((a.shape, b.shape)), init(m, a, b, **how))[1])
+    same(here(jit(lambda a, s: a @ s)(*there((a, s)))), a @ s)
+    same(here(jit(lambda a, s: ad.matrix_transpose(s) @ ad.matrix_transpose(a))(*there((a, s)))), s.swapaxes(2, 3) @ a.swapaxes(2, 3))
+    assert taken == [((10, 6, 3), (3, 4)), ((4, 3), (10, 3, 6))]
+
+
 def test_a_program_with_biases_that_cannot_be_captured(nvmath: None) -> None:
     def f(p: dict, x: Any) -> Any:
         value, g = layers(p, x)

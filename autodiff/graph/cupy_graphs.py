@@ -67,7 +67,8 @@ class Room:
         graphs.clear()
         for product in products:
             product.forget()
-        self.pool.free_all_blocks()
+        with self.device:  # the pool has blocks of each
+            self.pool.free_all_blocks()
 
 
 def new_memory(cp: Any, size: int) -> Any:

@@ -7,7 +7,6 @@ Transposed operands are layouts; what cublasLt cannot read as it lies is copied 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import math
@@ -22,8 +21,11 @@ from autodiff.graph.ir import Equation
 
 COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
 ALIGNMENT = 256  # bytes: nvmath-python wants it of results; more than that is no better
+BIAS_ALIGNMENT = 16  # bytes: kernels may read so many of a bias at once, without having been told
 WORKSPACE = 32 << 20  # bytes that a product may take for itself
-PROBED = 32  # rows and columns of the product by which cublasLt is asked what it computes
+# Rows and columns of the products by which cublasLt is asked what it computes: it has other kernels
+# for small ones, for large ones and for those that fit no tiles.
+PROBED = ((32, 32), (384, 256), (72, 40))
 
 
 def exact(precision: str | None) -> bool:
@@ -61,6 +63,7 @@ class Product:
             kinds = advanced.MatmulComputeType
             self.options["compute_type"] = getattr(kinds, COMPUTE[precision])
         self.plans: dict[tuple, Any] = {}
+        self.why = ""  # cublasLt refused last
         self.lock = threading.Lock()  # a plan holds the operands of one call
 
     @staticmethod
@@ -89,8 +92,13 @@ class Product:
             y.fill(0)
             return self.epilog.apart(self.cp, y, b, more)
         if self.epilog.bias:
-            more = [self.cp.ascontiguousarray(more[0])]
+            more = [self.in_place(more[0])]
         return self.multiply(*self.matrices(a, b, y), more)
+
+    def in_place(self, bias: Any) -> Any:
+        """A bias in one piece, at an address where any kernel can read it; else a copy."""
+        bias = self.cp.ascontiguousarray(bias)
+        return bias.copy() if bias.data.ptr % BIAS_ALIGNMENT else bias
 
     def matrices(self, a: Any, b: Any, y: Any) -> tuple[Any, Any, Any]:
         """The operands and the result as matrices, or as stacks with one axis in front."""
@@ -105,9 +113,11 @@ class Product:
         count = math.prod(stack)
         parts = []
         for x in (a, b):
-            if x.ndim > 2 or count == 1:
+            if count == 1 or math.prod(x.shape[:-2]) > 1:
                 x = cp.broadcast_to(x, (*stack, *x.shape[-2:]))
                 x = cp.reshape(x, (count, *x.shape[-2:]))
+            else:  # one matrix for all
+                x = cp.reshape(x, x.shape[-2:])
             parts.append(self.readable(x))
         return parts[0], parts[1], cp.reshape(y, (count, *self.shape[-2:]))
 
@@ -125,33 +135,46 @@ class Product:
         """Write a @ b into y; returns what the epilog gives. cublasLt is at home with columns, so
         it is given the transposed product; with beta = 0 nothing of what was in y is read."""
         operands = dict(zip("abc", (x.swapaxes(-1, -2) for x in (b, a, y)), strict=True))
-        key = tuple((x.shape, x.strides, alignment(x)) for x in (*operands.values(), *more))
+        lies = ((x.shape, x.strides, alignment(x)) for x in (*operands.values(), *more))
+        key = (self.cp.cuda.Device().id, *lies)
         inputs = self.epilog.inputs(more)
         given = {"epilog_inputs": inputs} if inputs else {}
+        found = None
         with self.lock:
             if key not in self.plans:
                 self.plans[key] = self.planned(operands, given)
             plan, has_epilog = self.plans[key]
-            plan.reset_operands(**operands, **(given if has_epilog else {}))
-            found = plan.execute(release_workspace=True)  # to whoever comes next on the stream
-            plan.release_operands()
+            if plan is not None:
+                plan.reset_operands(**operands, **(given if has_epilog else {}))
+                found = plan.execute(release_workspace=True)  # to whoever comes next on the stream
+                plan.release_operands()
+        if plan is None:
+            y[...] = self.cp.matmul(a, b)
         if not has_epilog:
             return self.epilog.apart(self.cp, y, b, more)
         return list(found[1].values()) if isinstance(found, tuple) else []
 
     def planned(self, operands: dict[str, Any], given: dict[str, Any]) -> tuple[Any, bool]:
-        """A plan, and whether it has the epilog: it has not if cublasLt has no such product, which
-        it says when that is planned or when it is tried."""
+        """A plan, and whether it has the epilog: it has not if cublasLt has no such product. None
+        if it has not even a plain one."""
         if self.epilog.name and self.epilog.fits(operands["a"]):
-            plan = self.matmul(operands)
-            with contextlib.suppress(Exception):  # each of three libraries has its own
-                plan.plan(epilog=getattr(self.advanced.MatmulEpilog, self.epilog.name), **given)
-                plan.execute(release_workspace=True)
+            epilog = getattr(self.advanced.MatmulEpilog, self.epilog.name)
+            plan = self.tried(operands, epilog=epilog, **given)
+            if plan is not None:
                 return plan, True
-            plan.free()
+        return self.tried(operands), False
+
+    def tried(self, operands: dict[str, Any], **how: Any) -> Any:
+        """A plan; None if cublasLt refuses, when that is made or when it is carried out."""
         plan = self.matmul(operands)
-        plan.plan()
-        return plan, False
+        try:
+            plan.plan(**how)
+            plan.execute(release_workspace=True)
+        except Exception as error:  # each of three libraries has its own
+            plan.free()
+            self.why = f"{type(error).__name__}: {error}"
+            return None
+        return plan
 
     def matmul(self, operands: dict[str, Any]) -> Any:
         options = {**self.options, "handle": handle(self.advanced, self.cp.cuda.Device().id)}
@@ -162,7 +185,8 @@ class Product:
         """Let all plans go."""
         with self.lock:
             for plan, _ in self.plans.values():
-                plan.free()
+                if plan is not None:
+                    plan.free()
             self.plans.clear()
 
     def refused(self) -> bool:
@@ -171,6 +195,8 @@ class Product:
 
     def __str__(self) -> str:
         extra = f" with {self.epilog.name}" if self.epilog.name else ""
+        if any(plan is None for plan, _ in self.plans.values()):
+            return f"by CuPy{extra}, for cublasLt refuses it ({self.why})"
         return f"by {'CuPy' if self.advanced is None else 'cublasLt'}{extra}"
 
 
@@ -183,30 +209,40 @@ def handle(advanced: Any, _device: int) -> int:
 
 
 @functools.cache
-def agrees(backend: Any, activation: Activation, dtype: Any) -> bool:
+def agrees(backend: Any, precision: str | None, activation: Activation, dtype: Any) -> bool:
     """Whether cublasLt computes an activation and its gradient as this library does, up to the
-    last bits: of numbers from -8 to 8, zero among them, and of NaN; with what either has kept.
-    What it computes otherwise, or refuses, it is not asked for."""
-    cp, library = backend.cp, backend.cublaslt()
-    side, y = PROBED, Aval((PROBED, PROBED), dtype)
-    bias = cp.where(cp.arange(side) == 1, cp.nan, 0.5).astype(dtype)
-    numbers = (cp.arange(side * side) % 33 - 16).reshape(side, side).astype(dtype)
-    one = cp.eye(side, dtype=dtype)
+    last bits. What it computes otherwise, or refuses, it is not asked for."""
+    return all(agrees_on(backend, precision, activation, Aval(shape, dtype)) for shape in PROBED)
+
+
+def agrees_on(backend: Any, precision: str | None, activation: Activation, y: Aval) -> bool:
+    """Whether it does on a product of this shape: on numbers from -8 to 8, zero among them, and on
+    NaN; with what either has kept."""
+    cp, library, dtype = backend.cp, backend.cublaslt(), y.dtype
+    rows, columns = y.shape
+    bias = cp.where(cp.arange(columns) == 1, cp.nan, 0.5).astype(dtype)
+    numbers = (cp.arange(rows * columns) % 33 - 16).reshape(rows, columns).astype(dtype)
+    one = cp.eye(rows, dtype=dtype)
     forward = Epilog(bias=True, activation=activation, keeps=True)
     backward = Epilog(activation=activation, slope=True, sums="the result")
     values, pulls = (
-        [Product(cp, library, y, epilog=e), Product(cp, None, y, epilog=e)]
+        [Product(cp, library, y, precision, e), Product(cp, None, y, epilog=e)]
         for e in (forward, backward)
     )
     made = [product(one, numbers / 2, bias) for product in values]
     pulled = [product(one, numbers[::-1] / 4, kept) for product in pulls for _, kept in made]
     if values[0].refused() or pulls[0].refused():
         return False
-    pairs = [(made[0][0], made[1][0])]
-    pairs += [pair for found in pulled for pair in zip(found, pulled[-1], strict=True)]
-    small = 32 * float(np.finfo(np.dtype(dtype)).eps)
-    hosts = [map(backend.to_host, pair) for pair in pairs]
-    return all(np.allclose(*pair, rtol=small, atol=small, equal_nan=True) for pair in hosts)
+    eps = float(np.finfo(np.dtype(dtype)).eps)
+    ours = pulled[-1]
+    pairs = [(made[0][0], made[1][0], 32 * eps)]
+    pairs += [(theirs[0], ours[0], 32 * eps) for theirs in pulled]
+    pairs += [(theirs[1], ours[1], 32 * rows * eps) for theirs in pulled]  # in another order
+    return all(is_near(backend.to_host(a), backend.to_host(b), small) for a, b, small in pairs)
+
+
+def is_near(a: np.ndarray, b: np.ndarray, small: float) -> bool:
+    return np.allclose(a, b, rtol=small, atol=small, equal_nan=True)
 
 
 def alignment(x: Any) -> int:

@@ -119,7 +119,7 @@ class CupyProgram:
         if self.cp.cuda.get_current_stream().is_capturing():
             return program
         with self.backend.on(self.backend.device):
-            return with_activations(program, partial(agrees, self.backend))
+            return with_activations(program, partial(agrees, self.backend, self.precision))
 
     def use_products(self, library: Any) -> None:
         for step in filter(is_product, self.steps):
