@@ -524,9 +524,10 @@ def no_grad() -> Iterator[None]:
         _mode.reset(token)
 
 
-def recording(tape: Tape) -> bool:
-    """Whether a tape records here and now."""
-    return tape.level >= _mode.get().recorded_from
+def recording(interp: Interpreter) -> bool:
+    """Whether a tape records here and now; of another interpreter, whether `no_grad` was entered
+    before it was there."""
+    return interp.level >= _mode.get().recorded_from
 
 
 @contextmanager

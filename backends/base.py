@@ -140,6 +140,10 @@ class Backend:
         """`x`, safe from later writes by whoever else holds it."""
         return self.copy(x)
 
+    def in_native_order(self, x: Array) -> Array:
+        """`x`, its numbers' bytes in the order that the machine reads."""
+        return x
+
     def into(self, out: Array, name: str, *args: Any, **params: Any) -> Array:
         """The namespace's function `name`, its result written into `out`: the buffer of the
         caller, of the result's shape and dtype. Returns `out`."""

@@ -111,9 +111,12 @@ class NumpyBackend(Backend):
         owner = x
         while isinstance(owner, np.ndarray):
             if owner.flags.writeable:
-                return x.copy()
+                return copy_as_it_lies(x)
             owner = owner.base
         return x
+
+    def in_native_order(self, x: Any) -> Any:
+        return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
     def into(self, out: Any, name: str, *args: Any, **params: Any) -> Any:
         return getattr(np, name)(*args, **params, out=out)
@@ -326,3 +329,11 @@ def load(device: str | None) -> NumpyBackend:
         raise ValueError(f"numpy has one device, 'cpu'; got {device!r}")
     keep_what_is_freed()
     return NumpyBackend()
+
+
+def copy_as_it_lies(x: np.ndarray) -> np.ndarray:
+    """A copy in the same order; what is repeated along an axis is there once."""
+    if 0 not in x.strides:
+        return x.copy(order="K")
+    once = x[tuple(slice(1 if stride == 0 else None) for stride in x.strides)]
+    return np.broadcast_to(once.copy(order="K"), x.shape)

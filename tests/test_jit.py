@@ -59,6 +59,44 @@ def test_random_programs_and_their_gradients(seed: int, slices: None) -> None:
         assert not races(compiled.lower(*case.x).plan.plan)
 
 
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_programs_to_the_last_bit(seed: int, order: str) -> None:
+    """However arrays lie, from outside or in between."""
+    case = programs.Case(programs.generate(seed), "numpy")
+    given = [np.array(x, order=order) for x in case.x]
+    gradient = ad.grad(case.scalar, tuple(range(len(case.x))))
+    for f in (lambda *x: case.program(*x), gradient):
+        exact = jit(f, precision="exact")
+        with np.errstate(all="ignore"):
+            for _ in range(3):
+                for a, b in zip(case.host(exact(*given)), case.host(f(*given)), strict=True):
+                    np.testing.assert_array_equal(a, b, strict=True)
+
+
+def by_columns(x: np.ndarray) -> np.ndarray:
+    return np.exp(x.T)
+
+
+IN_ORDER = {
+    "sums of rows": (lambda x: ad.sum(ad.exp(x), axis=0), True),
+    "of a transpose": (lambda x: ad.sum(ad.exp(x.T), axis=0), False),
+    "of columns": (lambda x: ad.mean(by_columns(x) * 2, axis=1), False),
+    "a look": (lambda x: ad.sum(x.T, axis=0), True),
+}
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_sums_are_added_up_as_arrays_lie(name: str) -> None:
+    f, planned = IN_ORDER[name]
+    x = RNG.standard_normal((40, 30))
+    for given in (x, np.asfortranarray(x), x.T, x[::2], x[:, ::-1]):
+        exact = jit(f, precision="exact")
+        for _ in range(2):
+            np.testing.assert_array_equal(exact(given), f(given), strict=True)
+        assert exact.plan.in_order in ((planned,) if given.base is None and given.flags.c_contiguous else (None, planned))
+
+
 @pytest.mark.parametrize("passes", [(), *[(p,) for p in PASSES], PASSES[::-1]], ids=lambda ps: "+".join(p.__name__ for p in ps) or "none")
 def test_each_pass_alone_is_right(passes: tuple) -> None:
     for seed in range(0, 80, 4):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autodiff.core import PROJECT, Node
 from autodiff.graph import cupy_program, numpy_program
-from autodiff.graph.ir import Constant, Equation, Program, number
-from autodiff.graph.numpy_program import UNTOUCHED
+from autodiff.graph.interpreted import Interpreted
+from autodiff.graph.ir import Program
+from autodiff.graph.numpy_program import ExactProgram
 from autodiff.graph.passes import PASSES, REASSOCIATING
 from backends.cupy import CupyBackend
 from backends.numpy import NumpyBackend
@@ -45,7 +45,10 @@ class Compiled:
             program = rewrite(program)
         self.after = program
         self.donated = tuple(donated)
-        self.plan = build(program, self.donated, precision, rows)
+        if precision == EXACT and type(program.backend) is NumpyBackend:
+            self.plan = ExactProgram(program, self.donated, Interpreted(self.before), rows)
+        else:
+            self.plan = build(program, self.donated, precision, rows)
 
     def __call__(self, values: list, *rows: Any) -> list:
         return self.plan.run(values, *rows)
@@ -88,74 +91,6 @@ def build(program: Program, donated: Sequence[int], precision: str | None, rows:
 def writes_rows(backend: Any) -> bool:
     """Whether programs can write results into arrays that a run is given."""
     return type(backend) in WRITERS
-
-
-class Interpreted:
-    """A program run equation by equation through its backend's namespace; values are dropped
-    after their last use."""
-
-    def __init__(
-        self, program: Program, donated: Sequence[int], _precision: str | None = None
-    ) -> None:
-        self.program = program
-        self.donated = tuple(donated)  # and left alone
-        nodes = program.nodes()
-        self.slots = {node: i for i, node in enumerate(nodes)}
-        last: dict[Node, int] = {}
-        for i, node in enumerate(nodes):
-            for source in node.inputs:
-                last[source] = i
-        kept = set(program.outputs)
-        self.draws = program.draws()
-        self.steps = []
-        for i, node in enumerate(nodes):
-            if isinstance(node, Equation):
-                dead = [self.slots[s] for s in set(node.inputs) if last[s] == i and s not in kept]
-                self.steps.append((self.slots[node], node, self.kernel(node), dead))
-
-    def kernel(self, equation: Equation) -> Any:
-        if equation.op is PROJECT:
-            return lambda parts, *, index: parts[index]
-        if equation.weak:
-            return lambda *args, **_: number(equation, args)
-        return equation.op.kernel(self.program.backend)
-
-    def run(self, values: list) -> list:
-        try:
-            return self.results(values)
-        except BaseException as error:
-            if self.donated:
-                error.add_note(UNTOUCHED)
-            raise
-
-    def results(self, values: list) -> list:
-        slots: list[Any] = [None] * len(self.slots)
-        for node, slot in self.slots.items():
-            if isinstance(node, Constant):
-                slots[slot] = node.value
-        for node in self.draws:
-            slots[self.slots[node]] = node.draw()
-        for node, value in zip(self.program.inputs, values, strict=True):
-            if node in self.slots:
-                slots[self.slots[node]] = value
-        for slot, equation, kernel, dead in self.steps:
-            args = [slots[self.slots[source]] for source in equation.inputs]
-            slots[slot] = kernel(*args, **equation.params)
-            for place in dead:
-                slots[place] = None
-        backend = self.program.backend
-        results = []
-        for node in self.program.outputs:
-            y = slots[self.slots[node]]
-            fresh = isinstance(node, Equation) and self.program.outputs.count(node) == 1
-            results.append(backend.asarray(y) if fresh else backend.asarray(y, copy=True))
-        return results
-
-    def memory(self) -> str:
-        return "not planned: this backend allocates as it goes"
-
-    def __str__(self) -> str:
-        return f"interpreted: {len(self.steps)} calls of {self.program.backend.name}"
 
 
 BUILDERS = {NumpyBackend: numpy_program.build, CupyBackend: cupy_program.build}

@@ -16,7 +16,7 @@ from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import Graph, Symbol, Update
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Constant, Equation, Input, Program, described, names, ordered
-from autodiff.graph.jit import Argnums, Entry, Jitted, argument_names, static_places
+from autodiff.graph.jit import Argnums, Entry, Jitted, argument_names
 from autodiff.graph.picture import FILLS, FORWARD, GRADIENT, STROKES, Box, Group, picture
 from autodiff.ops.creation import ones_like
 from autodiff.transforms import vjp
@@ -125,7 +125,7 @@ def draw_built(what: Any) -> Drawing:
 def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | None) -> Drawing:
     """The drawing of f, with its gradient if `argnums` are given."""
     owner = f if isinstance(f, Jitted) else Jitted(f, (), ())
-    labels = argument_names(owner.f, args, kwargs)
+    labels = argument_names(owner.parameters, args, kwargs)
     if argnums is not None:
         chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         owner = Jitted(with_gradient(owner.f, chosen), owner.static, ())
@@ -137,7 +137,7 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     forward = results if argnums is None else results[0]
     outputs = tree.paths(forward, "output")
     if argnums is not None:
-        by = [labels[i] for i in sorted(static_places(chosen, args))]
+        by = [labels[i] for i in sorted(owner.marked_leaves(chosen, args, {}))]
         outputs += [f"gradient of {name}" for name in by]
     count = len(tree.flatten(forward)[0])
     apart = set(compiled.after.nodes()) - set(ordered(compiled.after.outputs[:count]))

@@ -64,6 +64,14 @@ class Constant(Value):
 
 
 ASARRAY = Op("asarray")  # of a Python number
+# What Python's operators and abs() do: of Python numbers that gives one, other functions an array.
+OPERATORS = frozenset(
+    (
+        *("abs", "add", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "divide"),
+        *("equal", "floor_divide", "greater", "greater_equal", "less", "less_equal", "multiply"),
+        *("negative", "not_equal", "positive", "pow", "remainder", "square", "subtract"),
+    )
+)
 
 
 class Equation(Value):
@@ -80,7 +88,7 @@ class Equation(Value):
         super().__init__(op, tuple(inputs), params, None, shape, dtype)
         self.line = line
         # What Python's numbers make.
-        self.weak = shape == () and op is not ASARRAY and all(map(is_number, inputs))
+        self.weak = op.name in OPERATORS and shape == () and all(map(is_number, inputs))
         self.device = next((x.device for x in inputs if x.device is not None), None)
 
 

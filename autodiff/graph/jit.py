@@ -4,7 +4,10 @@ planned, and run from then on as a compiled program."""
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+import sys
+import types
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +20,7 @@ from autodiff.graph.calls import RUN, callee, is_taped
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
-from autodiff.graph.stage import Outside, stage
+from autodiff.graph.stage import Outside, innermost, stage
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
@@ -37,9 +40,11 @@ class Jitted:
         functools.update_wrapper(self, f)
         self.f = f
         self.name = f"jit of {getattr(f, '__name__', f)}"
+        self.parameters = positional(f)
         self.static = tuple(static)
         self.donate = tuple(donate)
         self.precision = precision
+        self.made_of = (f, self.static, self.donate, precision)
         self.cache: dict[Any, Entry | Recorded] = {}
         self.last: Entry | Recorded | None = None  # that ran
         self.shortcut: Callable | None = None  # for arguments like those of the last call
@@ -62,6 +67,8 @@ class Jitted:
             if entry is None:
                 return self.f(*args, **kwargs)
             self.cache[key] = entry
+        if entry.draws_numbers and innermost() is not None:
+            return self.f(*args, **kwargs)  # whoever is staged here draws them anew in each run
         self.last, self.shortcut = entry, entry.shortcut
         return entry.result(entry.run(leaves), args, kwargs)
 
@@ -77,6 +84,17 @@ class Jitted:
         except Outside:
             return None
 
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Of a method, the function with its first argument."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self) -> Any:
+        """By its name where it has one, or made anew: programs stay behind."""
+        found: Any = sys.modules.get(self.__dict__.get("__module__", ""))
+        for part in self.__dict__.get("__qualname__", "").split("."):
+            found = getattr(found, part, None)
+        return self.__qualname__ if found is self else (type(self), self.made_of)
+
     @property
     def plan(self) -> Any:
         """What ran last: print it to see the code or the steps, on CuPy also whether they are
@@ -90,12 +108,51 @@ class Jitted:
     def opened(self, args: tuple, kwargs: dict) -> tuple[list, tuple]:
         """The leaves of the arguments, and what the program depends on."""
         leaves: list = []
-        key: list = [args[i] for i in self.static]
+        key: list = self.static_values(args, kwargs) if self.static else []
         fingerprint(args, leaves, key)
         if kwargs:
             key.append(tuple(kwargs))
             fingerprint(kwargs.values(), leaves, key)
+        if not any(map(is_array, leaves)):
+            key.append(backends.current())
         return leaves, tuple(key)
+
+    def static_values(self, args: tuple, kwargs: dict) -> list:
+        found: list = []
+        for place in self.marked(self.static, args, kwargs):
+            value = args[place] if isinstance(place, int) else kwargs[place]
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    f"{self.name}: static argument {place} is a {type(value).__name__}, which is "
+                    "not hashable: pass a tuple or a frozen dataclass in its place"
+                ) from None
+            found += (place, as_key(value))
+        return found
+
+    def marked(self, argnums: Sequence[int], args: tuple, kwargs: dict) -> list[int | str]:
+        """Where the arguments at some positions are: numbers of `args` or names of `kwargs`; what
+        is left out is nowhere."""
+        count = max(len(args), len(self.parameters))
+        found: list[int | str] = []
+        for i in argnums:
+            place = i + count if i < 0 else i
+            if 0 <= place < len(args):
+                found.append(place)
+            elif 0 <= place < len(self.parameters) and self.parameters[place] in kwargs:
+                found.append(self.parameters[place])
+        return found
+
+    def marked_leaves(self, argnums: Sequence[int], args: tuple, kwargs: dict) -> set[int]:
+        """The numbers of the leaves of the arguments at some positions."""
+        chosen, places, start = self.marked(argnums, args, kwargs), set(), 0
+        for place, arg in (*enumerate(args), *kwargs.items()):
+            count = len(tree.flatten(arg)[0])
+            if place in chosen:
+                places.update(range(start, start + count))
+            start += count
+        return places
 
     def lower(self, *args: Any, **kwargs: Any) -> Compiled:
         """The program for these arguments: print its `.before`, `.after` and `.plan`. That of
@@ -121,6 +178,7 @@ class JittedTree(Jitted):
     ) -> None:
         moved = [[i + 1 if i >= 0 else i for i in places] for places in (static, donate)]
         super().__init__(applied, *moved, *rest)
+        self.made_of = (f, tuple(static), tuple(donate), *rest)
         self.tree = f
         self.name = f"jit of a {type(f).__name__}"
 
@@ -133,6 +191,15 @@ class JittedTree(Jitted):
 
 def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
     return model(*args, **kwargs)
+
+
+def positional(f: Callable) -> tuple[str, ...]:
+    """The names of a function's positional parameters, as far as it tells."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD)
 
 
 # In the key of arguments that something outside looks at: tapes alone, or others too.
@@ -159,7 +226,7 @@ def fingerprint(values: Iterable, leaves: list, key: list) -> None:
         elif kind is float or kind is complex:
             key.append(kind)
             leaves.append(x)
-        elif hasattr(x, "dtype") and hasattr(x, "shape"):
+        elif is_array(x):
             key += (kind, x.shape, x.dtype)
             leaves.append(x)
         else:
@@ -188,6 +255,13 @@ def static_value(x: Any) -> Any:
     return x
 
 
+def as_key(value: Any) -> Any:
+    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN."""
+    if type(value) is tuple:
+        return tuple(map(as_key, value))
+    return repr(value) if type(value) in (float, complex) else value
+
+
 class Staged:
     """A function staged for one kind of arguments: its program, and how arguments and results go
     in and out of it. What it writes into cells of its arguments are the last of the results;
@@ -197,15 +271,15 @@ class Staged:
 
     def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
         leaves, structure = tree.flatten((args, kwargs))
-        static = static_places(owner.static, args)
+        static = owner.marked_leaves(owner.static, args, kwargs)
         self.places = [i for i, x in enumerate(leaves) if is_dynamic(x) and i not in static]
-        homes = [home_of(leaves[i]) for i in self.places if hasattr(leaves[i], "dtype")]
-        self.backend = homes[0] if homes else backends.current()
-        if any(home is not self.backend for home in homes):
-            raise errors.mixed(owner, [x for x in leaves if hasattr(x, "dtype")])
+        names = argument_names(owner.parameters, args, kwargs)
+        arrays = {names[i]: leaves[i] for i in self.places if is_array(leaves[i])}
+        self.backend = backend_of(owner, arrays)
+        self.has_arrays = bool(arrays)
         self.raw = not any(isinstance(leaves[i], Tensor) for i in self.places)
         self.all_dynamic = len(self.places) == len(leaves)
-        names = argument_names(owner.f, args, kwargs)
+        self.turned = [k for k, i in enumerate(self.places) if is_turned(leaves[i])]
         inputs = [input_for(names[i], leaves[i]) for i in self.places]
 
         def run(tensors: list) -> tuple:
@@ -220,10 +294,14 @@ class Staged:
             return [*results, *[cells[i].value for i in written]], (found, written)
 
         self.program, (self.structure, self.written) = stage(run, inputs, self.backend)
+        self.draws_numbers = draws_numbers(self.program)
         warn_of_constants(owner, self.program)
 
     def dynamic(self, leaves: list) -> list:
-        return leaves if self.all_dynamic else [leaves[i] for i in self.places]
+        found = leaves if self.all_dynamic else [leaves[i] for i in self.places]
+        for k in self.turned:
+            found[k] = self.backend.in_native_order(found[k])
+        return found
 
     def result(self, found: list, args: tuple, kwargs: dict) -> Any:
         """What the function returns, its cells written."""
@@ -240,12 +318,13 @@ class Entry(Staged):
 
     def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
         super().__init__(owner, args, kwargs)
-        donated = static_places(owner.donate, args)
+        donated = owner.marked_leaves(owner.donate, args, kwargs)
         gone = [i for i, place in enumerate(self.places) if place in donated]
         self.compiled = compile_program(self.program, gone, precision=owner.precision)
-        if not kwargs and not self.written:
+        if self.has_arrays and not (kwargs or self.written or self.turned):
             run = self.compiled.plan.run
-            self.shortcut = shortcut(args, self.places, run, self.structure)
+            alone = innermost if self.draws_numbers else None
+            self.shortcut = shortcut(args, self.places, run, self.structure, alone)
 
     def run(self, leaves: list) -> list:
         found = self.compiled(self.dynamic(leaves))
@@ -301,37 +380,51 @@ def size_of(node: Any) -> int:
     return 0 if repeats else math.prod(node.shape) * width
 
 
+def draws_numbers(program: Program) -> bool:
+    """Whether a program, or one inside of it, draws random numbers."""
+    return bool(program.draws()) or any(draws_numbers(r.program) for r in program.routines())
+
+
+def is_array(x: Any) -> bool:
+    return hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, type)
+
+
 def is_dynamic(x: Any) -> bool:
     """Whether a leaf is an input of the program: arrays, floats and complex numbers."""
-    return hasattr(x, "dtype") or type(x) in (float, complex)
+    return is_array(x) or type(x) in (float, complex)
+
+
+def is_turned(x: Any) -> bool:
+    """Whether the bytes of an array's numbers are not in the machine's order."""
+    return not isinstance(x, Tensor) and not getattr(getattr(x, "dtype", None), "isnative", True)
+
+
+def backend_of(owner: Jitted, arrays: dict[str, Any]) -> backends.Backend:
+    """The one to which all of the arguments belong."""
+    homes = {name: home_of(x) for name, x in arrays.items()}
+    for name, home in homes.items():
+        if home is None:
+            raise TypeError(
+                f"{owner.name}: argument {name} is a {type(arrays[name]).__name__}, an array of no "
+                "backend that is in use; make it one with autodiff.asarray"
+            )
+    backend = next(iter(homes.values()), None) or backends.current()
+    if any(home is not backend for home in homes.values()):
+        raise errors.mixed(owner, list(arrays.values()))
+    return backend
 
 
 def input_for(name: str, x: Any) -> Input:
-    if hasattr(x, "dtype"):
+    if is_array(x):
         dtype = x.dtype if isinstance(x, Tensor) else home_of(x).canonical(x.dtype)
+        dtype = dtype.newbyteorder("=") if is_turned(x) else dtype
         return Input(name, tuple(x.shape), dtype, device=device_of(x))
     dtype = backends.get("numpy").canonical("complex128" if type(x) is complex else "float64")
     return Input(name, (), dtype, weak=True)
 
 
-def static_places(argnums: Sequence[int], args: tuple) -> set[int]:
-    """The numbers of the leaves of the arguments at `argnums`."""
-    chosen = {i % len(args) for i in argnums}
-    places, start = set(), 0
-    for position, arg in enumerate(args):
-        count = len(tree.flatten(arg)[0])
-        if position in chosen:
-            places.update(range(start, start + count))
-        start += count
-    return places
-
-
-def argument_names(f: Callable, args: tuple, kwargs: dict) -> list[str]:
-    """A name for each leaf, from the function's own: "params['w']" as params_w."""
-    code = getattr(f, "__code__", None)
-    own = code.co_varnames[: code.co_argcount] if code else ()
-    if getattr(f, "__self__", None) is not None:
-        own = own[1:]  # of a bound method: the caller does not give the first
+def argument_names(own: Sequence[str], args: tuple, kwargs: dict) -> list[str]:
+    """A name for each leaf, from the function's `own`: "params['w']" as params_w."""
     found: list[str] = []
     for position, arg in enumerate(args):
         prefix = own[position] if position < len(own) else f"arg{position}"
@@ -362,11 +455,13 @@ def jit(
     Parameters
     ----------
     static_argnums : positional arguments that are not arrays of the program (they must be
-        hashable): another value compiles anew. Integers, strings, booleans and None always
-        are; floats never, unless named here.
+        hashable), also where they are given by name: another value compiles anew. Integers,
+        strings, booleans and None always are, and objects that are no containers (what changes
+        inside of one is not seen); floats never, unless named here.
     donate_argnums : positional arguments whose buffers the results may use. The caller must
         not use them afterwards, unless the run fails and a note on its error says that it had
-        not written to them. Nothing is taken where something outside differentiates.
+        not written to them. Nothing is taken where something outside differentiates, nor from an
+        array that shares its memory with another argument.
     precision : "exact" rounds as the function does when it is not compiled, to the last bit, for
         a little speed (not on CuPy). On CuPy, of float32 products of matrices: "fp32" (as None),
         "tf32" or "bf16", which are rounded to 11 or 8 bits and summed in float32; these need
@@ -375,7 +470,7 @@ def jit(
     Raises
     ------
     ValueError
-        A precision that is unknown, or that the backend does not have.
+        A precision that is unknown, or that the backend does not have; a position that f has not.
     TypeError
         A Python `if`, `float()` and the like of a value that has no number yet; an argument
         that is neither an array nor hashable.
@@ -396,5 +491,24 @@ def jit(
     donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"jit: precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
+    check_positions(f, static, donate)
     kind = Jitted if tree.open_container(f) is None else JittedTree
     return kind(f, static, donate, precision)
+
+
+def check_positions(f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
+    """Refuse positions of arguments that f cannot be given."""
+    try:
+        inspect.signature(f).bind_partial(*[None] * needed([*static, *donate]))
+    except ValueError:  # it does not tell
+        return
+    except TypeError:
+        raise ValueError(
+            f"jit: {getattr(f, '__name__', f)} takes fewer positional arguments than "
+            f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
+        ) from None
+
+
+def needed(argnums: Sequence[int]) -> int:
+    """How many arguments there must be for some positions."""
+    return max((i + 1 if i >= 0 else -i for i in argnums), default=0)

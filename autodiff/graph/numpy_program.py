@@ -12,9 +12,11 @@ import numpy as np
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
+from autodiff.graph.interpreted import UNTOUCHED, Interpreted
 from autodiff.graph.ir import Equation, Program
 from autodiff.graph.numpy_actions import (
     ROWS,
+    VIEWS,
     WHOLE_SUMS,
     Actions,
     in_place,
@@ -25,7 +27,8 @@ from autodiff.graph.numpy_actions import (
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Memory, Plan
 
-UNTOUCHED = "jit: no donated argument was written to"  # a note on an error of a run
+# What gives the same numbers however arrays lie.
+BY_ELEMENTS = ROWS.elementwise | VIEWS
 
 
 class NumpyProgram:
@@ -50,6 +53,7 @@ class NumpyProgram:
         exec(compile(self.code, "<autodiff program>", "exec"), names)
         self.make = names["make"]
         self.donated = tuple(donated)
+        self.arrays = [i for i, x in enumerate(program.inputs) if x.shape != ()]
         self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
         self.free: list[Any] = []
 
@@ -59,9 +63,8 @@ class NumpyProgram:
     def run(self, values: list, *rows: np.ndarray) -> list:
         for i in self.scalars:
             values[i] = values[i][()]  # arithmetic on scalars is faster than on 0-d arrays
-        for i in self.donated:  # its own memory, if it is in order and can be written to
-            if not values[i].flags.carray:
-                values[i] = np.array(values[i], order="C")
+        if self.donated:
+            self.take(values)
         try:
             run = self.free.pop()  # no other thread finds it there
         except IndexError:
@@ -75,6 +78,20 @@ class NumpyProgram:
             raise
         finally:
             self.free.append(run)
+
+    def take(self, values: list) -> None:
+        """Have what is donated in memory that is in order, can be written to, and is nobody
+        else's: a copy where it is not."""
+        for i in self.donated:
+            if not values[i].flags.carray:
+                values[i] = np.array(values[i], order="C")
+        owners = [owner(values[i]) for i in self.arrays]
+        if len(set(owners)) == len(owners):
+            return
+        for i in self.donated:
+            others = (values[k] for k in self.arrays if k != i)
+            if any(np.may_share_memory(values[i], x) for x in others):
+                values[i] = values[i].copy()
 
     def bind(self) -> Any:
         """The function over an arena of its own, in a context where NumPy is quiet."""
@@ -105,6 +122,11 @@ class NumpyProgram:
         return self.code
 
 
+def owner(x: np.ndarray) -> int:
+    """The identity of whose memory an array lies in."""
+    return id(x if x.base is None else x.base)
+
+
 def aligned(size: int) -> np.ndarray:
     """Bytes that begin at a cache line."""
     arena = np.empty(size + 64, dtype=np.uint8)
@@ -125,9 +147,54 @@ def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
     return view.op.kernel(backend)(arrays[source], **view.params)
 
 
+class ExactProgram(NumpyProgram):
+    """A program that rounds as its function does when it is not compiled.
+
+    In which order NumPy adds numbers up follows from how they lie, and in a plan all arrays lie in
+    the order of their axes. So where anything but functions of single elements is in it, the first
+    run is `plain`, equation by equation, and looks how they lie; all runs are, if that is
+    otherwise, and those with arguments that lie otherwise.
+    """
+
+    def __init__(
+        self, program: Program, donated: Sequence[int], plain: Interpreted, rows: int = 0
+    ) -> None:
+        super().__init__(program, donated, one_by_one, WHOLE_SUMS, rows)
+        self.plain = plain
+        self.in_order: bool | None = None  # what the program makes; None as long as nobody knows
+        self.by_elements = all(e.op.name in BY_ELEMENTS for e in program.equations())
+
+    def run(self, values: list, *rows: np.ndarray) -> list:
+        given = self.by_elements or all(is_in_order(values[i]) for i in self.arrays)
+        if self.by_elements or (self.in_order and given):
+            return super().run(values, *rows)
+        seen: list[bool] = []
+        with np.errstate(all="ignore"):
+            found = self.plain.run(values, lambda e, y: seen.append(is_new_in_order(e, y)))
+        if given:
+            self.in_order = all(seen)
+        count = len(found) - len(rows)
+        for row, y in zip(rows, found[count:], strict=True):
+            row[...] = y
+        return found[:count]
+
+
+def is_in_order(x: np.ndarray) -> bool:
+    """Whether an array's elements come in the order of its axes, be there gaps between them."""
+    if x.flags.c_contiguous:
+        return True
+    steps = [abs(s) for s, n in zip(x.strides, x.shape, strict=True) if s != 0 and n > 1]
+    return steps == sorted(steps, reverse=True)
+
+
+def is_new_in_order(equation: Equation, y: Any) -> bool:
+    """Whether what an equation makes lies in order, if it is more than a look at an argument."""
+    parts = y if isinstance(y, tuple) else (y,)
+    arrays = [x for x in parts if isinstance(x, np.ndarray)]
+    return equation.op.name in VIEWS or all(x.flags.c_contiguous for x in arrays)
+
+
 def build(
-    program: Program, donated: Sequence[int], precision: str | None = None, rows: int = 0
+    program: Program, donated: Sequence[int], _precision: str | None = None, rows: int = 0
 ) -> NumpyProgram:
-    if precision == "exact":
-        return NumpyProgram(program, donated, one_by_one, WHOLE_SUMS, rows)
     return NumpyProgram(program, donated, rows=rows)

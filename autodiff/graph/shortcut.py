@@ -23,11 +23,18 @@ class Unknown(Exception):
 
 
 def shortcut(
-    args: tuple, places: Collection[int], run: Callable, results: Structure
+    args: tuple,
+    places: Collection[int],
+    run: Callable,
+    results: Structure,
+    surroundings: Callable | None = None,
 ) -> Callable | None:
     """`f(*args)` by way of `run`, which takes the leaves at `places` and gives those of the
-    results; MISSED if the arguments are others; None where there is no shortcut."""
+    results; MISSED if the arguments are others, or if there are `surroundings()`; None where there
+    is no shortcut."""
     writer = Writer(set(places))
+    if surroundings is not None:
+        writer.check(f"{writer.constant(surroundings)}() is not None")
     try:
         writer.open(args, "args")
         built = writer.build(results)
@@ -77,8 +84,11 @@ class Writer:
             self.take(x.values(), f"{name}.values()")
         elif x is None:
             self.check(other)
-        elif kind in STATIC or (kind in (float, complex) and self.leaves not in self.places):
+        elif kind in STATIC:
             self.check(other, f"{name} != {self.constant(x)}")
+            self.leaves += 1
+        elif kind in (float, complex) and self.leaves not in self.places:
+            self.check(other, f"repr({name}) != {self.constant(repr(x))}")  # -0.0 is not 0.0
             self.leaves += 1
         elif kind in (float, complex):
             self.check(other)

@@ -13,9 +13,22 @@ from typing import Any
 
 import backends
 from autodiff import errors
-from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
+from autodiff.core import (
+    NUMBERS,
+    PROJECT,
+    ROOT,
+    Interpreter,
+    Node,
+    Op,
+    Tensor,
+    box,
+    recording,
+    user_line,
+)
 from autodiff.graph.ir import Constant, Equation, Input, Program, apply, as_array
+from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
+from backends.base import is_inexact
 
 # Where the index arrays begin among the arguments of an op on places of an array.
 FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
@@ -41,7 +54,7 @@ class Stage(Interpreter):
         super().__init__()
         self.backend = backend
         self.device: Any = None  # where its inputs are
-        self.constants: dict[int, Constant] = {}  # by the identity of the array
+        self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
         self.open = True
 
     def beneath(self, tensor: Tensor) -> Any:
@@ -53,10 +66,7 @@ class Stage(Interpreter):
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         if not self.open:
-            raise RuntimeError(
-                f"{op.name}: a value from inside jit was kept and used after it; return it from "
-                "the function instead"
-            )
+            raise leaked(op.name)
         if params.get("donate"):  # who may be overwritten is the planner's to find out
             params = {**params, "donate": False}
         inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
@@ -104,6 +114,7 @@ class Stage(Interpreter):
             if a.interp is self:
                 return a.data
             if a.interp is not ROOT or a.node is not None:
+                check_open(op.name, a)
                 captured = self.capture(a)
                 if captured is not None:
                     return captured
@@ -119,10 +130,19 @@ class Stage(Interpreter):
             raise errors.not_an_array(op, position, a)
         if home is not self.backend:
             raise errors.mixed(op, (a,))
-        known = self.constants.get(id(a))
-        if known is None or known.value is not a:
-            known = self.constants[id(a)] = Constant(a)
+        return self.constant(a)
+
+    def constant(self, array: Any) -> Constant:
+        """An array as it is now: whoever else holds it may yet write to it. One that is met again
+        as it was is the same constant."""
+        met, known = self.constants.get(id(array), (None, None))
+        if met is not array or not self.is_still(known.value, array):
+            known = Constant(self.backend.in_native_order(self.backend.snapshot(array)))
+            self.constants[id(array)] = (array, known)
         return known
+
+    def is_still(self, before: Any, array: Any) -> bool:
+        return before is array or bool(self.backend.xp.all(before == array))
 
     def capture(self, _tensor: Tensor) -> Node | None:
         """The input that stands for a value of an older interpreter; a program that is called
@@ -136,10 +156,32 @@ class Stage(Interpreter):
 
     def wrap(self, equation: Equation) -> Any:
         if not isinstance(equation.dtype, tuple):
-            return box(equation, self, self.backend, None)
+            return self.value(equation)
         count = range(len(equation.dtype))
         parts = [apply(PROJECT, (equation,), {"index": i}, equation.line) for i in count]
-        return tuple(box(part, self, self.backend, None) for part in parts)
+        return tuple(self.value(part) for part in parts)
+
+    def value(self, node: Equation) -> Tensor:
+        """A staged value. What is made within a `no_grad` of the function's is a constant to
+        whoever differentiates the program."""
+        if not (node.weak or recording(self)) and is_inexact(node.dtype):
+            node = apply(stop_gradient, (node,), {}, node.line)
+        return box(node, self, self.backend, None)
+
+
+def check_open(name: str, tensor: Tensor) -> None:
+    """Refuse a value of a function that is not being staged any more."""
+    while isinstance(tensor, Tensor):
+        if isinstance(tensor.interp, Stage) and not tensor.interp.open:
+            raise leaked(name)
+        tensor = tensor.data
+
+
+def leaked(name: str) -> RuntimeError:
+    return RuntimeError(
+        f"{name}: a value from inside jit was kept and used after it; return it from the function "
+        "instead"
+    )
 
 
 def stage(
@@ -163,6 +205,7 @@ def output_node(interp: Stage, x: Any) -> Node:
     if isinstance(x, Tensor) and x.interp is interp:
         return x.data
     if isinstance(x, Tensor) and (x.interp is not ROOT or x.node is not None):
+        check_open("jit", x)
         captured = interp.capture(x)
         if captured is not None:
             return captured
@@ -172,4 +215,4 @@ def output_node(interp: Stage, x: Any) -> Node:
         raw = interp.backend.asarray(raw)
     if backends.of(raw) is None:
         raise TypeError(f"jit: the function returned a {type(raw).__name__}, not an array")
-    return Constant(raw)
+    return interp.constant(raw)
