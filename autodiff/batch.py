@@ -13,8 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import backends
-from autodiff.core import NUMBERS, Interpreter, Op, Tensor, box, check_operands
+from autodiff.core import (
+    NUMBERS,
+    Interpreter,
+    Op,
+    Tensor,
+    box,
+    check_operands,
+    device_of,
+    home_of,
+)
 from autodiff.kinds import Elementwise, Multilinear
 from autodiff.ops import linalg
 from autodiff.ops.indexing import HOLE, fill, getitem
@@ -250,10 +258,8 @@ def consumed(part: Any, arrays: Any) -> int:
 
 def stack_index(stacks: Stacks, like: Any, depth: int) -> Any:
     """0, 1, 2 ... along the stack's axis, beside index arrays of `depth` axes."""
-    while isinstance(like, Tensor):
-        like = like.data
-    home = backends.of(like)
-    numbers = home.asarray(list(range(stacks.size)), dtype="int64", device=home.device_of(like))
+    home, rows = home_of(like), list(range(stacks.size))
+    numbers = home.asarray(rows, dtype="int64", device=device_of(like))
     return reshape(numbers, (stacks.size, *(1,) * depth))
 
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
+
+POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
@@ -16,6 +19,11 @@ class Pool:
     def __init__(self, size: int, prepare: Callable[[], object] = bool) -> None:
         self.size = size
         self.prepare = prepare
+        self.forget()
+        POOLS.add(self)
+
+    def forget(self) -> None:
+        """Have no threads: a process that is forked off has none of its parent's."""
         self.jobs: queue.SimpleQueue = queue.SimpleQueue()
         self.started = False
 
@@ -49,6 +57,15 @@ class Pool:
         for error in errors:
             if error is not None:
                 raise error
+
+
+def forget_threads() -> None:
+    for pool in POOLS:
+        pool.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_threads)
 
 
 def count() -> int:

@@ -1,6 +1,6 @@
-"""Whether threads keep out of each other's way in a plan: found from where each step of a phase reads
-and writes, without running it. What a thread takes of a step is known from `cuts`, and where its
-rows lie from arrays that lie as the values do."""
+"""Whether threads keep out of each other's way in a plan, and slices of a step as well: found from
+where each step of a phase reads and writes, without running it. What a thread takes of a step is
+known from `cuts`, and where its rows lie from arrays that lie as the values do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from autodiff.graph.groups import Step
 from autodiff.graph.ir import Equation, Input
 from autodiff.graph.numpy_actions import Actions
 from autodiff.graph.phases import Phase, wants_rows
-from autodiff.graph.plan import INTO, Plan
+from autodiff.graph.plan import INTO, VIEW, Plan
 
+PARTS = 2  # of the rows of a step
 Region = tuple[Hashable, float, float]  # memory, and the bytes of it from the first to the last
 
 
@@ -26,7 +27,16 @@ def races(plan: Plan) -> list[tuple[Step, Step]]:
     actions = Actions()
     for e in plan.program.equations():
         actions(e)
-    return [pair for phase in plan.phases if phase.units for pair in clashes(plan, phase, actions)]
+    phases = [phase for phase in plan.phases if phase.units]
+    within = [(s, s) for phase in phases for s in phase.steps if s.rows and clashes_within(plan, s, actions)]
+    return within + [pair for phase in phases for pair in clashes(plan, phase, actions)]
+
+
+def clashes_within(plan: Plan, step: Step, actions: Actions) -> bool:
+    """Whether some rows of a step are written where it reads others. (They may come in any order.)"""
+    shares = [(i / PARTS, (i + 1) / PARTS) for i in range(PARTS)] if step.rows % PARTS == 0 else []
+    found = [(list(reads(plan, step, share, actions)), list(writes(plan, step, share))) for share in shares]
+    return any(overlap(a[0], b[1]) for a in found for b in found if a is not b)
 
 
 def clashes(plan: Plan, phase: Phase, actions: Actions) -> Iterator[tuple[Step, Step]]:
@@ -59,15 +69,23 @@ def memory(plan: Plan, node: Node) -> tuple[Hashable, int]:
 
 def writes(plan: Plan, step: Step, share: tuple[float, float]) -> Iterator[Region]:
     for e in step.equations:  # sums over rows are added up when all are done
+        if not step.rows and plan.actions[e] != INTO and not is_static(plan, e):
+            yield ("name", e), 0, 1  # under which one thread finds it
         if plan.actions[e] == INTO and e not in plan.inner and e not in step.totals:
             where, begin = memory(plan, e)
             low, high = share if step.rows else (0, 1)
             yield where, begin + low * plan.buffers[e].bytes, begin + high * plan.buffers[e].bytes
 
 
+def is_static(plan: Plan, e: Equation) -> bool:
+    """Whether a value is a look at the arena, which is there before a run."""
+    return plan.actions[e] == VIEW and all(getattr(plan.buffers.get(r), "offset", None) is not None for r in plan.roots[e])
+
+
 def reads(plan: Plan, step: Step, share: tuple[float, float], actions: Actions) -> Iterator[Region]:
     for e in step.equations:
         for position, x in enumerate(e.inputs):
+            yield ("name", x), 0, 1
             inside = x in step.equations or not isinstance(x, Equation | Input)
             own = step.rows and (e in step.totals or wants_rows(e, position)) and x.shape[0] == step.rows
             for root in () if inside else plan.roots[x]:

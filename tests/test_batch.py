@@ -146,7 +146,9 @@ def test_stacks_of_index_arrays(label: str, axes: tuple, home: backends.Backend)
         x, i = ad.Tensor(x), ad.Tensor(i)
     picked = [lambda x, i: x[key(i)], lambda x, i: ad.index_add(x, key(i), 1.5), lambda x, i: ad.index_update(x, key(i), 0.5)]
     for f in [*picked, lambda x, i: ad.grad(lambda x: ad.sum(x[key(i)] ** 3))(x)]:
-        found = host(ad.vmap(f, in_axes=axes)(x, i))[0]
+        mapped = ad.vmap(f, in_axes=axes)
+        found = host(mapped(x, i))[0]
+        assert np.allclose(host(ad.jit(mapped)(x, i))[0], found)
         for n in range(3):
             one = [ad.Tensor(v.numpy()[n] if a == 0 else v.numpy()) for v, a in zip((x, i), axes, strict=True)]
             assert np.allclose(found[n], f(*one).numpy())

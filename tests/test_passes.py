@@ -208,3 +208,14 @@ def test_products_whose_transposes_are_read_are_turned(name):
 def factors(program):
     """The shapes of what products are made of."""
     return [[x.shape for x in e.inputs] for e in program.equations() if e.op.name == "matmul"]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16", "i4"])
+def test_a_factor_of_one_is_left_out_where_it_changes_nothing(dtype):
+    x = np.array([1, 0, 3]).astype(dtype)
+    if x.dtype.kind in "fc":
+        x[1:] = np.inf, np.nan
+    for f in (lambda x: x * 1, lambda x: 1 * x, lambda x: x / 1):
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(ad.jit(f)(x), f(x), strict=True)
+    assert ops(lambda x: x * 1, x)["multiply"] == (x.dtype.kind == "c")

@@ -20,7 +20,7 @@ from backends.threads import Pool
 from races import races
 
 RNG = np.random.default_rng(21)
-THREE = Pool(3, numpy_actions.quiet)
+TWO, THREE = Pool(2, numpy_actions.quiet), Pool(3, numpy_actions.quiet)
 X = RNG.standard_normal((12, 8))
 SQUARE = RNG.standard_normal((12, 12))
 W, V, ROW = RNG.standard_normal((8, 12)), RNG.standard_normal((12, 8)), RNG.standard_normal(12)
@@ -47,7 +47,7 @@ def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
         for a, b, c in zip(got, expected, exact, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
             np.testing.assert_array_equal(c, b)
-    assert not races(compiled.lower(*args).plan.plan)
+    assert not races(compiled.lower(*args).plan.plan) and not races(to_the_bit.plan.plan)
 
 
 def totals(f: Callable, *args: Any) -> int:
@@ -223,6 +223,43 @@ def test_numbers_beside_arrays(dtype: str, op: Callable) -> None:
         else:
             found = ad.jit(lambda x, n=n: op(x, n))(x)
             np.testing.assert_array_equal(found, expected, strict=True)
+
+
+def looked_at_twice(x: Any) -> tuple:
+    """A result that is also read through a look at it."""
+    c = ad.cos(x)
+    return x @ ad.matrix_transpose(c), c, ad.repeat(c / (1 + c * c), 2, axis=0)
+
+
+def of_shifted_rows(x: Any) -> tuple:
+    """Looks at looks that one thread finds while the other goes on."""
+    a = ad.tanh(ad.sin(x) * x[0])
+    rows = [ad.reshape(x[i : 8 + i], (4, 2, x.shape[1])) for i in range(5)]
+    return a, sum(ad.cumulative_sum(r * ad.max(a), axis=0) for r in rows)
+
+
+def with_its_transpose(x: Any) -> Any:
+    y = ad.sin(x)
+    return ((y + y.T) * 0.5) @ x
+
+
+LOOKS = {
+    "a result": (looked_at_twice, X),
+    "a stack": (looked_at_twice, X.reshape(6, 4, 4)),
+    "shifted rows": (of_shifted_rows, X),
+    "what is made besides": (with_its_transpose, SQUARE),
+    "one axis": (lambda x: (ad.relu(x), ad.clip(x, -0.5, 0.5), ad.minimum(x, 0.3)), RNG.standard_normal(300)),
+    "half precision": (lambda x: x * 2 - ad.mean(x * 2, axis=1, keepdims=True), X.astype("f2")),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", LOOKS)
+def test_looks_at_what_others_make(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_actions, "POOL", {1: Pool(1), 2: TWO, 3: THREE}[threads])
+    f, x = LOOKS[name]
+    agrees(f, x)
+    agrees(lambda x: ad.grad(lambda x: sum(ad.sum(ad.sin(y)) for y in ad.tree.flatten(f(x))[0]))(x), x)
 
 
 SELECTIONS = {

@@ -111,7 +111,7 @@ class Rows:
         """Whether a group may begin with an equation: by rows, with enough to do."""
         if self.is_total(e):
             return True
-        if not e.shape or e.op.name not in self.elementwise | self.reducers:
+        if not e.shape or not (e.op.name in self.elementwise or self.reduces(e)):
             return False
         work = max(math.prod(x.shape) for x in (e, *e.inputs))
         return work >= SMALL and self.goes(e, e.shape[0], frozenset())
@@ -189,6 +189,12 @@ class Rows:
         alike = x.dtype == e.dtype and e.dtype in (np.float32, np.float64)
         return alike and len(x.shape) > 1 and e.params["axis"] == (len(x.shape) - 1,)
 
+    def reduces(self, e: Equation) -> bool:
+        """Whether an equation is a reduction that can be had of some rows. (The mean of half
+        precision is taken in a wider one, in memory of its own.)"""
+        narrow = e.op.name == "mean" and e.dtype == np.float16
+        return e.op.name in self.reducers and not narrow
+
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the
         group no others are there yet."""
@@ -201,7 +207,7 @@ class Rows:
             return None not in wanted and all(w for y, w in pairs if y in group)
         if not x.shape or x.shape[0] != rows:
             return False
-        if name in self.reducers:
+        if self.reduces(e):
             return 0 not in e.params["axis"] and math.prod(x.shape) > 0
         if name == "permute_dims":
             return x in group and e.params["axes"][0] == 0

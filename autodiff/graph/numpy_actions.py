@@ -17,7 +17,6 @@ from autodiff.graph.groups import SMALL, Rows, Step
 from autodiff.graph.ir import PRODUCTS, Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
-from autodiff.graph.strands import even
 from autodiff.ops.indexing import HOLE
 from backends.numpy import puts_in_rows
 from backends.threads import Pool, count
@@ -214,8 +213,8 @@ def is_column_sum(equation: Equation) -> bool:
     return name in REDUCERS and axis == (0,) and len(x.shape) == 2 and len(equation.shape) == 1
 
 
-def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
-    """Steps in phases, as many threads wide as there are."""
+def weaver(plan: Plan, actions: Actions) -> Weaver:
+    """What puts the steps of a plan into phases, as many threads wide as there are."""
 
     def cut(equation: Equation) -> int | None:
         return by_rows(equation, plan.actions[equation]) if POOL.size > 1 else None
@@ -241,12 +240,13 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
 
     outputs = set(plan.program.outputs)
     told = (cut, is_view, plan.roots, actions.layout, plan.donated, over, small, alone)
-    return Weaver(POOL.size, *told).phases(steps)
+    return Weaver(POOL.size, *told)
 
 
-def one_by_one(steps: list[Step], _plan: Plan, **_: Any) -> list[Phase]:
-    """Each step a phase, and products left to the threads of their library."""
-    for step in steps:
-        if step.rows:
-            step.cuts = even(step.rows, POOL.size)
-    return [Phase([step], step.rows) for step in steps]
+def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
+    return weaver(plan, actions).phases(steps)
+
+
+def one_by_one(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
+    """Products are left to the threads of their library."""
+    return weaver(plan, actions).one_by_one(steps)

@@ -193,13 +193,13 @@ class Writer(Lines):
             self.emit(e, self.names[e], args)
         else:
             params = dict(e.params)
-            name = f"t{self.ids[e]}"
+            name = f"q{self.ids[e]}"  # all of it may have its own name already
             if "shape" in params:  # of a slice, whose length only the run knows
                 rest = self.give(f"z{self.ids[e]}", tuple(params["shape"][1:]))
                 function = self.function(e.op.name)
                 self.lines.append(f"{name} = {function}({args[0]}, (hi - lo, *{rest}))")
             else:
-                self.call(e, args, params)
+                self.call(e, args, params, name)
             self.names[e] = name
             cut.add(e)
 

@@ -140,26 +140,30 @@ class Lines:
             self.names[equation] = f"t{self.ids[equation]}"
             self.call(equation, [self.names[x] for x in equation.inputs], equation.params)
 
-    def call(self, equation: Equation, args: list[str], params: dict[str, Any]) -> None:
-        """The backend's own function, which allocates (or makes a view)."""
+    def call(
+        self, equation: Equation, args: list[str], params: dict[str, Any], name: str = ""
+    ) -> None:
+        """The backend's own function, which allocates (or makes a view); `name` is given to what
+        it makes."""
         i = self.ids[equation]
+        y = name or f"t{i}"
         if equation.op is PROJECT:
-            self.lines.append(f"t{i} = {args[0]}[{int(params['index'])}]")
+            self.lines.append(f"{y} = {args[0]}[{int(params['index'])}]")
             return
         if equation.weak:
             work = self.give(f"k{i}", partial(number, equation))
-            self.lines.append(f"t{i} = {work}(({''.join(f'{a}, ' for a in args)}))")
+            self.lines.append(f"{y} = {work}(({''.join(f'{a}, ' for a in args)}))")
             return
         short = self.shortly(equation, args, params)
         if short is not None:
-            self.lines.append(f"t{i} = {short}")
+            self.lines.append(f"{y} = {short}")
             return
         kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
         if params:
             args = [*args, f"**{self.give(f'p{i}', params)}"]
         if equation.op.name == "scan":
             args.append(f"stacks=({self.stacks(equation)})")
-        self.lines.append(f"t{i} = {kernel}({', '.join(args)})")
+        self.lines.append(f"{y} = {kernel}({', '.join(args)})")
 
     def stacks(self, scan: Equation) -> str:
         """The arrays into which a scan writes its results."""
@@ -295,8 +299,7 @@ class Lines:
             return args
         (dtype,), shape = dtypes, ()
         if equation.op.name in ("maximum", "minimum") and equation.shape[-1] >= WIDE:
-            whole = math.prod(equation.shape) <= FEW and not self.plan.step[equation].group
-            shape = equation.shape if whole else equation.shape[-1:]
+            shape = self.compared(equation)
         name = "_".join(("", *map(str, shape), dtype.char))
         return [
             self.give(f"l{self.ids[x]}{name}", np.full(shape, x.value, dtype))
@@ -304,6 +307,12 @@ class Lines:
             else arg
             for x, arg in zip(equation.inputs, args, strict=True)
         ]
+
+    def compared(self, equation: Equation) -> tuple[int, ...]:
+        """The shape of what maximum or minimum compares with; in slices it has no cut axis."""
+        if self.plan.step[equation].group:
+            return equation.shape[1:][-1:]
+        return equation.shape if math.prod(equation.shape) <= FEW else equation.shape[-1:]
 
     def reduce(self, equation: Equation, out: str, x: str) -> None:
         params, i = equation.params, self.ids[equation]

@@ -166,6 +166,7 @@ class ExactProgram(NumpyProgram):
 
     def run(self, values: list, *rows: np.ndarray) -> list:
         given = self.by_elements or all(is_in_order(values[i]) for i in self.arrays)
+        given = given and all(values[i].flags.c_contiguous for i in self.donated)  # or a copy is
         if self.by_elements or (self.in_order and given):
             return super().run(values, *rows)
         seen: list[bool] = []

@@ -19,7 +19,7 @@ import numpy as np
 from autodiff.core import Node
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Equation, is_product
-from autodiff.graph.strands import Strand, Strands, deal
+from autodiff.graph.strands import Strand, Strands, deal, even
 
 FINEST = 64  # shares need not be cut at finer fractions than this
 
@@ -91,6 +91,17 @@ class Weaver:
                 deal(phase.strands, phase.units, self.lanes)
         return found
 
+    def one_by_one(self, steps: Sequence[Step]) -> list[Phase]:
+        """Each step a phase, which all threads take the same part of."""
+        found = []
+        for step in steps:
+            phase = Phase([step], step.rows)
+            if step.rows:
+                step.cuts = even(step.rows, self.lanes)
+                phase.whole = self.whole(step, step.rows)
+            found.append(phase)
+        return found
+
     def woven(self, rest: list[Step]) -> list[Phase]:
         found: list[Phase] = []
         while rest:
@@ -148,7 +159,8 @@ class Weaver:
         inputs = {x for step in phase.steps for e in step.equations for x in e.inputs}
         wanted.update(x for x in inputs if isinstance(x, Equation) and self.is_view(x))
         for step in reversed(before):
-            values = self.touched(phase, step)
+            # What it looks at through a view that one thread finds, too, is that thread's.
+            values = self.touched(phase, step).union(*(e.inputs for e in step.equations))
             free = wanted.isdisjoint(step.equations) and gone.isdisjoint(self.read(step))
             short = sum(strand.length for strand in strands.sharing(values)) <= share
             if free and short and self.alone(step):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
+from backends.base import is_complex
 
 
 def algebra(program: Program) -> Program:
@@ -45,12 +46,14 @@ def unchanged(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
 
 
 def neutral(number: float) -> Callable:
-    """x * 1, x / 1: exact for every x. (x + 0 is not: it makes 0 of -0.)"""
+    """x * 1, x / 1: exact for every real x. (x + 0 is not: it makes 0 of -0; nor is it for complex
+    x, of whose infinities it makes NaN.)"""
 
     def rule(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
         for x, other in (inputs, inputs[::-1] if equation.op.name == "multiply" else inputs):
             plain = isinstance(other, Constant) and other.is_number and other.value == number
-            if plain and x.shape == equation.shape and x.dtype == equation.dtype:
+            alike = x.shape == equation.shape and x.dtype == equation.dtype
+            if plain and alike and not is_complex(equation.dtype):
                 return x
         return None
 
