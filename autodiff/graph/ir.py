@@ -53,10 +53,12 @@ class Constant(Value):
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", type(value))
-        super().__init__(None, (), {}, None, tuple(shape), dtype)
+        home = backends.of(value)
+        shape = () if home is None else tuple(value.shape)
+        dtype = type(value) if home is None else home.canonical(value.dtype)
+        super().__init__(None, (), {}, None, shape, dtype)
         self.value = value
-        self.device = None if self.is_number else backends.of(value).device_of(value)
+        self.device = None if home is None else home.device_of(value)
 
     @property
     def is_number(self) -> bool:
