@@ -218,12 +218,40 @@ def test_saving(tmp_path: Path) -> None:
     assert drawn._repr_svg_() == drawn.svg
 
 
-def test_large_programs_are_drawn_soon() -> None:
-    def deep(x: Any) -> Any:
-        for _ in range(100):
-            x = ad.tanh(x * 1.01) + x
-        return x
+def deep(count: int) -> Callable:
+    def f(x: Any) -> Any:
+        y = x
+        for _ in range(count):
+            y = ad.sin(y) + x
+        return y
 
-    drawn = ad.draw(deep, np.ones(3), gradient=True)
-    boxes = rectangles(ET.fromstring(drawn.svg), "node")
-    assert len(boxes) > 500
+    return f
+
+
+def test_large_programs_are_drawn_soon(grouped: bool) -> None:
+    small, large = (ad.draw(deep(n), np.ones((3, 2)), gradient=True) for n in (50, 200))
+    assert bool(large.groups) == grouped
+    assert len(large.boxes) > 1000
+    assert len(large.svg) < 5 * len(small.svg)  # as the boxes, not as their square
+
+
+def ends(svg: ET.Element) -> Counter:
+    """The names at the ends of lines that are cut."""
+    return Counter(g.find(SVG + "text").text for g in svg.iter(SVG + "g") if g.get("class") == "end")
+
+
+def heights(svg: ET.Element) -> list[float]:
+    """How far down each line goes."""
+    lines = [p.get("d") for p in svg.iter(SVG + "path") if p.get("class") == "edge"]
+    points = [re.findall(r"[\d.]+,([\d.]+)", d) for d in lines]
+    return [float(ys[-1]) - float(ys[0]) for ys in points]
+
+
+def test_long_lines_are_cut_and_named_at_both_ends(grouped: bool) -> None:
+    drawn = ad.draw(deep(60), np.ones((3, 2)), gradient=True)
+    svg = ET.fromstring(drawn.svg)
+    assert ends(svg)["x"] > 2  # where it is given, and wherever it is read far below
+    assert all(count >= 2 for count in ends(svg).values())
+    assert set(ends(svg)) <= {box.name for box in drawn.boxes}
+    assert max(heights(svg)) < float(svg.get("height")) / 2
+    assert not ends(ET.fromstring(ad.draw(loss, *arguments(), gradient=True).svg))

@@ -49,6 +49,8 @@ class Drawing:
 
     @property
     def svg(self) -> str:
+        """A line that would pass very many layers is cut: its ends bear the name that the text has
+        for the value."""
         return picture(self.boxes, self.groups)
 
     @property
