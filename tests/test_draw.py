@@ -255,8 +255,11 @@ def test_graphs() -> None:
             wrong()
 
 
-def test_an_update_of_no_variable_has_nothing_to_draw() -> None:
-    assert ad.draw(graph.variables_initializer([])).boxes == ()
+def test_where_there_is_nothing_to_draw() -> None:
+    for what in (graph.variables_initializer([]), graph.Graph()):
+        drawn = ad.draw(what)
+        assert drawn.boxes == () and len(drawn.text.splitlines()) == 1
+        assert not rectangles(ET.fromstring(drawn.svg), "node") and drawn.dot.startswith("digraph")
 
 
 HOSTILE = 'a"]; n0 -> n1 [label="\\"<script>&\n\x1b[31m\x00</title>]]>\\'
@@ -278,6 +281,15 @@ def test_names_cannot_break_a_form() -> None:
     statement = re.compile(rf" *(?:n\d+(?: -> n\d+)?|node|edge) {attributes};")
     body = drawn.dot.splitlines()[1:-1]
     assert all(statement.fullmatch(line) for line in body), body
+
+
+def test_long_names_are_shortened_where_they_would_be_wide() -> None:
+    name = "k" * 500
+    drawn = ad.draw(lambda p: p[name] * 2, {name: np.ones(2)})
+    svg = ET.fromstring(drawn.svg)
+    assert max(len(one.text) for one in svg.iter(SVG + "text")) < 100
+    assert float(svg.get("width")) < 800
+    assert name in drawn.text and name in drawn.dot and any(name in one.text for one in svg.iter(SVG + "title"))
 
 
 def test_saving(tmp_path: Path) -> None:

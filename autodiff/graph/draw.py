@@ -27,7 +27,16 @@ from autodiff.graph.jit import (
     jit,
     static_places,
 )
-from autodiff.graph.picture import FILLS, FORWARD, GRADIENT, STROKES, Box, Group, picture
+from autodiff.graph.picture import (
+    FILLS,
+    FORWARD,
+    GRADIENT,
+    STROKES,
+    Box,
+    Group,
+    picture,
+    shortened,
+)
 from autodiff.ops.manipulation import broadcast_to
 from autodiff.transforms import positive_index, vjp
 
@@ -323,7 +332,7 @@ def constant_label(node: Constant) -> str:
     """The value of one that has a single element, its name of the others is enough."""
     if node.shape != ():
         return "constant"
-    return printable(f"{(node.device and '') or ''}{node.value}")[:LONGEST]
+    return shortened(printable(str(node.value)), LONGEST)
 
 
 def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, Box]) -> Box:
@@ -337,7 +346,7 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
         label, detail = f"part {equation.params['index']}", ""
     else:
         pairs = [f"{k}={v!r}" for k, v in equation.params.items() if v is not None]
-        detail = shortened(", ".join(pairs))
+        detail = shortened(", ".join(pairs), LONGEST)
     return Box(
         "equation",
         printable(called[equation]),
@@ -347,10 +356,6 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
         described(equation),
         arguments=arguments,
     )
-
-
-def shortened(words: str) -> str:
-    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
 def printable(words: str) -> str:

@@ -109,7 +109,7 @@ def levels(blocks: Sequence[Block], lines: Sequence[Line]) -> dict[Block, int]:
     for block in blocks:
         if block.pin != "top":
             level[block] = max((level[s] + 1 for s in sources[block]), default=start)
-    last = max(level.values())
+    last = max(level.values(), default=0)
     for block in blocks:
         if block.pin == "bottom":
             level[block] = last

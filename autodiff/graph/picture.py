@@ -20,6 +20,7 @@ DASHES = {"constant": "4 3", "random": "1 3"}
 
 FONT, SMALL = 12.0, 10.0  # pixels
 WIDE = 0.61  # the width of a letter of a monospaced font, of its height
+LETTERS = 64  # letters that are shown of a name, the others where the pointer rests on it
 MARGIN = 16.0
 PADDING = 14.0  # within a group
 HEAD = 20.0  # for its title
@@ -130,7 +131,7 @@ def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
 
 def block_of(box: Box, read: bool) -> Block:
     """A rectangle for the words, with a place on its upper edge for each argument in turn."""
-    longest = max(len(box.label) * FONT, len(box.detail) * SMALL) * WIDE
+    longest = max(length(box.label, FONT), length(box.detail, SMALL))
     width = max(longest + 20.0, 40.0)
     height = 40.0 if box.detail else 26.0
     count = len(box.sources)
@@ -140,7 +141,7 @@ def block_of(box: Box, read: bool) -> Block:
 
 
 def label_width(box: Box) -> float:
-    return len(box.value) * SMALL * WIDE + 8.0
+    return length(box.value, SMALL) + 8.0
 
 
 # -- groups ----------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def framed(group: Group, blocks: dict[Box, Block], readers: dict[Box, list[Box]]
     lines += [Line(own[box], 0, port, 0, (box, None)) for box, port in goes.items()]
     every, lines, ends = cut([*comes.values(), *own.values(), *goes.values()], lines)
     width, height = arrange(every, lines)
-    width = max(width, len(group.title) * SMALL * WIDE) + 2 * PADDING
+    width = max(width, length(group.title, SMALL)) + 2 * PADDING
     ins = [port.x + PADDING for port in comes.values()]
     outs = [port.x + PADDING for port in goes.values()]
     whole = Block(width, height + HEAD + (0.0 if goes else PADDING), ins, outs)
@@ -243,7 +244,7 @@ def cut(
 
 
 def end_of(box: Box) -> End:
-    width = len(box.name) * SMALL * WIDE
+    width = length(box.name, SMALL)
     return End(box, Block(width, SMALL + 4.0, [width / 2], [width / 2]))
 
 
@@ -286,7 +287,17 @@ def tip(box: Box) -> str:
 
 
 def words(x: float, y: float, shown: str, style: str = "", anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{escape(shown)}</text>'
+    shown = escape(shortened(shown, LETTERS))
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{shown}</text>'
+
+
+def length(shown: str, size: float) -> float:
+    """How wide words are, in letters of a size."""
+    return min(len(shown), LETTERS) * size * WIDE
+
+
+def shortened(words: str, longest: int) -> str:
+    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 def value_shape(box: Box, block: Block) -> str:
