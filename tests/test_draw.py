@@ -15,7 +15,7 @@ import pytest
 
 import autodiff as ad
 import backends
-from autodiff import graph
+from autodiff import graph, nn, optim
 from autodiff.graph import groups
 from autodiff.graph.draw import Drawing
 from homes import HOMES
@@ -167,6 +167,65 @@ def test_jitted_compiled_and_programs() -> None:
         ad.draw(lambda x: x * 2, np.arange(3), gradient=True)
 
 
+def outputs(drawing: Drawing) -> list[str]:
+    return [b.label for b in drawing.boxes if b.kind == "output"]
+
+
+def test_models() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm(2))
+    before = {name: x.numpy().copy() for name, x in model.arrays().items()}
+    x = np.ones((4, 3), "float32")
+    written = [f"new model_layers_1_{name}" for name in ("mean", "variance")]
+    for f in (model, ad.jit(model)):
+        drawn = ad.draw(f, x)
+        check(drawn, ad.jit(model).lower(x).after)
+        assert {b.name for b in drawn.boxes if b.kind == "input"} > {"model_layers_0_weight", "model_layers_1_mean"}
+        assert outputs(drawn) == ["output", *written]
+    assert outputs(ad.draw(model, x, gradient=True)) == ["output", "gradient of arg1", *written]
+    assert all(np.array_equal(x.numpy(), before[name]) for name, x in model.arrays().items())
+
+
+def test_gradients_of_models() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm(2))
+    model[0].freeze("bias")  # no variable, as the running statistics
+    drawn = ad.draw(lambda m, x: m(x), model, np.ones((4, 3), "float32"), gradient=True)
+    by = [f"gradient of m_layers_{name}" for name in ("0_weight", "1_gain", "1_bias")]
+    assert outputs(drawn) == ["output", *by, "new m_layers_1_mean", "new m_layers_1_variance"]
+    parts = {b.label: b.part for b in drawn.boxes if b.kind == "output"}
+    assert [name for name, part in parts.items() if part == "gradient"] == by
+    assert all(b.part == "forward" for b in drawn.boxes if b.kind == "input")
+
+
+def test_training_steps() -> None:
+    model, opt = nn.Linear(3, 2), optim.AdamW(1e-3)
+
+    def step(model: Any, state: Any, x: Any) -> tuple:
+        loss, grads = ad.value_and_grad(lambda m: ad.sum(m(x)))(model)
+        return *opt.update(model, grads, state), loss
+
+    drawn = ad.draw(ad.jit(step), model, opt.init(model), np.ones((4, 3), "float32"))
+    assert outputs(drawn)[:2] == ["output[0].weight", "output[0].bias"]
+    assert outputs(drawn)[-1] == "output[2]"
+
+
+@pytest.mark.parametrize("argnums, by", [(0, "a"), (-1, "b"), ((1, 0), "ab"), ((), "")])
+def test_argnums(argnums: Any, by: str) -> None:
+    drawn = ad.draw(lambda a, b: a * b, np.ones(2), np.ones(2), gradient=True, argnums=argnums)
+    assert outputs(drawn) == ["output", *(f"gradient of {name}" for name in by)]
+
+
+@pytest.mark.parametrize("args, argnums", [((1.0, 2.0), 5), ((1.0, 2.0), -3), ((), 0)])
+def test_argnums_that_are_not_there(args: tuple, argnums: int) -> None:
+    with pytest.raises(ValueError, match=f"argnums has {argnums}, but .* {len(args)} arguments"):
+        ad.draw(lambda *xs: sum(xs, 0.0), *args, gradient=True, argnums=argnums)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_the_gradient_begins_with_is_one_number() -> None:
+    drawn = ad.draw(lambda x: x * x, np.ones((1000, 1000)), gradient=True)
+    assert all(b.value == "float64[]" for b in drawn.boxes if b.kind == "constant")
+
+
 def test_graphs() -> None:
     with graph.Graph().as_default() as g:
         x = graph.placeholder((5, 7), name="x")
@@ -185,6 +244,22 @@ def test_graphs() -> None:
     assert ad.draw(g).dot == g.draw().dot
     with pytest.raises(TypeError, match="no node"):
         g.draw(3)
+    assert ad.draw([y, {"dw": dw}]).text == g.draw([y, dw]).text
+    assert ad.draw([step]).dot == g.draw(step).dot
+    with pytest.raises(TypeError, match="drawn as it is"):
+        ad.draw([y], gradient=True)
+    with graph.Graph().as_default() as other:
+        z = graph.placeholder((), name="z") * 2.0
+    for wrong in (lambda: other.draw(y), lambda: g.draw([y, z]), lambda: ad.draw([step, z])):
+        with pytest.raises(ValueError, match="of another graph"):
+            wrong()
+
+
+def test_where_there_is_nothing_to_draw() -> None:
+    for what in (graph.variables_initializer([]), graph.Graph()):
+        drawn = ad.draw(what)
+        assert drawn.boxes == () and len(drawn.text.splitlines()) == 1
+        assert not rectangles(ET.fromstring(drawn.svg), "node") and drawn.dot.startswith("digraph")
 
 
 HOSTILE = 'a"]; n0 -> n1 [label="\\"<script>&\n\x1b[31m\x00</title>]]>\\'
@@ -208,6 +283,15 @@ def test_names_cannot_break_a_form() -> None:
     assert all(statement.fullmatch(line) for line in body), body
 
 
+def test_long_names_are_shortened_where_they_would_be_wide() -> None:
+    name = "k" * 500
+    drawn = ad.draw(lambda p: p[name] * 2, {name: np.ones(2)})
+    svg = ET.fromstring(drawn.svg)
+    assert max(len(one.text) for one in svg.iter(SVG + "text")) < 100
+    assert float(svg.get("width")) < 800
+    assert name in drawn.text and name in drawn.dot and any(name in one.text for one in svg.iter(SVG + "title"))
+
+
 def test_saving(tmp_path: Path) -> None:
     drawn = ad.draw(loss, *arguments())
     for suffix, form in ((".svg", drawn.svg), (".dot", drawn.dot), (".gv", drawn.dot), (".txt", drawn.text)):
@@ -218,12 +302,40 @@ def test_saving(tmp_path: Path) -> None:
     assert drawn._repr_svg_() == drawn.svg
 
 
-def test_large_programs_are_drawn_soon() -> None:
-    def deep(x: Any) -> Any:
-        for _ in range(100):
-            x = ad.tanh(x * 1.01) + x
-        return x
+def deep(count: int) -> Callable:
+    def f(x: Any) -> Any:
+        y = x
+        for _ in range(count):
+            y = ad.sin(y) + x
+        return y
 
-    drawn = ad.draw(deep, np.ones(3), gradient=True)
-    boxes = rectangles(ET.fromstring(drawn.svg), "node")
-    assert len(boxes) > 500
+    return f
+
+
+def test_large_programs_are_drawn_soon(grouped: bool) -> None:
+    small, large = (ad.draw(deep(n), np.ones((3, 2)), gradient=True) for n in (50, 200))
+    assert bool(large.groups) == grouped
+    assert len(large.boxes) > 1000
+    assert len(large.svg) < 5 * len(small.svg)  # as the boxes, not as their square
+
+
+def ends(svg: ET.Element) -> Counter:
+    """The names at the ends of lines that are cut."""
+    return Counter(g.find(SVG + "text").text for g in svg.iter(SVG + "g") if g.get("class") == "end")
+
+
+def heights(svg: ET.Element) -> list[float]:
+    """How far down each line goes."""
+    lines = [p.get("d") for p in svg.iter(SVG + "path") if p.get("class") == "edge"]
+    points = [re.findall(r"[\d.]+,([\d.]+)", d) for d in lines]
+    return [float(ys[-1]) - float(ys[0]) for ys in points]
+
+
+def test_long_lines_are_cut_and_named_at_both_ends(grouped: bool) -> None:
+    drawn = ad.draw(deep(60), np.ones((3, 2)), gradient=True)
+    svg = ET.fromstring(drawn.svg)
+    assert ends(svg)["x"] > 2  # where it is given, and wherever it is read far below
+    assert all(count >= 2 for count in ends(svg).values())
+    assert set(ends(svg)) <= {box.name for box in drawn.boxes}
+    assert max(heights(svg)) < float(svg.get("height")) / 2
+    assert not ends(ET.fromstring(ad.draw(loss, *arguments(), gradient=True).svg))

@@ -9,6 +9,7 @@ import pytest
 
 import autodiff as ad
 import backends
+from autodiff import nn
 from autodiff.graph import blas, groups
 from autodiff.graph import profile as profile_function
 from autodiff.graph.profile import Profile, limits_for, measured_copy, remembered
@@ -34,11 +35,28 @@ KNOWN = [  # (f, arguments, for each step (op, bytes, flops))
     (lambda a: ad.permute_dims(a, (1, 0)), (A,), [("permute_dims", 0, 0)]),
     (lambda a: ad.concat([a, a]), (A,), [("concat", 8 * 3 * M * K, 0)]),
     (lambda a: ad.linalg.inv(a), (np.eye(3),), [("inv", 8 * 18, None)]),
+    (lambda a: ad.linalg.qr(a), (np.eye(3),), [("qr", 8 * 27, None), ("project", 0, 0), ("project", 0, 0)]),
+    (lambda a: a[3], (ROW,), [("getitem", 0, 0)]),
+]
+
+TABLE, PICKED, ALONG = np.zeros((1000, N)), np.arange(5), np.zeros((2, N), int)
+WHOLE, ROWS, INDEX, VALUES = 8 * 1000 * N, 8 * 5 * N, 8 * 5, np.ones((5, N))
+ADDED = ("scatter_add", ROWS + INDEX + WHOLE + 2 * ROWS, None)
+
+TOUCHED = [  # the same, where only some places are read or written
+    (lambda t, i: t[i], (TABLE, PICKED), [("getitem", 2 * ROWS + INDEX, 0)]),
+    (lambda t, i: ad.take(t, i, axis=0), (TABLE, PICKED), [("getitem", 2 * ROWS + INDEX, 0)]),
+    (lambda t, i: t[i], (TABLE[:2], PICKED * 0), [("getitem", 8 * 2 * N + ROWS + INDEX, 0)]),  # a table is read once
+    (lambda t, i: ad.take_along_axis(t, i, axis=0), (TABLE, ALONG), [("take_along_axis", 3 * 8 * 2 * N, 0)]),
+    (ad.index_update, (TABLE, PICKED, VALUES), [("index_update", 2 * WHOLE + 2 * ROWS + INDEX, 0)]),
+    (lambda t, i: ad.index_update(t, i, 1.0), (TABLE, PICKED), [("index_update", 2 * WHOLE + ROWS + INDEX, 0)]),
+    (ad.index_add, (TABLE, PICKED, VALUES), [("index_add", 2 * WHOLE + 3 * ROWS + INDEX, None)]),
+    (lambda t, i, g: ad.vjp(lambda t: t[i], t)[1](g)[0], (TABLE, PICKED, VALUES), [ADDED]),
 ]
 
 
 @pytest.mark.parametrize("home", HOMES)
-@pytest.mark.parametrize("f, args, steps", [*KNOWN])
+@pytest.mark.parametrize("f, args, steps", [*KNOWN, *TOUCHED])
 def test_bytes_and_operations(home: str, f: Any, args: tuple, steps: list) -> None:
     seen = found(f, *args, home=home)
     assert [(row.op, row.bytes, row.flops) for row in seen.rows] == steps
@@ -95,6 +113,27 @@ def test_tensors_jitted_and_numbers() -> None:
     assert [row.op for row in seen.rows] == ["multiply", "subtract"]
     assert np.array_equal(w.data, A)  # nothing was donated
     assert ad.profile is profile_function
+
+
+def test_views_of_one_number_are_none_of_the_bytes() -> None:
+    seen = found(lambda a, b: a @ b, ROW, ROW)
+    assert [row.bytes for row in seen.rows if row.op == "reshape"] == [0, 0, 0]
+
+
+def test_models() -> None:
+    model = nn.Sequential(nn.Linear(K, N), nn.BatchNorm(N))
+    before = model[1].mean.value.numpy().copy()
+    x = A.astype("float32")
+    for f, args in ((model, (x,)), (ad.jit(model), (x,)), (lambda m, x: m(x), (model, x))):
+        assert {"mean", "divide"} < {row.op for row in ad.profile(f, *args, repeat=2).rows}
+    assert np.array_equal(model[1].mean.value.numpy(), before)  # nothing was written
+
+
+@pytest.mark.parametrize("precision, ops", [(None, ["fused: exp, sum"]), ("exact", ["fused: exp", "sum"])])
+def test_precision_is_that_of_the_function(precision: str | None, ops: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "SMALL", 1)
+    step = ad.jit(lambda a: ad.sum(ad.exp(a), axis=0), precision=precision)
+    assert [row.op for row in found(step, A).rows] == ops
 
 
 def test_nothing_to_do_and_bad_arguments() -> None:

@@ -10,16 +10,34 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autodiff import tree
-from autodiff.core import PROJECT, Node
+from autodiff.core import PROJECT, Node, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.face import Graph, Symbol, Update
+from autodiff.graph.face import Graph, Symbol, Update, default_graph
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Constant, Equation, Input, Program, described, names, ordered
-from autodiff.graph.jit import Argnums, Entry, Jitted, argument_names
-from autodiff.graph.picture import FILLS, FORWARD, GRADIENT, STROKES, Box, Group, picture
-from autodiff.ops.creation import ones_like
-from autodiff.transforms import vjp
+from autodiff.graph.jit import (
+    Argnums,
+    Entry,
+    Jitted,
+    JittedTree,
+    argument_names,
+    jit,
+)
+from autodiff.graph.picture import (
+    FILLS,
+    FORWARD,
+    GRADIENT,
+    STROKES,
+    Box,
+    Group,
+    picture,
+    shortened,
+)
+from autodiff.ops.manipulation import broadcast_to
+from autodiff.transforms import positive_index, vjp
 
 LONGEST = 34  # characters of an op's parameters that are shown
 # Of Graphviz, for each kind of box.
@@ -49,6 +67,8 @@ class Drawing:
 
     @property
     def svg(self) -> str:
+        """A line that would pass very many layers is cut: its ends bear the name that the text has
+        for the value."""
         return picture(self.boxes, self.groups)
 
     @property
@@ -82,23 +102,27 @@ def draw(
 
     Parameters
     ----------
-    what : a function, jitted or not; a Program; what `lower` gives; a Graph or its nodes.
+    what : a function or a model, jitted or not; a Program; what `lower` gives; a Graph, or its
+        nodes, one or containers of them.
     gradient : draw the gradient of f beside it, of the sum of its results; what only the
         gradient needs has a colour of its own.
-    argnums : the positional arguments that the gradient is by, as for grad.
+    argnums : the positional arguments that the gradient is by, as for grad. (For the gradient
+        by a model's parameters, make it an argument: `lambda model, x: model(x)`.)
 
     Raises
     ------
     TypeError
         `gradient` of what is no function, or arguments for it; an argument to differentiate
         by that is not floating.
+    ValueError
+        `argnums` that the arguments do not have; nodes of several graphs.
 
     Example
     -------
     >>> print(draw(lambda w, x: sum(tanh(x @ w)), w, x, gradient=True))
     >>> draw(loss, params, x, gradient=True).save("loss.svg")
     """
-    if isinstance(what, (Program, Compiled, Graph, Symbol, Update)):
+    if isinstance(what, (Program, Compiled, Graph)) or are_nodes(what):
         if gradient or args or kwargs:
             raise TypeError(
                 f"draw: a {type(what).__name__} is drawn as it is; arguments and gradient=True "
@@ -110,12 +134,18 @@ def draw(
     return draw_function(what, args, kwargs, argnums if gradient else None)
 
 
+def are_nodes(what: Any) -> bool:
+    """Whether something is a node of a graph, or a container of some."""
+    leaves = [] if callable(what) else tree.flatten(what)[0]
+    return bool(leaves) and all(isinstance(leaf, (Symbol, Update)) for leaf in leaves)
+
+
 def draw_built(what: Any) -> Drawing:
     if isinstance(what, Graph):
         return draw_graph(what)
-    if isinstance(what, (Symbol, Update)):
-        graph = what.graph if isinstance(what, Symbol) else what.pairs[0][0].graph
-        return draw_graph(graph, what)
+    if are_nodes(what):
+        nodes = [x for leaf in tree.flatten(what)[0] for x in fetched(leaf)]
+        return draw_graph(nodes[0].graph if nodes else default_graph(), what)
     compiled = what if isinstance(what, Compiled) else compile_program(what, passes=())
     program = compiled.after
     outputs = [f"output {i}" for i in range(len(program.outputs))]
@@ -124,34 +154,53 @@ def draw_built(what: Any) -> Drawing:
 
 def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | None) -> Drawing:
     """The drawing of f, with its gradient if `argnums` are given."""
-    owner = f if isinstance(f, Jitted) else Jitted(f, (), ())
-    labels = argument_names(owner.parameters, args, kwargs)
+    owner, full = as_called(f, args)
+    labels = argument_names(owner.parameters, full, kwargs)
+    chosen: list[int] = []
     if argnums is not None:
-        chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        owner = Jitted(with_gradient(owner.f, chosen), owner.static, ())
-    entry = Entry(owner, args, kwargs)
-    compiled = entry.compiled
-    for place, node in zip(entry.places, compiled.before.inputs, strict=True):
+        given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        chosen = sorted({positive_index(i, len(args)) + len(full) - len(args) for i in given})
+        owner = Jitted(with_gradient(owner.f, chosen), owner.static, (), owner.precision)
+    entry = Entry(owner, full, kwargs)
+    program = entry.compiled.after
+    for place, node in zip(entry.places, entry.compiled.before.inputs, strict=True):
         node.name = labels[place]
-    results = tree.unflatten(entry.structure, range(len(compiled.after.outputs)))
-    forward = results if argnums is None else results[0]
-    outputs = tree.paths(forward, "output")
-    if argnums is not None:
-        by = [labels[i] for i in sorted(owner.marked_leaves(chosen, args, {}))]
-        outputs += [f"gradient of {name}" for name in by]
-    count = len(tree.flatten(forward)[0])
-    apart = set(compiled.after.nodes()) - set(ordered(compiled.after.outputs[:count]))
-    called = names(compiled.after)
-    return drawing(compiled.after, steps(compiled), called, outputs, apart)
+    results = tree.unflatten(entry.structure, [np.empty(()) for _ in range(entry.structure.count)])
+    forward = tree.paths(results if argnums is None else results[0], "output")
+    cells = cell_places(tree.flatten((full, kwargs))[1])
+    by = sorted(owner.marked_leaves(chosen, full, {}).difference(*cells))
+    gradients = [f"gradient of {labels[i]}" for i in by]
+    written = [f"new {labels[cells[i][0]] if cells[i] else 'value'}" for i in entry.written]
+    first, rest = len(forward), len(forward) + len(gradients)
+    own = ordered([*program.outputs[:first], *program.outputs[rest:]])
+    apart = set(program.nodes()).difference(own)
+    outputs = [*forward, *gradients, *written]
+    return drawing(program, steps(entry.compiled), names(program), outputs, apart)
 
 
-def with_gradient(f: Callable, argnums: tuple[int, ...]) -> Callable:
-    """A function that gives f's results and the gradient of their sum, in the order of the
-    arguments."""
+def as_called(f: Callable, args: tuple) -> tuple[Jitted, tuple]:
+    """A function jitted, and what it is called with: a model is an argument of its program."""
+    owner = f if isinstance(f, Jitted) else jit(f)
+    if isinstance(owner, JittedTree):
+        args = (tree.as_function(owner.tree), *args)
+    return owner, args
+
+
+def cell_places(structure: tree.Structure, start: int = 0) -> list[range]:
+    """The numbers of the leaves in each cell of a tree."""
+    if structure.kind is not None and issubclass(structure.kind, tree.Held):
+        return [range(start, start + structure.count)]
+    found = []
+    for child in structure.children:
+        found += cell_places(child, start)
+        start += child.count
+    return found
+
+
+def with_gradient(f: Callable, chosen: Sequence[int]) -> Callable:
+    """A function that gives f's results and the gradient of their sum by the chosen arguments."""
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, tuple]:
-        chosen = sorted({i % len(args) for i in argnums})
-
         def of(*values: Any) -> Any:
             full = list(args)
             for i, value in zip(chosen, values, strict=True):
@@ -159,9 +208,15 @@ def with_gradient(f: Callable, argnums: tuple[int, ...]) -> Callable:
             return f(*full, **kwargs)
 
         value, pull = vjp(of, *[args[i] for i in chosen])
-        return value, pull(tree.map(ones_like, value))
+        return value, pull(tree.map(ones_of, value))
 
     return both
+
+
+def ones_of(y: Any) -> Any:
+    """Ones for a result, one number in memory."""
+    one = home_of(y).create("ones", (), dtype=y.dtype, device=device_of(y))
+    return broadcast_to(one, y.shape)
 
 
 def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
@@ -173,6 +228,8 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
         labels = [""] * len(outputs)
     else:
         leaves = tree.flatten(fetches)[0]
+        for leaf in leaves:
+            check_of(graph, leaf)
         labels = [label for leaf in leaves for label in output_labels(leaf)]
         outputs = [x.data for leaf in leaves for x in fetched(leaf)]
     inputs = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
@@ -192,6 +249,15 @@ def fetched(leaf: Any) -> Sequence[Symbol]:
     if not isinstance(leaf, Symbol):
         raise TypeError(f"draw: {leaf!r}, a {type(leaf).__name__}, is no node of a graph")
     return (leaf,)
+
+
+def check_of(graph: Graph, leaf: Any) -> None:
+    for node in fetched(leaf):
+        if node.graph is not graph:
+            raise ValueError(
+                f"draw: {leaf!r} is of another graph than the one that is drawn; draw it by its "
+                "own: node.graph.draw(node)"
+            )
 
 
 def output_labels(leaf: Any) -> list[str]:
@@ -265,7 +331,7 @@ def constant_label(node: Constant) -> str:
     """The value of one that has a single element, its name of the others is enough."""
     if node.shape != ():
         return "constant"
-    return printable(f"{(node.device and '') or ''}{node.value}")[:LONGEST]
+    return shortened(printable(str(node.value)), LONGEST)
 
 
 def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, Box]) -> Box:
@@ -279,7 +345,7 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
         label, detail = f"part {equation.params['index']}", ""
     else:
         pairs = [f"{k}={v!r}" for k, v in equation.params.items() if v is not None]
-        detail = shortened(", ".join(pairs))
+        detail = shortened(", ".join(pairs), LONGEST)
     return Box(
         "equation",
         printable(called[equation]),
@@ -289,10 +355,6 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
         described(equation),
         arguments=arguments,
     )
-
-
-def shortened(words: str) -> str:
-    return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
 def printable(words: str) -> str:

@@ -109,13 +109,13 @@ def levels(blocks: Sequence[Block], lines: Sequence[Line]) -> dict[Block, int]:
     for block in blocks:
         if block.pin != "top":
             level[block] = max((level[s] + 1 for s in sources[block]), default=start)
-    for block in reversed(blocks):
-        if len(sources[block]) < 2 and readers[block] and block.pin is None:
-            level[block] = min(level[r] for r in readers[block]) - 1
-    last = max(level.values())
+    last = max(level.values(), default=0)
     for block in blocks:
         if block.pin == "bottom":
             level[block] = last
+    for block in reversed(blocks):
+        if len(sources[block]) < 2 and readers[block] and block.pin is None:
+            level[block] = min(level[r] for r in readers[block]) - 1
     return level
 
 

@@ -7,10 +7,10 @@ no way leads out of it and back in.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
-from autodiff.graph.layout import Block, Line, arrange
+from autodiff.graph.layout import Block, Line, arrange, levels
 
 FORWARD, GRADIENT = "forward", "gradient"
 FILLS = {FORWARD: "#e8f0fe", GRADIENT: "#fdecdf"}
@@ -20,9 +20,11 @@ DASHES = {"constant": "4 3", "random": "1 3"}
 
 FONT, SMALL = 12.0, 10.0  # pixels
 WIDE = 0.61  # the width of a letter of a monospaced font, of its height
+LETTERS = 64  # letters that are shown of a name, the others where the pointer rests on it
 MARGIN = 16.0
 PADDING = 14.0  # within a group
 HEAD = 20.0  # for its title
+FAR = 50  # layers: nobody follows a line over more
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,12 +59,22 @@ class Group:
 
 
 @dataclasses.dataclass(eq=False)
+class End:
+    """The name of a value where a line that is too long is cut: below the box that gives it, and
+    above each that reads it."""
+
+    box: Box
+    block: Block
+
+
+@dataclasses.dataclass(eq=False)
 class Frame:
     """A group laid out: its blocks and lines, and where values come in and go out."""
 
     group: Group
     blocks: dict[Box, Block]
     lines: list[Line]
+    ends: list[End]
     comes: dict[Box, Block]
     goes: dict[Box, Block]
     whole: Block
@@ -70,7 +82,8 @@ class Frame:
     def place(self) -> None:
         """Move what is inside to where the whole has come to lie."""
         dx, dy = self.whole.x + PADDING, self.whole.y + HEAD
-        for part in (*self.blocks.values(), *self.goes.values(), *self.lines):
+        ends = [end.block for end in self.ends]
+        for part in (*self.blocks.values(), *self.goes.values(), *ends, *self.lines):
             part.shift(dx, dy)
         for line in self.lines:
             if line.source.pin == "top":  # below the title, which the line has to pass
@@ -80,10 +93,13 @@ class Frame:
 
 def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
     """The SVG, with the dtype and shape of a value below the box that gives it."""
-    read = {source for box in boxes for source in box.sources}
-    blocks = {box: block_of(box, box in read) for box in boxes}
-    frames = [framed(group, blocks, boxes) for group in groups]
-    outer, lines = contracted(boxes, blocks, frames)
+    readers: dict[Box, list[Box]] = {box: [] for box in boxes}
+    for box in boxes:
+        for source in box.sources:
+            readers[source].append(box)
+    blocks = {box: block_of(box, bool(readers[box])) for box in boxes}
+    frames = [framed(group, blocks, readers) for group in groups]
+    outer, lines, ends = cut(*contracted(boxes, blocks, frames))
     width, height = arrange(outer, lines)
     for frame in frames:
         frame.place()
@@ -91,8 +107,10 @@ def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
     for one in (lines, *[frame.lines for frame in frames]):
         shapes += [line_shape(line) for line in one]
     shapes += [box_shape(box, blocks[box]) for box in boxes]
-    shapes += [value_shape(box, blocks[box]) for box in boxes if box in read]
+    shapes += [value_shape(box, blocks[box]) for box in boxes if readers[box]]
+    shapes += [end_shape(end, "white") for end in ends]
     for frame in frames:
+        shapes += [end_shape(end, GROUND) for end in frame.ends]
         shapes += [value_shape(box, port) for box, port in frame.goes.items()]
         x, y = frame.whole.x + PADDING, frame.whole.y + 14.0
         shapes.append(words(x, y, frame.group.title, over(GROUND), "start"))
@@ -113,7 +131,7 @@ def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
 
 def block_of(box: Box, read: bool) -> Block:
     """A rectangle for the words, with a place on its upper edge for each argument in turn."""
-    longest = max(len(box.label) * FONT, len(box.detail) * SMALL) * WIDE
+    longest = max(length(box.label, FONT), length(box.detail, SMALL))
     width = max(longest + 20.0, 40.0)
     height = 40.0 if box.detail else 26.0
     count = len(box.sources)
@@ -123,19 +141,18 @@ def block_of(box: Box, read: bool) -> Block:
 
 
 def label_width(box: Box) -> float:
-    return len(box.value) * SMALL * WIDE + 8.0
+    return length(box.value, SMALL) + 8.0
 
 
 # -- groups ----------------------------------------------------------------------------------------
 
 
-def framed(group: Group, blocks: dict[Box, Block], boxes: Iterable[Box]) -> Frame:
+def framed(group: Group, blocks: dict[Box, Block], readers: dict[Box, list[Box]]) -> Frame:
     """A group laid out by itself, with a place on its border for each value that comes in or
     goes out."""
     inside = dict.fromkeys(group.boxes)
-    others = [box for box in boxes if box not in inside]
     come = dict.fromkeys(s for box in inside for s in box.sources if s not in inside)
-    go = dict.fromkeys(s for box in others for s in box.sources if s in inside)
+    go = [box for box in inside if any(reader not in inside for reader in readers[box])]
     comes = {box: Block(0.0, 0.0, [0.0], [0.0], pin="top") for box in come}
     goes = {box: Block(0.0, 0.0, [0.0], [0.0], label_width(box), "bottom") for box in go}
     own = {box: blocks[box] for box in inside}
@@ -145,13 +162,14 @@ def framed(group: Group, blocks: dict[Box, Block], boxes: Iterable[Box]) -> Fram
             start = own[source] if source in inside else comes[source]
             lines.append(Line(start, 0, own[box], i, (source, box)))
     lines += [Line(own[box], 0, port, 0, (box, None)) for box, port in goes.items()]
-    width, height = arrange([*comes.values(), *own.values(), *goes.values()], lines)
-    width = max(width, len(group.title) * SMALL * WIDE) + 2 * PADDING
+    every, lines, ends = cut([*comes.values(), *own.values(), *goes.values()], lines)
+    width, height = arrange(every, lines)
+    width = max(width, length(group.title, SMALL)) + 2 * PADDING
     ins = [port.x + PADDING for port in comes.values()]
     outs = [port.x + PADDING for port in goes.values()]
     whole = Block(width, height + HEAD + (0.0 if goes else PADDING), ins, outs)
     whole.room = max([width, *[x + label_width(box) for x, box in zip(outs, goes, strict=True)]])
-    return Frame(group, own, lines, comes, goes, whole)
+    return Frame(group, own, lines, ends, comes, goes, whole)
 
 
 def contracted(
@@ -160,6 +178,8 @@ def contracted(
     """The blocks outside of groups and the groups as blocks, in order, and the lines between
     them."""
     inside = {box: frame for frame in frames for box in frame.blocks}
+    goes = {box: i for frame in frames for i, box in enumerate(frame.goes)}
+    comes = {(frame, box): i for frame in frames for i, box in enumerate(frame.comes)}
     lines: dict[tuple, Line] = {}
     for box in boxes:
         frame = inside.get(box)
@@ -169,10 +189,10 @@ def contracted(
                 continue
             start, out = blocks[source], 0
             if from_frame is not None:
-                start, out = from_frame.whole, list(from_frame.goes).index(source)
+                start, out = from_frame.whole, goes[source]
             end, into = blocks[box], i
             if frame is not None:
-                end, into = frame.whole, list(frame.comes).index(source)
+                end, into = frame.whole, comes[frame, source]
             tag = (source, box if frame is None else None)
             lines.setdefault((start, out, end, into), Line(start, out, end, into, tag))
     nodes = [blocks[box] for box in boxes if box not in inside]
@@ -194,6 +214,38 @@ def in_order(nodes: Sequence[Block], lines: Sequence[Line]) -> list[Block]:
             if not missing[reader]:
                 ready.append(reader)
     return ready
+
+
+# -- long lines ------------------------------------------------------------------------------------
+
+
+def cut(
+    blocks: Sequence[Block], lines: Sequence[Line]
+) -> tuple[list[Block], list[Line], list[End]]:
+    """Lines over many layers as two ends, each with the name of the value: all the layers that
+    they would pass are as many as the square of a program's length."""
+    level = levels(blocks, lines)
+    given: dict[tuple[Block, int], End] = {}
+    read: list[End] = []
+    short: list[Line] = []
+    for line in lines:
+        if level[line.target] - level[line.source] <= FAR:
+            short.append(line)
+            continue
+        source, _ = line.tag
+        place = (line.source, line.out)
+        if place not in given:
+            given[place] = end_of(source)
+            short.append(Line(*place, given[place].block, 0, (source, None)))
+        read.append(end_of(source))
+        short.append(Line(read[-1].block, 0, line.target, line.into, line.tag))
+    above, below = ([end.block for end in ends] for ends in (read, given.values()))
+    return [*above, *blocks, *below], short, [*given.values(), *read]
+
+
+def end_of(box: Box) -> End:
+    width = length(box.name, SMALL)
+    return End(box, Block(width, SMALL + 4.0, [width / 2], [width / 2]))
 
 
 # -- shapes ----------------------------------------------------------------------------------------
@@ -235,13 +287,30 @@ def tip(box: Box) -> str:
 
 
 def words(x: float, y: float, shown: str, style: str = "", anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{escape(shown)}</text>'
+    shown = escape(shortened(shown, LETTERS))
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{shown}</text>'
+
+
+def length(shown: str, size: float) -> float:
+    """How wide words are, in letters of a size."""
+    return min(len(shown), LETTERS) * size * WIDE
+
+
+def shortened(words: str, longest: int) -> str:
+    return words if len(words) <= longest else words[: longest - 1] + "…"
 
 
 def value_shape(box: Box, block: Block) -> str:
     """The dtype and shape beside the lines that leave a block."""
     x, y = block.x + block.outs[0] + 5.0, block.y + block.height + 12.0
     return words(x, y, box.value, 'class="value" ' + over("white"), "start")
+
+
+def end_shape(end: End, ground: str) -> str:
+    block, box = end.block, end.box
+    style = 'font-weight="bold" ' + over(ground)
+    name = words(block.x + block.width / 2, block.y + SMALL, box.name, style)
+    return f'<g class="end"><title>{escape(tip(box))}</title>{name}</g>'
 
 
 def over(ground: str) -> str:

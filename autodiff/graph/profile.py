@@ -20,16 +20,26 @@ import numpy as np
 
 from autodiff import tree
 from autodiff.core import PROJECT, Node, Tensor
-from autodiff.graph.compile import Interpreted
+from autodiff.graph.compile import EXACT, Interpreted
+from autodiff.graph.draw import as_called
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import PRODUCTS, Constant, Equation, Program, described, is_number
 from autodiff.graph.jit import Entry, Jitted
-from autodiff.graph.numpy_actions import POOL, PRIMITIVE, REDUCERS, UFUNCS, VIEWS, one_by_one
+from autodiff.graph.numpy_actions import (
+    POOL,
+    PRIMITIVE,
+    REDUCERS,
+    ROWS,
+    UFUNCS,
+    VIEWS,
+    WHOLE_SUMS,
+    one_by_one,
+)
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.numpy_program import NumpyProgram
 from autodiff.graph.phases import Phase
-from autodiff.graph.plan import VIEW
-from autodiff.kinds import Elementwise
+from autodiff.graph.plan import INTO
+from autodiff.kinds import OPS, Elementwise
 from backends.base import dtype_name, is_complex, is_inexact
 
 CONVOLUTIONS = frozenset(("conv", "conv_input", "conv_weight"))
@@ -40,6 +50,9 @@ COUNTED = {*PRODUCTS, "add_sum", "mean", "where", "scatter_add"}
 MOVERS = (PRIMITIVE - UFUNCS - REDUCERS.keys() - COUNTED) | {
     *("flip", "roll", "moveaxis", "tril", "triu", "pad", "take_along_axis")
 }
+GATHERS = frozenset(("getitem", "take_along_axis"))  # read what they give, not a whole table
+SCATTERS = frozenset(("scatter_add", "scatter_along_axis"))
+UPDATES = {"index_update": 1, "index_add": 2}  # how often they go through what they change
 SHOWN = 40  # rows of a printed table
 COPIED = 1 << 23  # elements of float64: larger than caches
 
@@ -119,14 +132,17 @@ def profile(f: Callable, *args: Any, repeat: int = 20, **kwargs: Any) -> Profile
     """Run f compiled, `repeat` times, and tell for each step its time, bytes, floating-point
     operations and how near it comes to the machine's limits, measured on the first call.
 
-    Counted are 2mnk for a matrix product (8mnk if complex), one operation per element of an
-    elementwise result, however dear (an exponential as much as a sum), one per element that
-    a reduction reads, none for views and copies. Factorizations, transforms, sorts and the
-    like are not counted. Small steps on a device show the time of a launch.
+    Bytes are those of the values that a step reads, each once, and writes; an index reads what
+    it names, and an update of some places copies the whole, too. Counted operations are 2mnk
+    for a matrix product (8mnk if complex), one per element of an elementwise result, however
+    dear (an exponential as much as a sum), one per element that a reduction reads, none for
+    views and copies. Factorizations, transforms, sorts and the like are not counted. Small
+    steps on a device show the time of a launch.
 
     Parameters
     ----------
-    f : a function, jitted or not; nothing of the arguments is donated.
+    f : a function or a model, jitted or not; nothing of the arguments is donated, no Buffer of a
+        model written.
 
     Raises
     ------
@@ -141,13 +157,13 @@ def profile(f: Callable, *args: Any, repeat: int = 20, **kwargs: Any) -> Profile
         raise TypeError(f"profile: {f!r} is a {type(f).__name__}, not a function")
     if repeat < 1:
         raise ValueError(f"profile: repeat is {repeat}; it must be at least 1")
-    owner = Jitted(f.f, f.static, ()) if isinstance(f, Jitted) else Jitted(f, (), ())
-    entry = Entry(owner, args, kwargs)
-    leaves = tree.flatten((args, kwargs))[0]
+    owner, full = as_called(f, args)
+    entry = Entry(Jitted(owner.f, owner.static, (), owner.precision), full, kwargs)
+    leaves = tree.flatten((full, kwargs))[0]
     values = [x.data if isinstance(x, Tensor) else x for x in (leaves[i] for i in entry.places)]
     program = entry.compiled.after
     own = ClockedNumpy if program.backend.name == "numpy" else ClockedCalls
-    clocked = own(program)
+    clocked = own(program, owner.precision)
     for run in (entry.compiled, clocked.run):
         run(list(values))
     clocked.times.clear()
@@ -213,9 +229,9 @@ class ClockedNumpy(NumpyProgram):
     """A program as NumPy runs it, each step apart, and the `times` of its `schedule`, run after
     run."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, precision: str | None) -> None:
         self.times: list[float] = []
-        super().__init__(program, (), one_by_one)
+        super().__init__(program, (), one_by_one, WHOLE_SUMS if precision == EXACT else ROWS)
         self.schedule = self.plan.steps
 
     def new_writer(self) -> Writer:
@@ -225,13 +241,14 @@ class ClockedNumpy(NumpyProgram):
         return writer
 
     def is_view(self, equation: Equation) -> bool:
-        return self.plan.actions[equation] == VIEW
+        copied = self.plan.actions[equation] == INTO and equation.op is not PROJECT
+        return looks(equation) and not copied
 
 
 class ClockedCalls(Interpreted):
     """A program run equation by equation, and the `times` of its `schedule`, run after run."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, _precision: str | None) -> None:
         self.times: list[float] = []
         super().__init__(program, ())
         self.schedule = [Step([equation]) for _, equation, _, _ in self.steps]
@@ -248,8 +265,7 @@ class ClockedCalls(Interpreted):
         return clocked
 
     def is_view(self, equation: Equation) -> bool:
-        plain = len(equation.inputs) == 1
-        return equation.op is PROJECT or (equation.op.name in VIEWS and plain)
+        return looks(equation)
 
 
 # -- bytes and operations --------------------------------------------------------------------------
@@ -268,10 +284,42 @@ def step_bytes(step: Step, readers: dict[Node, set], is_view: Callable) -> int:
     """Bytes that a step reads, each value once, and writes: what is made and used up within a
     group stays in the cache."""
     own = set(step.equations)
-    working = [e for e in step.equations if not is_view(e)]
-    read = dict.fromkeys(source_of(x) for e in working for x in e.inputs)
-    written = [e for e in working if not step.group or not readers[e] <= own]
-    return sum(size_of(x) for x in read if x not in own) + sum(map(size_of, written))
+    read: dict[Node, int] = {}
+    written = 0
+    for equation in step.equations:
+        if is_view(equation):
+            continue
+        sizes, result = traffic(equation)
+        for x, size in zip(equation.inputs, sizes, strict=True):
+            source = source_of(x)
+            if source not in own:
+                size = min(size, size_of(source))
+                read[source] = max(read.get(source, 0), size)
+        if not step.group or not readers[equation] <= own:
+            written += result
+    return sum(read.values()) + written
+
+
+def looks(equation: Equation) -> bool:
+    """Whether an equation gives another look at memory, as a rule."""
+    plain = len(equation.inputs) == 1
+    return equation.op is PROJECT or (equation.op.name in VIEWS and plain)
+
+
+def traffic(equation: Equation) -> tuple[list[int], int]:
+    """The bytes that an equation reads of each of its arguments, and those that it goes through
+    of its result: what is added to is read and written."""
+    reads, result = [size_of(x) for x in equation.inputs], size_of(equation)
+    name = equation.op.name
+    if name in GATHERS:
+        reads[0] = result
+    elif name in SCATTERS:  # into zeros
+        result += 2 * min(reads[0], result)
+    elif name in UPDATES:  # of a copy
+        x, _, *indices = equation.inputs
+        touched = OPS["getitem"].aval(x, *indices, key=equation.params["key"])
+        result += UPDATES[name] * math.prod(touched.shape) * width(equation.dtype)
+    return reads, result
 
 
 def source_of(node: Node) -> Node:
