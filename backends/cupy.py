@@ -20,6 +20,7 @@ import numpy as np
 import backends
 from backends import cupy_numerics, indexing
 from backends.base import Backend, BackendUnavailable
+from backends.windows import Window
 
 # Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
 # lies in. Equal, number for number, to numpy.random.Philox, which counts before it draws.
@@ -50,6 +51,45 @@ if (place < 0) place += length;
 """
 TAKEN = PLACE + "y = x[(i / (count * inner) * length + place) * inner + i % inner];"
 PUT = PLACE + "y = i / inner % length == place ? value : 0;"
+
+# Images (n, c, h, w) to the matrix of their windows and back, where each element of an image adds
+# up what the columns have of it, tap by tap. `places` of an image lie `across` in a row.
+SLIDING = """
+typedef {index} Index;
+typedef {real} Real;
+const int high = {kernel[0]}, wide = {kernel[1]}, taps = high * wide;
+const int step_down = {stride[0]}, step_right = {stride[1]};
+const int apart_down = {dilation[0]}, apart_right = {dilation[1]};
+const int top = {padding[0][0]}, left = {padding[1][0]};
+"""
+IM2COL = """
+const Index row = (Index)i / line, at = (Index)i % line;
+const Index channel = row / taps, tap = row % taps, image = at / places, place = at % places;
+const Index down = place / across * step_down + tap / wide * apart_down - top;
+const Index right = place % across * step_right + tap % wide * apart_right - left;
+Real seen = 0;
+if (down >= 0 && down < height && right >= 0 && right < width)
+    seen = x[((image * channels + channel) * height + down) * width + right];
+y = seen;
+"""
+COL2IM = """
+const Index rows = (Index)i / width, plane = rows / height;
+const Index channel = plane % channels, image = plane / channels;
+Real total = 0;
+for (int a = 0; a < high; ++a) {
+    const Index down = rows % height + top - a * apart_down;
+    if (down < 0 || down % step_down || down / step_down >= places / across) continue;
+    for (int b = 0; b < wide; ++b) {
+        const Index right = (Index)i % width + left - b * apart_right;
+        if (right < 0 || right % step_right || right / step_right >= across) continue;
+        const Index place = down / step_down * across + right / step_right;
+        total += x[((channel * high + a) * wide + b) * line + image * places + place];
+    }
+}
+y = total;
+"""
+REALS = {"float16": "float", "float32": "float", "float64": "double"}  # what each is added up in
+INDICES = {"int32": "int", "int64": "long long"}
 
 # Functions that make arrays, whose `device` array-api-compat passes over.
 CREATORS = (
@@ -225,9 +265,37 @@ class CupyBackend(Backend):
             y = self.cp.empty(shape, values.dtype)
             return kernel(values, indices, *map(np.int64, sizes), y)
 
+    def im2col(self, x: Any, *, window: Window) -> Any:
+        if x.dtype.name not in REALS or 0 in x.shape:
+            return super().im2col(x, window=window)
+        return self.slide("im2col", IM2COL, x, window, x.shape, window.matrix(x.shape))
+
+    def col2im(self, columns: Any, *, shape: tuple[int, ...], window: Window) -> Any:
+        if columns.dtype.name not in REALS or 0 in shape:
+            return super().col2im(columns, shape=shape, window=window)
+        return self.slide("col2im", COL2IM, columns, window, shape, shape)
+
+    def slide(
+        self, name: str, body: str, x: Any, window: Window, images: tuple, shape: tuple
+    ) -> Any:
+        """A new array of `shape`, made of x by what goes along the windows of `images`. Indices
+        are of 32 bits where they are enough: a division of longer ones takes a multiple."""
+        kind = x.dtype.name
+        index = "int32" if max(x.size, math.prod(shape)) < 2**31 else "int64"
+        frame = SLIDING.format(index=INDICES[index], real=REALS[kind], **window._asdict())
+        sizes = ("channels", "height", "width", "across", "places", "line")
+        ins = ", ".join([f"raw {kind} x", *[f"{index} {size}" for size in sizes]])
+        count, *_ = images
+        down, across = window.places(images[2:])
+        given = (*images[1:], across, down * across, count * down * across)
+        kernel = self.kernel(name, ins, f"{kind} y", frame + body)
+        with self.on(self.device_of(x)):
+            y = self.cp.empty(shape, x.dtype)
+            return kernel(self.cp.ascontiguousarray(x), *map(np.dtype(index).type, given), y)
+
     def kernel(self, name: str, ins: str, outs: str, body: str) -> Any:
         """An elementwise kernel, made once."""
-        key = (name, ins, outs)
+        key = (name, ins, outs, body)
         if key not in self.kernels:
             self.kernels[key] = self.cp.ElementwiseKernel(ins, outs, body, f"autodiff_{name}")
         return self.kernels[key]

@@ -45,6 +45,13 @@ def compiled(source: str, level: str = "-O2") -> ctypes.CDLL:
     return ctypes.CDLL(str(built))
 
 
+@functools.cache
+def has_half() -> bool:
+    """Whether the C compiler knows numbers of half precision."""
+    command = [COMPILER or "false", "-x", "c", "-fsyntax-only", "-"]
+    return subprocess.run(command, input=b"_Float16 x;", capture_output=True).returncode == 0
+
+
 def call(
     function: ctypes._CFuncPtr, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], raw: Sequence[np.ndarray] = ()
 ) -> None:

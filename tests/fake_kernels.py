@@ -18,6 +18,7 @@ from autodiff.graph.kernels import TYPES
 from fake_cuda import launch
 
 C_TYPES = {kind: dtype for dtype, kind in TYPES.items()}
+HALF = {"float16": "_Float16"}  # only CuPy's own kernels know it, and not every C compiler
 
 
 def beneath(x: Any) -> Any:
@@ -82,7 +83,8 @@ class ElementwiseKernel(InC):
 
     def loop(self, name: str) -> str:
         """The body as a loop in C."""
-        ins, outs = ([(TYPES[t], n) for *_, t, n in part] for part in (self.inputs, self.outputs))
+        kinds = TYPES | HALF
+        ins, outs = ([(kinds[t], n) for *_, t, n in part] for part in (self.inputs, self.outputs))
         arguments = [f"const {t}* p_{n}" for t, n in ins] + [f"{t}* p_{n}" for t, n in outs]
         raw = {n for kind, *_, n in self.inputs if kind == "raw"}
         reads = "".join(f"const {t}{'*' * (n in raw)} {n} = p_{n}{'' if n in raw else '[i]'};\n" for t, n in ins)
