@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -118,6 +119,7 @@ class CupyBackend(Backend):
         self.cp = cp
         self.linalg = cupy_numerics.Linalg(cp, self.xp.linalg)
         self.kernels: dict[tuple[str, ...], Any] = {}
+        self.rooms: weakref.WeakSet = weakref.WeakSet()  # what has a `pool` of its own for graphs
         for name in CREATORS:
             setattr(self, name, partial(self.create, name))
 
@@ -382,9 +384,10 @@ class CupyBackend(Backend):
 
     def memory(self) -> tuple[int, int]:
         """Bytes of live arrays, and of all that the pool holds: its high-water mark since
-        `reset_peak` gave the unused part back."""
+        `reset_peak` gave the unused part back. What graphs have taken for themselves is in use."""
         pool = self.cp.get_default_memory_pool()
-        return pool.used_bytes(), pool.total_bytes()
+        graphs = sum(room.pool.total_bytes() for room in self.rooms)
+        return pool.used_bytes() + graphs, pool.total_bytes() + graphs
 
     def event(self) -> Any:
         event = self.cp.cuda.Event()
