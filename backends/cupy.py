@@ -23,10 +23,10 @@ from backends import cupy_numerics, indexing
 from backends.base import Backend, BackendUnavailable
 from backends.windows import Window
 
-# Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
-# lies in. Equal, number for number, to numpy.random.Philox, which counts before it draws.
+# Philox4x64-10 (Salmon et al. 2011): each thread makes a block of four numbers. Equal, number for
+# number, to numpy.random.Philox, which counts before it draws.
 PHILOX = """
-unsigned long long c[4] = {counter + 1 + i / 4, 0, 0, 0};
+unsigned long long c[4] = {counter + 1 + i, 0, 0, 0};
 unsigned long long k[2] = {seed, 0};
 if (c[0] <= counter) c[1] = 1;
 for (int round = 0; round < 10; ++round) {
@@ -41,7 +41,8 @@ for (int round = 0; round < 10; ++round) {
     k[0] += 0x9E3779B97F4A7C15ULL;
     k[1] += 0xBB67AE8584CAA73BULL;
 }
-unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
+for (int lane = 0; lane < 4 && 4 * i + lane < count; ++lane)
+    unit[4 * i + lane] = (c[lane] >> 11) * (1.0 / 9007199254740992.0);
 """
 
 # Numbers of the lines of an array along an axis, and lines of zeros but for one number. An index
@@ -362,10 +363,12 @@ class CupyBackend(Backend):
             return None
 
     def random_unit(self, count: int, seed: int, counter: int) -> Any:
-        philox = self.kernel("philox", "uint64 seed, uint64 counter", "float64 unit", PHILOX)
+        ins = "uint64 seed, uint64 counter, int64 count"
+        philox = self.kernel("philox", ins, "raw float64 unit", PHILOX)
         with self.on(self.device):
             out = self.cp.empty(count, dtype=np.dtype("float64"))
-            return philox(np.uint64(seed), np.uint64(counter), out)
+            given = (np.uint64(seed), np.uint64(counter), np.int64(count), out)
+            return philox(*given, size=-(-count // 4))
 
     def special(self, name: str) -> Callable[..., Any]:
         module = importlib.import_module(f"{self.cp.__name__}x.scipy.special")

@@ -53,12 +53,16 @@ def has_half() -> bool:
 
 
 def call(
-    function: ctypes._CFuncPtr, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], raw: Sequence[np.ndarray] = ()
+    function: ctypes._CFuncPtr,
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+    raw: Sequence[np.ndarray] = (),
+    size: int | None = None,
 ) -> None:
     """Run a loop over inputs that broadcast to the shape of the outputs, which are in order, but for
-    `raw` ones, of which it finds elements itself."""
+    `raw` ones, of which it finds elements itself. `size`: how long it is, if not as the outputs."""
     shape = outputs[0].shape
     whole = [any(x is other for other in raw) for x in inputs]
     spread = [np.ascontiguousarray(x if r else np.broadcast_to(x, shape)) for x, r in zip(inputs, whole, strict=True)]
     pointers = [ctypes.c_void_p(x.ctypes.data) for x in (*spread, *outputs)]
-    function(ctypes.c_longlong(outputs[0].size), *pointers)
+    function(ctypes.c_longlong(outputs[0].size if size is None else size), *pointers)
