@@ -223,6 +223,14 @@ class Backend:
 
     # -- windows over images: see backends.windows ------------------------------------------------
 
+    def im2col(self, x: Array, *, window: windows.Window) -> Array:
+        """The windows of images (n, c, h, w) as the columns of one matrix."""
+        return windows.im2col(self, x, window)
+
+    def col2im(self, columns: Array, *, shape: tuple[int, ...], window: windows.Window) -> Array:
+        """The adjoint of `im2col`: columns added up in images of a shape."""
+        return windows.col2im(self, columns, shape, window)
+
     def conv(self, x: Array, w: Array, window: windows.Window, groups: int) -> Array:
         """Images (n, c, h, w) by weights (o, c/groups, *kernel): (n, o, *places)."""
         return windows.convolve(self, x, w, window, groups)

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -20,11 +21,12 @@ import numpy as np
 import backends
 from backends import cupy_numerics, indexing
 from backends.base import Backend, BackendUnavailable
+from backends.windows import Window
 
-# Philox4x64-10 (Salmon et al. 2011): each thread makes the block of four numbers that its own
-# lies in. Equal, number for number, to numpy.random.Philox, which counts before it draws.
+# Philox4x64-10 (Salmon et al. 2011): each thread makes a block of four numbers. Equal, number for
+# number, to numpy.random.Philox, which counts before it draws.
 PHILOX = """
-unsigned long long c[4] = {counter + 1 + i / 4, 0, 0, 0};
+unsigned long long c[4] = {counter + 1 + i, 0, 0, 0};
 unsigned long long k[2] = {seed, 0};
 if (c[0] <= counter) c[1] = 1;
 for (int round = 0; round < 10; ++round) {
@@ -39,7 +41,8 @@ for (int round = 0; round < 10; ++round) {
     k[0] += 0x9E3779B97F4A7C15ULL;
     k[1] += 0xBB67AE8584CAA73BULL;
 }
-unit = (c[i % 4] >> 11) * (1.0 / 9007199254740992.0);
+for (int lane = 0; lane < 4 && 4 * i + lane < count; ++lane)
+    unit[4 * i + lane] = (c[lane] >> 11) * (1.0 / 9007199254740992.0);
 """
 
 # Numbers of the lines of an array along an axis, and lines of zeros but for one number. An index
@@ -50,6 +53,45 @@ if (place < 0) place += length;
 """
 TAKEN = PLACE + "y = x[(i / (count * inner) * length + place) * inner + i % inner];"
 PUT = PLACE + "y = i / inner % length == place ? value : 0;"
+
+# Images (n, c, h, w) to the matrix of their windows and back, where each element of an image adds
+# up what the columns have of it, tap by tap. `places` of an image lie `across` in a row.
+SLIDING = """
+typedef {index} Index;
+typedef {real} Real;
+const int high = {kernel[0]}, wide = {kernel[1]}, taps = high * wide;
+const int step_down = {stride[0]}, step_right = {stride[1]};
+const int apart_down = {dilation[0]}, apart_right = {dilation[1]};
+const int top = {padding[0][0]}, left = {padding[1][0]};
+"""
+IM2COL = """
+const Index row = (Index)i / line, at = (Index)i % line;
+const Index channel = row / taps, tap = row % taps, image = at / places, place = at % places;
+const Index down = place / across * step_down + tap / wide * apart_down - top;
+const Index right = place % across * step_right + tap % wide * apart_right - left;
+Real seen = 0;
+if (down >= 0 && down < height && right >= 0 && right < width)
+    seen = x[((image * channels + channel) * height + down) * width + right];
+y = seen;
+"""
+COL2IM = """
+const Index rows = (Index)i / width, plane = rows / height;
+const Index channel = plane % channels, image = plane / channels;
+Real total = 0;
+for (int a = 0; a < high; ++a) {
+    const Index down = rows % height + top - a * apart_down;
+    if (down < 0 || down % step_down || down / step_down >= places / across) continue;
+    for (int b = 0; b < wide; ++b) {
+        const Index right = (Index)i % width + left - b * apart_right;
+        if (right < 0 || right % step_right || right / step_right >= across) continue;
+        const Index place = down / step_down * across + right / step_right;
+        total += x[((channel * high + a) * wide + b) * line + image * places + place];
+    }
+}
+y = total;
+"""
+REALS = {"float16": "float", "float32": "float", "float64": "double"}  # what each is added up in
+INDICES = {"int32": "int", "int64": "long long"}
 
 # Functions that make arrays, whose `device` array-api-compat passes over.
 CREATORS = (
@@ -78,6 +120,7 @@ class CupyBackend(Backend):
         self.cp = cp
         self.linalg = cupy_numerics.Linalg(cp, self.xp.linalg)
         self.kernels: dict[tuple[str, ...], Any] = {}
+        self.rooms: weakref.WeakSet = weakref.WeakSet()  # what has a `pool` of its own for graphs
         for name in CREATORS:
             setattr(self, name, partial(self.create, name))
 
@@ -225,9 +268,37 @@ class CupyBackend(Backend):
             y = self.cp.empty(shape, values.dtype)
             return kernel(values, indices, *map(np.int64, sizes), y)
 
+    def im2col(self, x: Any, *, window: Window) -> Any:
+        if x.dtype.name not in REALS or 0 in x.shape:
+            return super().im2col(x, window=window)
+        return self.slide("im2col", IM2COL, x, window, x.shape, window.matrix(x.shape))
+
+    def col2im(self, columns: Any, *, shape: tuple[int, ...], window: Window) -> Any:
+        if columns.dtype.name not in REALS or 0 in shape:
+            return super().col2im(columns, shape=shape, window=window)
+        return self.slide("col2im", COL2IM, columns, window, shape, shape)
+
+    def slide(
+        self, name: str, body: str, x: Any, window: Window, images: tuple, shape: tuple
+    ) -> Any:
+        """A new array of `shape`, made of x by what goes along the windows of `images`. Indices
+        are of 32 bits where they are enough: a division of longer ones takes a multiple."""
+        kind = x.dtype.name
+        index = "int32" if max(x.size, math.prod(shape)) < 2**31 else "int64"
+        frame = SLIDING.format(index=INDICES[index], real=REALS[kind], **window._asdict())
+        sizes = ("channels", "height", "width", "across", "places", "line")
+        ins = ", ".join([f"raw {kind} x", *[f"{index} {size}" for size in sizes]])
+        count, *_ = images
+        down, across = window.places(images[2:])
+        given = (*images[1:], across, down * across, count * down * across)
+        kernel = self.kernel(name, ins, f"{kind} y", frame + body)
+        with self.on(self.device_of(x)):
+            y = self.cp.empty(shape, x.dtype)
+            return kernel(self.cp.ascontiguousarray(x), *map(np.dtype(index).type, given), y)
+
     def kernel(self, name: str, ins: str, outs: str, body: str) -> Any:
         """An elementwise kernel, made once."""
-        key = (name, ins, outs)
+        key = (name, ins, outs, body)
         if key not in self.kernels:
             self.kernels[key] = self.cp.ElementwiseKernel(ins, outs, body, f"autodiff_{name}")
         return self.kernels[key]
@@ -292,10 +363,12 @@ class CupyBackend(Backend):
             return None
 
     def random_unit(self, count: int, seed: int, counter: int) -> Any:
-        philox = self.kernel("philox", "uint64 seed, uint64 counter", "float64 unit", PHILOX)
+        ins = "uint64 seed, uint64 counter, int64 count"
+        philox = self.kernel("philox", ins, "raw float64 unit", PHILOX)
         with self.on(self.device):
             out = self.cp.empty(count, dtype=np.dtype("float64"))
-            return philox(np.uint64(seed), np.uint64(counter), out)
+            given = (np.uint64(seed), np.uint64(counter), np.int64(count), out)
+            return philox(*given, size=-(-count // 4))
 
     def special(self, name: str) -> Callable[..., Any]:
         module = importlib.import_module(f"{self.cp.__name__}x.scipy.special")
@@ -314,9 +387,10 @@ class CupyBackend(Backend):
 
     def memory(self) -> tuple[int, int]:
         """Bytes of live arrays, and of all that the pool holds: its high-water mark since
-        `reset_peak` gave the unused part back."""
+        `reset_peak` gave the unused part back. What graphs have taken for themselves is in use."""
         pool = self.cp.get_default_memory_pool()
-        return pool.used_bytes(), pool.total_bytes()
+        graphs = sum(room.pool.total_bytes() for room in self.rooms)
+        return pool.used_bytes() + graphs, pool.total_bytes() + graphs
 
     def event(self) -> Any:
         event = self.cp.cuda.Event()

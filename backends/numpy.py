@@ -204,7 +204,14 @@ class NumpyBackend(Backend):
         self, g: Any, w: Any, size: windows.Pair, window: windows.Window, groups: int
     ) -> np.ndarray:
         found = numpy_windows.convolve_input(g, w, size, window, groups)
-        return super().conv_input(g, w, size, window, groups) if found is None else found
+        if found is not None:
+            return found
+        shape = (len(g), w.shape[1] * groups, *size)
+        out = np.empty(shape, np.result_type(g, w))
+        few = numpy_windows.few_images(window, shape, out.itemsize)
+        for i in range(0, len(g), few):
+            out[i : i + few] = super().conv_input(g[i : i + few], w, size, window, groups)
+        return out
 
     def conv_weight(self, x: Any, g: Any, window: windows.Window, groups: int) -> np.ndarray:
         return numpy_windows.convolve_weight(x, g, window, groups)

@@ -217,6 +217,13 @@ def convolve_input(
     return convolve(g, turned, window._replace(padding=(margins[0], margins[1])), groups)
 
 
+def few_images(window: Window, shape: tuple[int, ...], itemsize: int) -> int:
+    """How many of some images to take at a time, so that their columns stay in cache beside what
+    they are added to."""
+    depth, places = window.matrix((1, *shape[1:]))
+    return max(BLOCK // 2 // max(depth * places * itemsize, 1), 1)
+
+
 def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
     """`g` (..., *places) to where the greatest elements of (..., h, w) are, in equal shares."""
     dtype, size, places = np.result_type(g), x.shape[-2:], y.shape[-2:]

@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from bench.memory import Bytes, beyond, meter
 from bench.problem import Problem
 from bench.timing import Contender
 
@@ -43,13 +43,13 @@ class Entrant(NamedTuple):
 
 class Start(NamedTuple):
     """How a contender began: the seconds of its first step, tracing and compiling included;
-    the bytes by which the process's resident memory at its peak exceeded what it was before
-    the contender was built, until the first step was over and in the steps after it (None
-    where the system does not tell); the loss of its fourth step, if it tells one."""
+    the bytes by which what it took of memory at its peak (bench/memory.py) exceeded what was
+    taken before it was built, until the first step was over and in the steps after it (None
+    where nobody tells); the loss of its fourth step, if it tells one."""
 
     first_seconds: float
-    first_peak: int | None
-    peak: int | None
+    first_peak: Bytes
+    peak: Bytes
     loss: float | None
 
 
@@ -117,7 +117,7 @@ def serve(pipe: Connection, entrant: Entrant, problem: Problem, device: str) -> 
         load(entrant.module)
         pipe.send(True)
         pipe.recv()
-        step, wait, begun = begin(entrant.build, problem, device)
+        step, wait, begun = begin(entrant, problem, device)
         pipe.send(begun)
         while True:
             pipe.send(timed(step, wait, pipe.recv()))
@@ -136,15 +136,17 @@ def load(module: str) -> None:
     ones((256, 256)) @ ones((256, 256))
 
 
-def begin(build: Build, problem: Problem, device: str) -> tuple[Step, Wait, Start]:
+def begin(entrant: Entrant, problem: Problem, device: str) -> tuple[Step, Wait, Start]:
     """Build a contender and run its first four steps."""
-    before = resident("VmRSS")
-    step, wait = build(problem, device)
+    memory = meter(entrant.module, device)
+    memory.forget()
+    before = memory.now()
+    step, wait = entrant.build(problem, device)
     first_seconds = timed(step, wait, 1)
-    first_peak = beyond(before)
-    forget_peak()
+    first_peak = beyond(memory, before)
+    memory.forget()
     timed(step, wait, 2)
-    peak = beyond(before)
+    peak = beyond(memory, before)
     return step, wait, Start(first_seconds, first_peak, peak, loss_of(step()))
 
 
@@ -160,28 +162,3 @@ def timed(step: Step, wait: Wait, steps: int) -> float:
         result = step()
     wait(result)
     return time.perf_counter() - start
-
-
-def beyond(before: int | None) -> int | None:
-    peak = resident("VmHWM")
-    return None if before is None or peak is None else peak - before
-
-
-def resident(field: str) -> int | None:
-    """Bytes of this process that are in memory, now (VmRSS) or at their peak (VmHWM); None
-    where the system does not tell."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    for line in status.read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def forget_peak() -> None:
-    """Let VmHWM begin anew from what is resident now (proc(5): 5 to clear_refs)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak stays that of the whole life
-        return

@@ -24,11 +24,17 @@ BLANK = ("",) * (len(HEADER) - 5)  # for what has a time and a note
 Row = tuple[str, ...]
 
 APART = (
-    "Every contender ran in a process of its own. Its peak MB are the process's resident memory "
-    "at its peak during later steps beyond what it was before the contender was built, its "
-    "library loaded and the problem there (so what a compiler left behind counts); those of the "
-    "first step include tracing and compiling."
+    "Every contender ran in a process of its own. Its peak MB are what it took of memory at its "
+    "peak during later steps beyond what was taken before the contender was built, its library "
+    "loaded and the problem there (so what a compiler left behind counts); those of the first step "
+    "include tracing and compiling."
 )
+MEMORY = {
+    "numpy": "On numpy that is the process's resident memory.",
+    "cupy": "On cupy that is the GPU's memory, without CUDA's own part, as each library counts it: "
+    "CuPy what its pools and those of compiled programs have taken, torch and jax their arrays. "
+    "jax counts from the start of its process, the first step included.",
+}
 
 
 def rows(report: dict[str, Any]) -> list[Row]:
@@ -134,7 +140,8 @@ def summary(report: dict[str, Any]) -> str:
     if report["digits"]:
         parts.append(agreement(report))
     if any("first_seconds" in step for step in report["steps"]):
-        parts += [APART, *losses(report["steps"])]
+        devices = dict.fromkeys(step["device"] for step in report["steps"])
+        parts += [" ".join([APART, *map(MEMORY.__getitem__, devices)]), *losses(report["steps"])]
     return "\n\n".join(parts)
 
 

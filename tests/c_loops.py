@@ -45,13 +45,24 @@ def compiled(source: str, level: str = "-O2") -> ctypes.CDLL:
     return ctypes.CDLL(str(built))
 
 
+@functools.cache
+def has_half() -> bool:
+    """Whether the C compiler knows numbers of half precision."""
+    command = [COMPILER or "false", "-x", "c", "-fsyntax-only", "-"]
+    return subprocess.run(command, input=b"_Float16 x;", capture_output=True).returncode == 0
+
+
 def call(
-    function: ctypes._CFuncPtr, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], raw: Sequence[np.ndarray] = ()
+    function: ctypes._CFuncPtr,
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+    raw: Sequence[np.ndarray] = (),
+    size: int | None = None,
 ) -> None:
     """Run a loop over inputs that broadcast to the shape of the outputs, which are in order, but for
-    `raw` ones, of which it finds elements itself."""
+    `raw` ones, of which it finds elements itself. `size`: how long it is, if not as the outputs."""
     shape = outputs[0].shape
     whole = [any(x is other for other in raw) for x in inputs]
     spread = [np.ascontiguousarray(x if r else np.broadcast_to(x, shape)) for x, r in zip(inputs, whole, strict=True)]
     pointers = [ctypes.c_void_p(x.ctypes.data) for x in (*spread, *outputs)]
-    function(ctypes.c_longlong(outputs[0].size), *pointers)
+    function(ctypes.c_longlong(outputs[0].size if size is None else size), *pointers)

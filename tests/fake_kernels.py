@@ -18,6 +18,13 @@ from autodiff.graph.kernels import TYPES
 from fake_cuda import launch
 
 C_TYPES = {kind: dtype for dtype, kind in TYPES.items()}
+HALF = {"float16": "_Float16"}  # only CuPy's own kernels know it, and not every C compiler
+
+# What CUDA has and C has not.
+HIGH = """static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned __int128)a * b >> 64;
+}
+"""
 
 
 def beneath(x: Any) -> Any:
@@ -38,13 +45,14 @@ class InC:
             pytest.skip("the stand-in's kernels: no C compiler here")
         kernels = [self, *(kernel for kernel in self.waiting if kernel is not self)]
         self.waiting.clear()
-        loops = c_loops.compiled("".join(k.loop(f"k{i}") for i, k in enumerate(kernels)), "-O1")
+        source = HIGH + "".join(k.loop(f"k{i}") for i, k in enumerate(kernels))
+        loops = c_loops.compiled(source, "-O1")
         for i, kernel in enumerate(kernels):
             kernel.function = loops[f"k{i}"]
 
 
 class ElementwiseKernel(InC):
-    """One whose body is that of a loop; and Philox, of which NumPy has the same."""
+    """One whose body is that of a loop."""
 
     def __init__(
         self, inputs: str, outputs: str, body: str, name: str, preamble: str = "", options: tuple = ()
@@ -54,16 +62,16 @@ class ElementwiseKernel(InC):
         self.inputs = [part.split() for part in inputs.split(",") if part]
         self.outputs = [part.split() for part in outputs.split(",")]
         self.function: Any = None
-        if name != "autodiff_philox":
-            self.waiting.add(self)
+        self.waiting.add(self)
 
-    def __call__(self, *args: Any) -> Any:
-        if self.name == "autodiff_philox":
-            return self.philox(*args)
+    def __call__(self, *args: Any, size: int | None = None) -> Any:
+        """`size`: how often the body runs, which only raw arrays leave open."""
+        parts = [*self.inputs, *self.outputs]
+        assert (size is None) == any(p[0] != "raw" and hasattr(x, "_host") for x, p in zip(args, parts, strict=True))
         if self.function is None:
             self.compile()
         function, count = self.function, len(self.inputs)
-        for x, (*_, dtype, _) in zip(args, (*self.inputs, *self.outputs), strict=True):
+        for x, (*_, dtype, _) in zip(args, parts, strict=True):
             assert not hasattr(x, "_host") or x.dtype == dtype, (x.dtype, dtype)
         sources = [np.asarray(beneath(x), dtype=t) for x, (*_, t, _) in zip(args[:count], self.inputs, strict=True)]
         targets = [y._host for y in args[count:]]
@@ -72,22 +80,18 @@ class ElementwiseKernel(InC):
         for x, y in itertools.product(sources, targets):  # threads read and write in any order
             alike = x.ctypes.data == y.ctypes.data and x.strides == y.strides
             assert alike or not np.may_share_memory(x, y), "reads elsewhere what another thread writes"
-        launch(lambda: c_loops.call(function, sources, targets, raw))
+        launch(lambda: c_loops.call(function, sources, targets, raw, size))
         return args[count]
-
-    def philox(self, seed: Any, counter: Any, out: Any) -> Any:
-        draws = np.random.Philox(key=int(seed), counter=int(counter)).random_raw(out.size)
-        out._host[...] = (draws >> np.uint64(11)) * 2.0**-53
-        return out
 
     def loop(self, name: str) -> str:
         """The body as a loop in C."""
-        ins, outs = ([(TYPES[t], n) for *_, t, n in part] for part in (self.inputs, self.outputs))
+        kinds = TYPES | HALF
+        ins, outs = ([(kinds[t], n) for *_, t, n in part] for part in (self.inputs, self.outputs))
         arguments = [f"const {t}* p_{n}" for t, n in ins] + [f"{t}* p_{n}" for t, n in outs]
-        raw = {n for kind, *_, n in self.inputs if kind == "raw"}
+        raw = {n for kind, *_, n in (*self.inputs, *self.outputs) if kind == "raw"}
         reads = "".join(f"const {t}{'*' * (n in raw)} {n} = p_{n}{'' if n in raw else '[i]'};\n" for t, n in ins)
-        made = "".join(f"{t} {n};\n" for t, n in outs)
-        writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs)
+        made = "".join(f"{t}* {n} = p_{n};\n" if n in raw else f"{t} {n};\n" for t, n in outs)
+        writes = "".join(f"p_{n}[i] = {n};\n" for _, n in outs if n not in raw)
         opening = f"void {name}(long long n, {', '.join(arguments)}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
         return f"{opening}{reads}{made}{self.body}\n{writes}}}\n}}\n"
 

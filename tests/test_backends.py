@@ -184,15 +184,27 @@ static unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 }
 int main() {
     unsigned long long seed = 7, counter = 5;
-    for (unsigned long long i = 0; i < 11; ++i) { double unit; """
+    long long count = 11;
+    double unit[11];
+    for (long long i = 0; i < 3; ++i) { """
         + PHILOX
-        + """ std::printf("%.17g\\n", unit); } }"""
+        + """ }
+    for (double number : unit) std::printf("%.17g\\n", number); }"""
     )
     program = tmp_path / "philox"
     subprocess.run([compiler, "-O1", "-o", program, source], check=True)
     printed = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     found = [float(line) for line in printed.split()]
     assert found == list(backends.get("numpy").random_unit(11, 7, 5))
+
+
+@pytest.mark.parametrize("home", [name for name in EVERY if "cupy" in name])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 1000])
+def test_a_device_draws_numpys_numbers(home: str, count: int) -> None:
+    here, there = backends.get("numpy"), backends.get(home)
+    for seed, counter in ((7, 5), (2**64 - 1, 0), (3, 2**64 - 2)):  # whose counter goes on in its next word
+        found = there.to_host(there.random_unit(count, seed, counter))
+        assert np.array_equal(found, here.random_unit(count, seed, counter))
 
 
 # -- the choice of a backend ------------------------------------------------------------------

@@ -3,9 +3,11 @@ digits, and the command line answers well."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import math
+import sys
 import types
 from contextlib import ExitStack
 from functools import partial
@@ -25,6 +27,7 @@ from bench import (
     kernels,
     loops,
     machine,
+    memory,
     modules,
     peer_modules,
     peer_transformer,
@@ -38,7 +41,7 @@ from bench.__main__ import main
 from bench.problem import mlp_problem
 from bench.processes import Entrant
 from bench.report import Figure
-from bench.timing import interleave, ratio
+from bench.timing import Program, interleave, peak_memory, ratio
 from bench.workloads import BY_HAND, FLOOR, MLP_MODES, TRANSFORMER, WORKLOADS
 
 TINY = transformer.Sizes(batch=2, length=5, width=16, layers=2, vocabulary=7)
@@ -375,6 +378,60 @@ def test_compiled_steps_are_timed_each_in_its_process(tmp_path, capsys) -> None:
     assert [call["call"] for call in report["calls"]] == ["jit(x + 1)"]
     assert "| transformer" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "report.png").exists() == (Figure is not None)
+
+
+def on_a_pretended_gpu(problem, device: str):
+    """A compiled step, how to wait for it."""
+    home = backends.get(device)
+    fast, x = ad.jit(lambda x: ad.exp(x) * 2 + x), home.from_host(problem.data[0])
+    return (lambda: (None, fast(x))), (lambda _: home.synchronize())
+
+
+def test_memory_on_a_gpu_includes_what_graphs_have_taken() -> None:
+    backend, problem = backends.get("fake_cupy"), mlp_problem((300, 2), 40, "float32")
+    size = problem.data[0].nbytes
+    build = lambda: Program(on_a_pretended_gpu(problem, "fake_cupy")[0], list)  # noqa: E731
+    assert peak_memory(backend, build) >= 2 * size  # at least what it reads and makes
+    step, _, begun = processes.begin(
+        Entrant("cupy", ("fake_cupy",), on_a_pretended_gpu), problem._replace(parameters=[]), "fake_cupy")
+    held = backend.memory()[0]
+    assert begun.first_peak >= begun.peak >= 2 * size and held >= 2 * size
+    del step
+    gc.collect()
+    assert backend.memory()[0] <= held - 2 * size
+
+
+def test_each_library_counts_its_memory_on_a_gpu(monkeypatch) -> None:
+    taken = {"now": 5, "peak": 9}
+    cuda = types.SimpleNamespace(
+        memory_allocated=lambda: taken["now"],
+        max_memory_allocated=lambda: taken["peak"],
+        reset_peak_memory_stats=lambda: taken.update(peak=taken["now"]),
+    )
+    stats: list[dict | None] = [{"bytes_in_use": 3, "peak_bytes_in_use": 8}, None]
+    gpus = [types.SimpleNamespace(memory_stats=lambda: stats[0])]
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=lambda kind: gpus))
+    torch, jax = memory.meter("torch", "cupy"), memory.meter("jax", "cupy")
+    assert memory.beyond(torch, torch.now()) == 4
+    torch.forget()
+    assert memory.beyond(torch, torch.now()) == 0
+    jax.forget()
+    assert memory.beyond(jax, jax.now()) == 5
+    del stats[0]  # of some devices it tells nothing
+    assert memory.beyond(jax, 3) is None and jax.now() is None
+    host = memory.meter("torch", "numpy")
+    assert (host.now() or 1) > 0
+
+
+@pytest.mark.parametrize(("device", "said"), [("numpy", "process's resident memory"), ("cupy", "the GPU's memory")])
+def test_the_report_says_whose_memory_it_was(device, said) -> None:
+    step = {"workload": "w", "title": "t", "device": device, "mode": "jit", "seconds": 1.0, "gflops": 1.0, "peak_bytes": 1}
+    step |= dict.fromkeys(report.RATIOS.values()) | {"first_seconds": 1.0, "first_peak_bytes": 2}
+    empty = dict.fromkeys(("digits", "training", "overhead", "calls"), ())
+    facts = {"machine": machine.facts(), "options": {"dtype": "float32"}, "unavailable": {}}
+    shown = report.summary(facts | empty | {"steps": [step]})
+    assert said in shown and sum(text in shown for text in report.MEMORY.values()) == 1
 
 
 def test_a_contender_that_cannot_start_says_why(capsys) -> None:

@@ -10,6 +10,11 @@ import pytest
 
 import autodiff as ad
 import backends
+import c_loops
+import fake_kernels
+import fake_nvmath
+from autodiff import losses
+from autodiff.graph.kernels import TYPES
 from autodiff.nn.convolution import Conv1d, Conv2d
 from autodiff.nn.initializers import ones
 from autodiff.nn.module import LayerError, Module
@@ -17,8 +22,10 @@ from autodiff.nn.pooling import AvgPool1d, AvgPool2d, Flatten, MaxPool1d, MaxPoo
 from autodiff.testing import host
 from backends import numpy_windows, windows
 from backends.windows import Window
+from cupy_cases import here, launched, same, there
 from homes import HOMES
 from routes import of_table
+from test_kernels import compiled, needs_nvrtc
 
 RNG = np.random.default_rng(31)
 X = RNG.standard_normal((2, 4, 7, 6))
@@ -142,6 +149,120 @@ def test_a_small_network_is_the_same_compiled(home: str) -> None:
     step = ad.value_and_grad(loss, (0, 1, 2, 3))
     for a, b in zip(host(step(x, w, v, bias)), host(ad.jit(step)(x, w, v, bias)), strict=True):
         assert np.allclose(a, b)
+
+
+# -- on CuPy: columns by kernels, products by cublasLt, all of it one graph -----------------------------
+
+CUPY = [name for name in HOMES if "cupy" in name]
+NETWORKS = {
+    "padding": (X, W, {"padding": 1, "groups": 2}),
+    "stride, dilation": (X, W, {"stride": (2, 1), "dilation": (1, 2), "padding": ((0, 2), (1, 0)), "groups": 2}),
+    "one group": (X[:, :2], W, {"padding": "same", "stride": 3}),
+    "each channel alone": (X, W[:4, :1], {"groups": 4}),
+    "points": (X[:, :2], W[..., :1, :1], {"stride": 2}),
+    "no images": (X[:0, :2], W, {}),
+    "lines": (X[:, :2, 0], W[..., 0, :], {"padding": 1, "stride": 2}),
+    "complex": (X[:, :2] + 1j, W - 2j, {"padding": 1}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize("home", CUPY)
+def test_columns_and_images_of_them_are_numpys(home: str, dtype: str) -> None:
+    if dtype == "float16" and not c_loops.has_half():
+        pytest.skip("no half precision in C here")
+    there, here = backends.get(home), backends.get("numpy")
+    x = RNG.standard_normal((5, 4, 9, 8)).astype(dtype)
+    for window in GEOMETRIES[::5]:
+        columns = here.im2col(x, window=window)
+        for given in (x, x[:, ::-1]):
+            found = there.to_host(there.im2col(there.from_host(given), window=window))
+            assert found.dtype == dtype and np.array_equal(found, here.im2col(given, window=window))
+        g = RNG.standard_normal(columns.shape).astype(dtype)
+        found = there.to_host(there.col2im(there.from_host(g), shape=x.shape, window=window))
+        expected = here.col2im(g, shape=x.shape, window=window)
+        near = np.allclose(found, expected, rtol=5e-3, atol=5e-3)  # half precision is rounded once
+        assert found.dtype == dtype and (near if dtype == "float16" else np.array_equal(found, expected))
+
+
+def in_a_frame(kernel: fake_kernels.ElementwiseKernel, name: str) -> str:
+    """A kernel as CUDA, roughly as CuPy writes it around its body."""
+    parameters = [f"const {TYPES[t]} {'*' * bool(raw)}{n}" for *raw, t, n in kernel.inputs]
+    parameters += [f"{TYPES[t]}* _raw_{n}" for t, n in kernel.outputs]
+    made = "".join(f"{TYPES[t]}& {n} = _raw_{n}[i];\n" for t, n in kernel.outputs)
+    return (
+        f'extern "C" __global__ void {name}(long long size, {", ".join(parameters)}) {{\n'
+        f"for (long long i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += blockDim.x * gridDim.x) {{\n"
+        f"{made}{kernel.body}\n}}\n}}\n"
+    )
+
+
+@needs_nvrtc
+def test_nvrtc_compiles_their_kernels() -> None:
+    home, x = backends.get("fake_cupy"), there(X)
+    for window in GEOMETRIES[::5]:
+        home.col2im(home.im2col(x, window=window), shape=X.shape, window=window)
+    kernels = [kernel for (name, *_), kernel in home.kernels.items() if name in ("im2col", "col2im")]
+    kernels = [kernel for kernel in kernels if "float16" not in kernel.inputs[0]]
+    fine, log, _ = compiled("".join(in_a_frame(kernel, f"k{i}") for i, kernel in enumerate(kernels)))
+    assert fine and len(kernels) >= 16, "\n".join(line for line in log.splitlines() if "error" in line)
+
+
+def cubes(x, w, **options):
+    convolve = ad.conv1d if x.ndim == 3 else ad.conv2d
+    return ad.sum(ad.abs(convolve(ad.tanh(x), w, **options)) ** 3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_programs_with_convolutions_are_captured(name: str, nvmath: None) -> None:
+    x, w, options = NETWORKS[name]
+    step = ad.value_and_grad(lambda x, w: cubes(x, w, **options), (0, 1))
+    fast = ad.jit(step)
+    for scale in (1.0, 0.5):
+        found, count = launched(lambda: fast(*there((scale * x, w))))
+        same(here(found), step(scale * x, w), 1e-10)
+        assert count == 1, str(fast.plan)
+    assert "conv" not in str(fast.plan).replace(__file__, "") and "by cublasLt" in str(fast.plan)
+
+
+def test_a_training_step_of_a_network_is_one_graph(nvmath: None) -> None:
+    def loss(p, x, y):
+        x = ad.max_pool2d(ad.relu(ad.conv2d(x, p["w"], p["b"], padding=1)), 2)
+        x = ad.relu(ad.conv2d(x, p["v"], stride=2, padding="same"))
+        return losses.cross_entropy(ad.reshape(x, (len(y), -1)) @ p["u"], y)
+
+    def step(p, x, y):
+        value, g = ad.value_and_grad(loss)(p, x, y)
+        return value, {k: p[k] - 0.1 * g[k] for k in p}
+
+    shapes = {"w": (4, 1, 3, 3), "b": (4,), "v": (5, 4, 3, 3), "u": (20, 3)}
+    p = {name: RNG.standard_normal(shape) / 3 for name, shape in shapes.items()}
+    q, fast = there(p), ad.jit(step, donate_argnums=0)
+    for i in range(3):
+        x, y = RNG.standard_normal((6, 1, 8, 8)), np.arange(i, i + 6) % 3
+        value, p = step(p, x, y)
+        (found, q), count = launched(lambda: fast(q, *there((x, y))))
+        same(here((found, q)), (value, p), 1e-10)
+        assert count == 1
+
+
+def test_a_convolution_has_the_programs_precision(nvmath: None) -> None:
+    x, w = X[:, :2].astype("float32"), W.astype("float32")
+    forward = lambda x, w: ad.conv2d(x, w, padding=1)  # noqa: E731
+    given = [fake_nvmath.rounded(a, 10) for a in (x, w)]
+    found = here(ad.jit(forward, precision="tf32")(*there((x, w))))
+    same(found, forward(*given), 1e-5)
+    assert not np.allclose(found, forward(x, w), rtol=1e-5, atol=1e-5)
+
+
+def test_columns_are_not_kept_for_the_gradient(nvmath: None) -> None:
+    def loss(weights, x):
+        for w in weights:
+            x = ad.relu(ad.conv2d(x, w, padding=1))
+        return ad.mean(x**2)
+
+    weights, x = [RNG.standard_normal((8, 8, 3, 3))] * 6, RNG.standard_normal((4, 8, 16, 16))
+    assert ad.jit(ad.grad(loss)).lower(*there((weights, x))).memory().peak < 20 * x.nbytes
 
 
 # -- second opinions -----------------------------------------------------------------------------------

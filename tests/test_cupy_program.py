@@ -573,13 +573,13 @@ def test_precision_on_a_device() -> None:
     home = backends.get("cupy")
     if home.cublaslt() is None:
         pytest.skip("nvmath-python is not installed")
-    a, b = arrays((200, 300), (300, 200))
+    a, b = arrays((512, 512), (512, 512))
     exact = a.astype("float64") @ b
     off = {}
     for precision in ("fp32", "tf32", "bf16"):
         fast = jit(lambda a, b: a @ b, precision=precision)
         off[precision] = np.abs(home.to_host(fast(*map(home.from_host, (a, b)))) - exact).max()
-    assert off["fp32"] < 1e-3 < off["tf32"] < off["bf16"] < 1
+    assert off["fp32"] < 1e-3 < off["tf32"] <= off["bf16"] < 1
 
 
 def test_a_program_without_steps() -> None:

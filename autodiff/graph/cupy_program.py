@@ -272,6 +272,7 @@ class CupyProgram:
         stream = self.cp.cuda.get_current_stream()
         if self.room is None:
             self.room = Room(self.cp)
+            self.backend.rooms.add(self.room)
             products = [s.product for s in self.steps if isinstance(s, Call) and s.product]
             self.clear = weakref.finalize(self, self.room.clear, self.graphs, products)
             self.clear.atexit = False

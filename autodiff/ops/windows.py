@@ -1,7 +1,9 @@
 """Windows that slide over images and sequences: convolution and pooling.
 
 Convolution is one multilinear op; with its two adjoints, by the images and by the weights, it is
-closed under differentiation. What differs between one and two dimensions is one reshape.
+closed under differentiation. What differs between one and two dimensions is one reshape. A backend
+that has none of its own makes matrices of images and images of matrices, which are ops as well, so
+that a compiled program may see the products.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from autodiff import errors
 from autodiff.core import Aval
-from autodiff.kinds import Multilinear, general, linear, multilinear
+from autodiff.kinds import Linear, Multilinear, general, linear, multilinear
 from autodiff.ops.elementwise import multiply, stop_gradient
 from autodiff.ops.manipulation import expand_dims, moveaxis, reshape, squeeze
 from autodiff.ops.signal import floating, pad
@@ -52,6 +54,14 @@ _conv_weight = multilinear(
         lambda u, x, _g, *, window, groups: _conv(x, u, window=window, groups=groups),
     ),
 )
+
+
+# The windows of images as the columns of a matrix, and columns added up in images.
+_im2col = linear(
+    "im2col",
+    adjoint=lambda g, x, *, window: _col2im(g, shape=tuple(x.shape), window=window),
+)
+_col2im = linear("col2im", adjoint=lambda u, _g, *, window, **_: _im2col(u, window=window))
 
 
 def conv_shape(x: tuple, w: tuple, *, window: Window, **_: Any) -> tuple:
@@ -111,6 +121,24 @@ for _op, _shape, _axes in (
 ):
     _op.aval = outlined(_shape)
     _op.batcher = batched(_axes)
+
+
+def more_images(stacks: Any, op: Linear, params: dict[str, Any]) -> Any:
+    """vmap of what makes a matrix of images: a stack is more of them."""
+    return parted(op(joined(stacks.values[0], 0), **params), 1, stacks.size)
+
+
+def more_columns(stacks: Any, op: Linear, params: dict[str, Any]) -> Any:
+    """vmap of what makes images of a matrix: a stack is more columns."""
+    count, *rest = params["shape"]
+    shape = (stacks.size * count, *rest)
+    return parted(op(joined(stacks.values[0], 1), **{**params, "shape": shape}), 0, stacks.size)
+
+
+_im2col.aval = lambda x, *, window: Aval(window.matrix(x.shape), x.dtype)
+_im2col.batcher = more_images
+_col2im.aval = lambda columns, *, shape, **_: Aval(shape, columns.dtype)
+_col2im.batcher = more_columns
 
 
 # -- convolution ---------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 import autodiff as ad
+from autodiff.ops.windows import _col2im, _im2col
+from backends.windows import Window
 from specs.samples import S, Sample
 
 RNG = np.random.default_rng(25)
@@ -116,10 +118,42 @@ def shares(x: np.ndarray, g: np.ndarray) -> np.ndarray:
     return np.where(x == y, wide, 0.0)
 
 
+def columns(x: np.ndarray, window: Window) -> np.ndarray:
+    """The windows of images as the columns of one matrix."""
+    seen = windows(x, list(window.kernel), window.stride, window.padding, window.dilation)
+    return seen.transpose(1, 4, 5, 0, 2, 3).reshape(window.matrix(x.shape))
+
+
+def images(matrix: np.ndarray, shape: tuple, window: Window) -> np.ndarray:
+    """Its adjoint, from what it makes of one pixel each."""
+    y = np.zeros(shape, matrix.dtype)
+    for place in np.ndindex(shape):
+        pixel = np.zeros(shape)
+        pixel[place] = 1
+        y[place] = np.sum(matrix * columns(pixel, window))
+    return y
+
+
+def matrices() -> list[Sample]:
+    rows = []
+    for label, window in {
+        "": Window((2, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
+        ", stride, dilation, padding": Window((2, 3), (2, 1), (1, 2), ((1, 0), (2, 1))),
+        ", apart": Window((1, 1), (3, 2), (1, 1), ((0, 0), (0, 0))),
+    }.items():
+        for kind, x in {"": IMAGES[:, :2, :4], ", complex": (1 + 2j) * IMAGES[:, :2, :3, :4], ", none": IMAGES[:0]}.items():
+            matrix, shape = columns(x[..., ::-1], window), x.shape
+            there = lambda x, w=window: _im2col(x, window=w)  # noqa: E731
+            back = lambda m, s=shape, w=window: _col2im(m, shape=s, window=w)  # noqa: E731
+            rows.append(S(f"columns{label}{kind}", there, (x,), lambda x, w=window: columns(x, w)))
+            rows.append(S(f"images of columns{label}{kind}", back, (matrix,), lambda m, s=shape, w=window: images(m, s, w)))
+    return rows
+
+
 GREATEST, MEAN = pool(np.max, -np.inf), pool(np.mean)
 
 SPECS: dict[str, list[Sample]] = {
-    "conv2d": convs(ad.conv2d, IMAGES, WEIGHTS, CONV2D),
+    "conv2d": convs(ad.conv2d, IMAGES, WEIGHTS, CONV2D) + matrices(),
     "conv1d": convs(ad.conv1d, LINES, LINE_WEIGHTS, CONV1D),
     "max_pool2d": pools(ad.max_pool2d, GREATEST, IMAGES, POOL2D)
     + [S("its adjoint", lambda x, g: ad.vjp(lambda x: ad.max_pool2d(x, 2), x)[1](g)[0], (IMAGES[:, :, :4], IMAGES[:, :, :2, :3]), shares)],

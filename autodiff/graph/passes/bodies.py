@@ -1,18 +1,21 @@
-"""Bodies: an op that is written in terms of others (softmax, gelu) is replaced by what it is
-written as, so that the planner sees every array that it makes, and fusion every loop."""
+"""Bodies: an op that is written in terms of others (softmax, gelu, a convolution where the backend
+has none of its own) is replaced by what it is written as, so that the planner sees every array that
+it makes, and fusion every loop."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import backends
-from autodiff.core import PROJECT, Tensor, box
+from autodiff.core import PROJECT, Op, Tensor, box
 from autodiff.graph import kernels
 from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
 from autodiff.graph.numpy_actions import PRIMITIVE
 from autodiff.graph.stage import Stage
-from autodiff.ops import creation, elementwise, manipulation, reductions
+from autodiff.kinds import OPS
+from autodiff.ops import creation, elementwise, manipulation, reductions, windows
 from backends.base import is_complex
 from backends.cupy import CupyBackend
 from backends.numpy import NumpyBackend
@@ -21,6 +24,7 @@ CHAPTERS = (elementwise, reductions, manipulation, creation)
 # What each backend's way of running takes as it is; other backends take all.
 WHOLE = {NumpyBackend: PRIMITIVE, CupyBackend: PRIMITIVE | kernels.OPS}
 FUNCTIONS = {name: getattr(chapter, name) for chapter in CHAPTERS for name in chapter.__all__}
+FUNCTIONS |= {"matmul": OPS["matmul"], "im2col": windows._im2col, "col2im": windows._col2im}
 
 
 class Body:
@@ -51,8 +55,8 @@ def bodies(program: Program) -> Program:
         if equation.op is PROJECT and inputs[0] in parts:
             return parts[inputs[0]][equation.params["index"]]
         new = same(equation, inputs)
-        closed = equation.op.impl is None or equation.op.name in whole
-        found = None if closed else expanded(equation, inputs, program.backend)
+        body = None if equation.op.name in whole else body_of(equation.op, program.backend)
+        found = None if body is None else expanded(body, equation, inputs, program.backend)
         if found is None:
             return new
         if not isinstance(equation.dtype, tuple):
@@ -63,13 +67,24 @@ def bodies(program: Program) -> Program:
     return program.rebuild(change)
 
 
-def expanded(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> list[Node] | None:
+def body_of(op: Op, backend: backends.Backend) -> Callable | None:
+    """What an op is written as: its `impl`, or the default of the backend's method; None if that
+    is the backend's own."""
+    if op.impl is not None:
+        return op.impl
+    default = getattr(backends.Backend, op.name, None)
+    return default if getattr(type(backend), op.name, None) is default else None
+
+
+def expanded(
+    body: Callable, equation: Equation, inputs: tuple[Node, ...], backend: Any
+) -> list[Node] | None:
     """The body of an equation's op as equations that give its outputs; None if it calls what is no
     op."""
     interp = Stage(backend)
     args = [operand(x, interp, backend) for x in inputs]
     try:
-        y = equation.op.impl(Body(backend), *args, **equation.params)
+        y = body(Body(backend), *args, **equation.params)
     except (KeyError, AttributeError, TypeError, ValueError):
         return None
     outputs = list(y) if isinstance(equation.dtype, tuple) else [y]

@@ -1,6 +1,9 @@
 """Common subexpressions: what is computed twice from the same values is computed once; of a value
 in another order, which must be copied to get another shape, one copy serves all shapes. What
-nothing reads drops out by itself: a program is what its outputs follow from."""
+nothing reads drops out by itself: a program is what its outputs follow from.
+
+The columns of images are made again: they take as many times the images' memory as a window has
+elements, and would be kept from a convolution to its gradient."""
 
 from __future__ import annotations
 
@@ -8,12 +11,16 @@ from typing import Any
 
 from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
 
+AGAIN = ("im2col",)
+
 
 def common(program: Program) -> Program:
     known: dict[Any, Node] = {}
     copies: dict[Node, Node] = {}  # of what is permuted: how it was reshaped first
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
+        if equation.op.name in AGAIN:
+            return same(equation, inputs)
         try:
             key = (equation.op, *map(identity, inputs), *sorted(equation.params.items()))
             return known.setdefault(key, once(equation, inputs))
