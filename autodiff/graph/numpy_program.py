@@ -85,11 +85,12 @@ class NumpyProgram:
         for i in self.donated:
             if not values[i].flags.carray:
                 values[i] = np.array(values[i], order="C")
-        owners = [owner(values[i]) for i in self.arrays]
-        if len(set(owners)) == len(owners):
+        arrays = self.arrays
+        owners = {id(values[i] if values[i].base is None else values[i].base) for i in arrays}
+        if len(owners) == len(arrays):
             return
         for i in self.donated:
-            others = (values[k] for k in self.arrays if k != i)
+            others = (values[k] for k in arrays if k != i)
             if any(np.may_share_memory(values[i], x) for x in others):
                 values[i] = values[i].copy()
 
@@ -120,11 +121,6 @@ class NumpyProgram:
 
     def __str__(self) -> str:
         return self.code
-
-
-def owner(x: np.ndarray) -> int:
-    """The identity of whose memory an array lies in."""
-    return id(x if x.base is None else x.base)
 
 
 def aligned(size: int) -> np.ndarray:
