@@ -336,6 +336,8 @@ class Interpreter:
     """Gives ops a meaning for the values that it owns. `process` is called on the interpreter
     of some argument, and hands over to that of a younger one if there is one among them."""
 
+    tensor_class: type[Tensor] = Tensor  # of its values
+
     def __init__(self, level: int | None = None) -> None:
         self.level = _count() if level is None else level
 
@@ -355,6 +357,9 @@ class Interpreter:
     def beneath(self, tensor: Tensor) -> Any:
         """The value beneath, for those who leave the interpreters for numbers."""
         return tensor.data
+
+    def check_write(self, name: str, tensor: Tensor) -> None:
+        """Refuse a write, called `name`, to a value that has to stay what it is."""
 
 
 class Tape(Interpreter):

@@ -137,7 +137,8 @@ def replayed(
         return Node(PROJECT, sources, equation.params, None, shape, dtype)
     values = [x.value if is_number(x) else graph.symbol(x) for x in equation.inputs]
     traced = sum((n is not None) << i for i, n in enumerate(sources))
-    y = graph.parts.get(equation) or graph.symbol(equation)
+    parts = graph.parts.get(equation)
+    y = tuple(map(graph.symbol, parts)) if parts else graph.symbol(equation)
     made = tape.record(
         equation.op, equation.params, y, values, sources, traced, graph.backend, tuple(values)
     )

@@ -52,6 +52,17 @@ class Symbol(Tensor):
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} {described(self.data)}>"
 
+    def __copy__(self) -> Symbol:
+        """Another name of the node: a write to one is none to the other."""
+        return standing(Symbol.__new__(Symbol), self.data, self.interp)
+
+
+def standing(symbol: Symbol, node: Node, graph: Graph) -> Symbol:
+    """Make a symbol stand for a node."""
+    symbol.data, symbol.interp = node, graph
+    symbol.backend, symbol.node = graph.backend, None
+    return symbol
+
 
 def is_number(node: Node) -> bool:
     return isinstance(node, Constant) and node.is_number
@@ -77,35 +88,44 @@ class Variable(Symbol):
     array([[2., 4.]])
     """
 
-    __slots__ = ("initial", "trainable")
+    __slots__ = ("start", "trainable")
 
     def __init__(
         self, initial: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
     ) -> None:
         graph = initial.graph if isinstance(initial, Symbol) else default_graph()
         self.trainable = trainable
-        self.initial = graph.node(initial, dtype)
-        if trainable and not graph.backend.is_inexact(self.initial.dtype):
+        self.start = start = graph.node(initial, dtype).data
+        if trainable and not graph.backend.is_inexact(start.dtype):
             raise TypeError(
-                f"Variable {name or ''}: {self.initial.dtype} has no derivative and cannot be "
+                f"Variable {name or ''}: {start.dtype} has no derivative and cannot be "
                 "trained; pass dtype='float64' (or another), or trainable=False"
             )
-        device = self.initial.data.device
-        node = Input("variable", self.initial.shape, self.initial.dtype, device=device)
+        node = Input("variable", start.shape, start.dtype, device=start.device)
         graph.enter(self, node, name)
         graph.variables.append(self)
+
+    @property
+    def initial(self) -> Symbol:
+        """The node that computes its initial value."""
+        return self.interp.symbol(self.start)
 
     @property
     def kind(self) -> str:
         return "variable"
 
+    def __copy__(self) -> Variable:
+        return self  # it is never written to
+
     def assign(self, value: Any, name: str | None = None) -> Update:
         """A node that stores `value` (an array, a list, a node) here when it is fetched."""
-        return Update([(self, self.fitting(value))], name or f"assign_{self.name}")
+        pair = (self, self.fitting(value))
+        return Update(self.graph, [pair], name or f"assign_{self.name}")
 
     def assign_add(self, value: Any, name: str | None = None) -> Update:
         """A node that adds `value` to the variable when it is fetched."""
-        return Update([(self, self.fitting(self + value))], name or f"assign_add_{self.name}")
+        pair = (self, self.fitting(self + value))
+        return Update(self.graph, [pair], name or f"assign_add_{self.name}")
 
     def fitting(self, value: Any) -> Symbol:
         """A value as a node that this variable can hold."""
@@ -125,13 +145,14 @@ class Update:
     """New values for variables, stored after the run in which this is fetched; the fetch itself
     gives None."""
 
-    def __init__(self, pairs: Sequence[tuple[Variable, Symbol]], name: str) -> None:
-        self.pairs = tuple(pairs)
+    def __init__(self, graph: Graph, pairs: Iterable[tuple[Variable, Symbol]], name: str) -> None:
+        self.graph = graph
+        self.pairs = tuple((v, value.data) for v, value in pairs)
         self.name = name
 
     @property
     def inputs(self) -> tuple[Symbol, ...]:
-        return tuple(value for _, value in self.pairs)
+        return tuple(self.graph.symbol(node) for _, node in self.pairs)
 
     def __repr__(self) -> str:
         return f"<update {self.name} of {', '.join(v.name for v, _ in self.pairs)}>"
@@ -155,12 +176,14 @@ class Graph(Stage):
     multiply: float64[3] = multiply(x, x)
     """
 
+    tensor_class = Symbol
+
     def __init__(self, backend: str | backends.Backend | None = None) -> None:
         chosen = backends.current() if backend is None else backends.get(backend)
         super().__init__(backends.of(chosen.asarray(0.0)))  # the one to which arrays belong
         self.device = chosen.device
         self.symbols: dict[Node, Symbol] = {}
-        self.parts: dict[Node, tuple[Symbol, ...]] = {}  # of ops with several outputs
+        self.parts: dict[Node, list[Node]] = {}  # of ops with several outputs
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.variables: list[Variable] = []
@@ -181,10 +204,11 @@ class Graph(Stage):
 
     def initializer(self) -> Update:
         """A node that gives every variable there is now its initial value."""
-        return Update([(v, v.initial) for v in self.variables], "initializer")
+        return Update(self, [(v, v.initial) for v in self.variables], "initializer")
 
     def __str__(self) -> str:
-        return "\n".join(self.line(symbol) for symbol in topological(self.symbols.values()))
+        nodes = topological(map(self.symbol, list(self.symbols)))
+        return "\n".join(map(self.line, nodes))
 
     def __repr__(self) -> str:
         return f"<graph of {len(self.symbols)} nodes on {self.backend.name}>"
@@ -200,8 +224,7 @@ class Graph(Stage):
 
     def enter(self, symbol: Symbol, node: Node, name: str | None) -> Symbol:
         """Make `symbol` the one that stands for `node`, under a name that nothing else has."""
-        symbol.data, symbol.interp = node, self
-        symbol.backend, symbol.node = self.backend, None
+        standing(symbol, node, self)
         base = symbol.kind if name is None else str(name)
         free, number = base, 0
         while free in self.taken:
@@ -222,6 +245,8 @@ class Graph(Stage):
                 if source not in self.symbols and not is_number(source):
                     self.symbol(source)
             known = self.enter(Symbol.__new__(Symbol), node, name)
+        elif known.data is not node:  # it was written to, and stands for another node
+            known = self.symbols[node] = standing(Symbol.__new__(Symbol), node, self)
         return known
 
     def node(self, x: Any, dtype: Any = None, name: str | None = None) -> Symbol:
@@ -257,6 +282,15 @@ class Graph(Stage):
             "Session().run(node). No `if` or float() of it: use autodiff.where"
         )
 
+    def check_write(self, name: str, tensor: Tensor) -> None:
+        node = tensor.data
+        if isinstance(node, Input) and node.draw is None:
+            raise RuntimeError(
+                f"{name}: {tensor!r} is what the runs give it, and is not written to: make a node "
+                "of it (x = x + y; x = x * 1 to write to); a variable's new value is "
+                "variable.assign(x), or assign_add"
+            )
+
     def node_of(self, op: Op, position: int, a: Any) -> Node:
         if isinstance(a, Tensor):
             if a.interp is self:
@@ -272,10 +306,10 @@ class Graph(Stage):
 
     def wrap(self, equation: Equation) -> Any:
         boxes = super().wrap(equation)
-        if type(boxes) is tuple:
-            self.parts[equation] = tuple(self.symbol(part.data) for part in boxes)
-            return self.parts[equation]
-        return self.symbol(equation)
+        if type(boxes) is not tuple:
+            return self.symbol(equation)
+        self.parts[equation] = [part.data for part in boxes]
+        return tuple(map(self.symbol, self.parts[equation]))
 
 
 def is_constant(x: Tensor) -> bool:
@@ -325,7 +359,7 @@ def variables_initializer(variables: Sequence[Variable] | None = None) -> Update
     default graph has now."""
     if variables is None:
         return default_graph().initializer()
-    return Update([(v, v.initial) for v in variables], "initializer")
+    return Update(default_graph(), [(v, v.initial) for v in variables], "initializer")
 
 
 def topological(nodes: Iterable[Any]) -> list[Any]:

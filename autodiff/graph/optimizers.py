@@ -84,7 +84,7 @@ class Optimizer(Minimizer):
             for variable, value in zip((w, *state), new, strict=True):
                 value = astype(value, variable.dtype, copy=False)
                 stored.append((variable, variable.fitting(value)))
-        return Update(stored, name or type(self).__name__)
+        return Update(pairs[0][1].graph, stored, name or type(self).__name__)
 
     def slot(self, w: Variable, name: str) -> Variable:
         return Variable(zeros_like(w.initial), trainable=False, name=f"{w.name}/{name}")

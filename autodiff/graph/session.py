@@ -8,7 +8,7 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import Tensor
+from autodiff.core import Node, Tensor
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import Graph, Symbol, Update, Variable, default_graph, is_constant
 from autodiff.graph.ir import Input, Program, described, ordered
@@ -96,7 +96,8 @@ class Session:
         self.blocks.close()
 
     def runner(self, leaves: list) -> Runner:
-        key = tuple(map(id, leaves))  # the runner keeps them alive
+        # By what the symbols are now; a runner keeps its fetches alive.
+        key = tuple([x.data if isinstance(x, Symbol) else id(x) for x in leaves])
         known = self.runners.get(key)
         if known is None:
             for leaf in leaves:
@@ -116,9 +117,9 @@ class Runner:
         self.fetched = [x for x in fetches if isinstance(x, Symbol)]
         pairs = merged([x for x in fetches if isinstance(x, Update)])
         self.updated = list(pairs)
-        outputs = [x.data for x in (*self.fetched, *pairs.values())]
+        outputs = [*(x.data for x in self.fetched), *pairs.values()]
         needed = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
-        self.sources = [graph.symbols[n] for n in needed]
+        self.sources = [graph.symbol(n) for n in needed]
         donated = [i for i, x in enumerate(self.sources) if x in pairs]
         self.donated = [self.sources[i] for i in donated]
         program = Program(needed, outputs, graph.backend)
@@ -145,9 +146,9 @@ class Runner:
         return values
 
 
-def merged(updates: list[Update]) -> dict[Variable, Symbol]:
+def merged(updates: list[Update]) -> dict[Variable, Node]:
     """The new value of each variable; an error if there are two."""
-    pairs: dict[Variable, Symbol] = {}
+    pairs: dict[Variable, Node] = {}
     for update in updates:
         for variable, value in update.pairs:
             if pairs.setdefault(variable, value) is not value:

@@ -307,7 +307,7 @@ class Optimizer(Minimizer):
             (v, v.fitting(astype(x, v.dtype, copy=False)))
             for v, x in zip(targets, values, strict=True)
         ]
-        return Update(fitting, name or type(self).__name__)
+        return Update(pairs[0][1].graph, fitting, name or type(self).__name__)
 
 
 class Around(Optimizer):
