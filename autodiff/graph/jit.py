@@ -9,6 +9,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import backends
 from autodiff import errors, tree
@@ -22,6 +23,16 @@ from autodiff.graph.stage import Outside, stage
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
 LARGE = 1 << 20  # bytes; a larger constant is worth a word
+
+
+_jitted: WeakSet[Jitted] = WeakSet()
+
+
+def forget_programs() -> None:
+    """Have every jitted function compile anew: what programs were made by has changed."""
+    for jitted in list(_jitted):
+        jitted.cache.clear()
+        jitted.shortcut = None
 
 
 class Jitted:
@@ -45,6 +56,7 @@ class Jitted:
         self.shortcut: Callable | None = None  # for arguments like those of the last call
         self.hits = 0
         self.warned: set[str] = set()
+        _jitted.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         short = None if kwargs else self.shortcut
