@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,7 +19,7 @@ import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
 from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
-from autodiff.graph.stage import Stage
+from autodiff.graph.stage import Stage, writing
 from autodiff.ops.manipulation import astype, broadcast_to
 from backends.base import is_inexact
 
@@ -416,6 +416,26 @@ def is_length(n: Any) -> bool:
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Symbol:
     """A node with a value that never changes; it is copied."""
     return default_graph().node(value, dtype, name)
+
+
+def sample(draw: Callable[[], Any]) -> Symbol:
+    """A node of random numbers that each run draws anew: what `draw()` makes of the functions of
+    autodiff.random. All that is fetched in one run sees the same draw.
+
+    Raises TypeError if no node comes out, as where the numbers are NumPy's own.
+
+    Example
+    -------
+    >>> noise = sample(lambda: 0.1 * autodiff.random.normal((3,)))
+    """
+    with writing(default_graph()):
+        found = draw()
+    if not isinstance(found, Symbol):
+        raise TypeError(
+            f"sample: draw() gave a {type(found).__name__} and no node, so that each run would get "
+            "the same: draw with the functions of autodiff.random"
+        )
+    return found
 
 
 def variables_initializer(variables: Iterable[Variable] | Variable | None = None) -> Update:

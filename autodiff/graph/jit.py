@@ -18,7 +18,7 @@ from autodiff.graph.calls import RUN, callee, is_taped
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
-from autodiff.graph.stage import Outside, stage
+from autodiff.graph.stage import Outside, stage, writing_beside
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
@@ -72,7 +72,8 @@ class Jitted:
         else:
             entry = self.entry_for(key, args, kwargs)
             if entry is None:
-                return self.f(*args, **kwargs)
+                with writing_beside(leaves):
+                    return self.f(*args, **kwargs)
             self.cache[key] = entry
         self.last, self.shortcut = entry, entry.shortcut
         return entry.result(entry.run(leaves), args, kwargs)
