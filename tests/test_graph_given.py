@@ -246,3 +246,16 @@ def test_a_model_of_variables_is_a_layer_of_the_graph() -> None:
     session, value = Session(), np.arange(6.0).reshape(3, 2)
     session.run(initializer())
     assert np.allclose(session.run(y, {x: value}), model(value).numpy())
+
+
+def test_running_statistics_of_variables_are_used_and_not_lost() -> None:
+    norm = nn.BatchNorm(2, dtype="float64")
+    norm(np.arange(6.0).reshape(3, 2))
+    model = tree.map(Variable, nn.Sequential(norm))
+    x = placeholder((3, 2), name="x")
+    for call in (model, ad.jit(model), lambda x: ad.grad(lambda x: ad.sum(model(x)))(x)):
+        with pytest.raises(TypeError, match=r"Buffer.write: <variable .* keeps its value .*model.eval\(\).*jit"):
+            call(x)
+    y, session, value = model.eval()(x), Session(), np.ones((3, 2))
+    session.run(initializer())
+    assert np.allclose(session.run(y, {x: value}), norm.eval()(value).numpy())
