@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -509,10 +510,11 @@ def check_operands(op: Op, args: tuple, backend: backends.Backend) -> None:
 
 
 def protect(saved: list, args: tuple, backend: backends.Backend) -> None:
-    """Keep copies of the caller's own arrays: they may yet write to them."""
+    """Keep copies of the caller's own arrays, and Tensors by names of our own: they may yet write
+    to them."""
     for slot, a in enumerate(args, 1):
-        if saved[slot] is a and not isinstance(a, Tensor) and type(a) not in NUMBERS:
-            saved[slot] = backend.snapshot(a)
+        if saved[slot] is a and type(a) not in NUMBERS:
+            saved[slot] = copy(a) if isinstance(a, Tensor) else backend.snapshot(a)
 
 
 ROOT = Tape(level=0)  # the plain tape, on which .backward() works
