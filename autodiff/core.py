@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -336,6 +337,8 @@ class Interpreter:
     """Gives ops a meaning for the values that it owns. `process` is called on the interpreter
     of some argument, and hands over to that of a younger one if there is one among them."""
 
+    tensor_class: type[Tensor] = Tensor  # of its values
+
     def __init__(self, level: int | None = None) -> None:
         self.level = _count() if level is None else level
 
@@ -355,6 +358,9 @@ class Interpreter:
     def beneath(self, tensor: Tensor) -> Any:
         """The value beneath, for those who leave the interpreters for numbers."""
         return tensor.data
+
+    def check_write(self, name: str, tensor: Tensor) -> None:
+        """Refuse a write, called `name`, to a value that has to stay what it is."""
 
 
 class Tape(Interpreter):
@@ -504,10 +510,11 @@ def check_operands(op: Op, args: tuple, backend: backends.Backend) -> None:
 
 
 def protect(saved: list, args: tuple, backend: backends.Backend) -> None:
-    """Keep copies of the caller's own arrays: they may yet write to them."""
+    """Keep copies of the caller's own arrays, and Tensors by names of our own: they may yet write
+    to them."""
     for slot, a in enumerate(args, 1):
-        if saved[slot] is a and not isinstance(a, Tensor) and type(a) not in NUMBERS:
-            saved[slot] = backend.snapshot(a)
+        if saved[slot] is a and type(a) not in NUMBERS:
+            saved[slot] = copy(a) if isinstance(a, Tensor) else backend.snapshot(a)
 
 
 ROOT = Tape(level=0)  # the plain tape, on which .backward() works

@@ -37,7 +37,9 @@ def ours(tensor: Tensor) -> bool:
 
 
 def refuse_leaf(name: str, tensor: Tensor) -> None:
-    if is_leaf(tensor) and recording(ROOT):
+    if tensor.interp is not ROOT:
+        tensor.interp.check_write(name, tensor)
+    elif is_leaf(tensor) and recording(ROOT):
         raise RuntimeError(
             f"{name}: this Tensor is a leaf that requires a gradient; write to a copy of it "
             "(x = x * 1), or under autodiff.no_grad() to change it unrecorded"
@@ -52,6 +54,8 @@ def rebind(tensor: Tensor, value: Tensor) -> None:
     """Make a Tensor the name of another value. A leaf (under no_grad) stays the leaf that it
     is."""
     node = tensor.node if is_leaf(tensor) else value.node
+    if tensor.interp is not value.interp:
+        tensor.__class__ = value.interp.tensor_class
     tensor.data, tensor.interp, tensor.backend = value.data, value.interp, value.backend
     tensor.node = node
 

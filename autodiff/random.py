@@ -4,6 +4,8 @@ Inside jit a draw is an input that each run draws anew, from the generator that 
 compiled function gives the numbers that it would give uncompiled: all that its outputs follow
 from, in the order in which they were asked for, before anything else (a draw that nothing reads
 is left out; those in the body of a compiled cond, scan or while_loop are made when it runs).
+Where a graph is built by hand, a draw is made there and then, and is a constant of the graph;
+graph.sample gives nodes that each run draws anew.
 Under vmap a draw is one for all elements: draw the whole stack outside for one each.
 """
 
@@ -142,7 +144,7 @@ def drawn(
                 f"random: the program is on {stage.backend}, the numbers on {backend}; draw there"
             )
         home = stage.backend
-    return stage.draw(lambda: home.asarray(draw(home)), shape, dtype, home.device)
+    return stage.random(lambda: home.asarray(draw(home)), shape, dtype, home.device)
 
 
 default = Generator(0)

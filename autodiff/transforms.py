@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import backends
@@ -63,8 +64,10 @@ def primal(name: str, path: str, x: Any, home: backends.Backend) -> Any:
 
 
 def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
+    """A value as one of an interpreter. A Tensor by another name, since its own may be written to
+    before it is read again."""
     home = home_of(x)
-    return box(x if isinstance(x, Tensor) else home.hold(x), interp, home, node)
+    return box(copy(x) if isinstance(x, Tensor) else home.hold(x), interp, home, node)
 
 
 def leave(interp: Interpreter, x: Any, raw: bool) -> Any:

@@ -279,3 +279,32 @@ def test_float32_stays_and_integers_cast_as_numpy_does() -> None:
     n = ad.zeros((2,), dtype="int64")
     n[0] = 2.7
     assert n.tolist() == [2, 0]
+
+
+def written_after(write: Callable) -> Callable:
+    """A function of v that reads x, and then writes to it."""
+    x = Tensor(SAFE)
+
+    def f(v: Tensor) -> Tensor:
+        y = ad.sum(x * x * v)
+        write(x, ROW)
+        return y
+
+    return f
+
+
+@pytest.mark.parametrize("write", [row, everything, add, multiply_itself])
+def test_what_a_transform_has_read_may_be_written_to(write: Callable) -> None:
+    expected = (SAFE**2).sum(axis=0)
+    assert np.allclose(ad.grad(written_after(write))(ROW), expected)
+    assert np.allclose(ad.vjp(written_after(write), ROW)[1](1.0)[0], expected)
+    leaf = Tensor(ROW, requires_grad=True)
+    written_after(write)(leaf).backward()
+    assert np.allclose(leaf.grad, expected)
+    x = Tensor(SAFE)
+    _, pull = ad.vjp(lambda t: ad.sum(t * t), x)
+    write(x, ROW)
+    assert np.allclose(pull(1.0)[0].numpy(), 2 * SAFE)
+    z = Tensor(SAFE)
+    inside = ad.grad(lambda t: (ad.sum(t * t), write(z, ROW))[0])
+    assert np.allclose(inside(z).numpy(), 2 * SAFE)

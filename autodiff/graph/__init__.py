@@ -25,6 +25,7 @@ from autodiff.graph.face import (
     constant,
     default_graph,
     placeholder,
+    sample,
     topological,
     variables_initializer,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "reduce_mean",
     "reduce_sum",
     "register_gradient",
+    "sample",
     "scan",
     "sigmoid",
     "softmax",

@@ -10,7 +10,7 @@ from autodiff.graph.face import Graph, Symbol, is_number
 from autodiff.graph.ir import Equation, ordered
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import add
-from autodiff.ops.manipulation import astype, broadcast_to
+from autodiff.ops.manipulation import astype
 from autodiff.reverse import walk
 
 
@@ -47,7 +47,7 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Symbol | None]:
     TypeError
         A y or an x without derivative, or a complex y without its grad_y.
     ValueError
-        Nodes of different graphs; a grad_y that does not fit.
+        No ys; nodes of different graphs; a grad_y that does not fit.
 
     Example
     -------
@@ -55,14 +55,16 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Symbol | None]:
     >>> (d2y,) = gradients(dy, x)
     """
     ys, xs = nodes("ys", ys), nodes("xs", xs)
+    if not ys:
+        raise ValueError("gradients: there are no ys to differentiate")
     given = [None] * len(ys) if grad_ys is None else listed(grad_ys)
     if len(given) != len(ys):
         raise ValueError(f"gradients: {len(ys)} ys, but {len(given)} grad_ys")
-    graph = ys[0].graph if ys else None
+    graph = ys[0].graph
     for node in (*ys, *xs):
         if node.graph is not graph:
             raise ValueError(f"gradients: {node!r} is a node of another graph than {ys[0]!r}")
-    before = set(graph.symbols) if graph is not None else set()
+    before = set(graph.symbols)
     taps: dict[Node, Tap] = {x.data: Tap() for x in xs}
     recorded = record(graph, [y.data for y in ys], taps)
     seeds: dict[Node, Any] = {}
@@ -74,8 +76,7 @@ def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Symbol | None]:
     walk(seeds)
     caught = [taps[x.data].caught for x in xs]
     found = [None if ct is None else graph.node(ct) for ct in caught]
-    if graph is not None:
-        graph.backward.update(graph.symbols.keys() - before)
+    graph.backward.update(graph.symbols.keys() - before)
     return found
 
 
@@ -102,12 +103,11 @@ def seed(y: Symbol, g: Any) -> Symbol:
         if y.backend.is_complex(y.dtype):
             raise TypeError(f"gradients: {y!r} is complex; take real, imag or abs, or give grad_ys")
         return y.graph.node(ones_like(y))
-    plain = not hasattr(g, "dtype")
-    given = y.graph.node(g, y.dtype if plain else None)
-    if plain and given.shape == ():
-        given = broadcast_to(given, y.shape)
+    given = y.graph.like(y, g)
     if given.shape != y.shape:
         raise ValueError(f"gradients: a grad_y of shape {given.shape} for {y!r}")
+    if y.backend.is_complex(given.dtype) and not y.backend.is_complex(y.dtype):
+        raise TypeError(f"gradients: a grad_y of {given.dtype} for {y!r}, which is real")
     return astype(given, y.dtype, copy=False)
 
 
@@ -137,7 +137,8 @@ def replayed(
         return Node(PROJECT, sources, equation.params, None, shape, dtype)
     values = [x.value if is_number(x) else graph.symbol(x) for x in equation.inputs]
     traced = sum((n is not None) << i for i, n in enumerate(sources))
-    y = graph.parts.get(equation) or graph.symbol(equation)
+    parts = graph.parts.get(equation)
+    y = tuple(map(graph.symbol, parts)) if parts else graph.symbol(equation)
     made = tape.record(
         equation.op, equation.params, y, values, sources, traced, graph.backend, tuple(values)
     )

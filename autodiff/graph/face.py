@@ -7,17 +7,23 @@ computed until a Session runs it.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 import backends
 from autodiff import errors
-from autodiff.core import ROOT, Node, Op, Tensor, user_line
+from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
 from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
-from autodiff.graph.stage import Stage
+from autodiff.graph.stage import Stage, writing
 from autodiff.ops.manipulation import astype, broadcast_to
+from backends.base import is_inexact
+
+KINDS = "buifc"  # kinds of dtype, each of which can stand for those before it
 
 
 class Symbol(Tensor):
@@ -52,6 +58,17 @@ class Symbol(Tensor):
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} {described(self.data)}>"
 
+    def __copy__(self) -> Symbol:
+        """Another name of the node: a write to one is none to the other."""
+        return standing(Symbol.__new__(Symbol), self.data, self.interp)
+
+
+def standing(symbol: Symbol, node: Node, graph: Graph) -> Symbol:
+    """Make a symbol stand for a node."""
+    symbol.data, symbol.interp = node, graph
+    symbol.backend, symbol.node = graph.backend, None
+    return symbol
+
 
 def is_number(node: Node) -> bool:
     return isinstance(node, Constant) and node.is_number
@@ -77,42 +94,49 @@ class Variable(Symbol):
     array([[2., 4.]])
     """
 
-    __slots__ = ("initial", "trainable")
+    __slots__ = ("start", "trainable")
 
     def __init__(
         self, initial: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
     ) -> None:
         graph = initial.graph if isinstance(initial, Symbol) else default_graph()
         self.trainable = trainable
-        self.initial = graph.node(initial, dtype)
-        if trainable and not graph.backend.is_inexact(self.initial.dtype):
+        self.start = start = graph.node(initial, dtype).data
+        if trainable and not graph.backend.is_inexact(start.dtype):
             raise TypeError(
-                f"Variable {name or ''}: {self.initial.dtype} has no derivative and cannot be "
+                f"Variable {name or ''}: {start.dtype} has no derivative and cannot be "
                 "trained; pass dtype='float64' (or another), or trainable=False"
             )
-        device = self.initial.data.device
-        node = Input("variable", self.initial.shape, self.initial.dtype, device=device)
+        node = Input("variable", start.shape, start.dtype, device=start.device)
         graph.enter(self, node, name)
         graph.variables.append(self)
+
+    @property
+    def initial(self) -> Symbol:
+        """The node that computes its initial value."""
+        return self.interp.symbol(self.start)
 
     @property
     def kind(self) -> str:
         return "variable"
 
+    def __copy__(self) -> Variable:
+        return self  # it is never written to
+
     def assign(self, value: Any, name: str | None = None) -> Update:
         """A node that stores `value` (an array, a list, a node) here when it is fetched."""
-        return Update([(self, self.fitting(value))], name or f"assign_{self.name}")
+        pair = (self, self.fitting(value))
+        return Update(self.graph, [pair], name or f"assign_{self.name}")
 
     def assign_add(self, value: Any, name: str | None = None) -> Update:
-        """A node that adds `value` to the variable when it is fetched."""
-        return Update([(self, self.fitting(self + value))], name or f"assign_add_{self.name}")
+        """A node that adds `value` (an array, a list, a node) to it when it is fetched."""
+        term = value if type(value) in NUMBERS else self.graph.like(self, value)
+        pair = (self, self.fitting(self + term))
+        return Update(self.graph, [pair], name or f"assign_add_{self.name}")
 
     def fitting(self, value: Any) -> Symbol:
         """A value as a node that this variable can hold."""
-        plain = not hasattr(value, "dtype")
-        given = self.graph.node(value, self.dtype if plain else None)
-        if plain and given.shape == ():
-            given = broadcast_to(given, self.shape)
+        given = self.graph.like(self, value)
         if given.shape != self.shape or given.dtype != self.dtype:
             raise ValueError(
                 f"assign: variable {self.name!r} is {described(self.data)}, the value "
@@ -125,16 +149,24 @@ class Update:
     """New values for variables, stored after the run in which this is fetched; the fetch itself
     gives None."""
 
-    def __init__(self, pairs: Sequence[tuple[Variable, Symbol]], name: str) -> None:
-        self.pairs = tuple(pairs)
+    def __init__(self, graph: Graph, pairs: Iterable[tuple[Variable, Symbol]], name: str) -> None:
+        self.graph = graph
+        self.pairs = tuple((v, value.data) for v, value in pairs)
         self.name = name
 
     @property
     def inputs(self) -> tuple[Symbol, ...]:
-        return tuple(value for _, value in self.pairs)
+        return tuple(self.graph.symbol(node) for _, node in self.pairs)
 
     def __repr__(self) -> str:
-        return f"<update {self.name} of {', '.join(v.name for v, _ in self.pairs)}>"
+        names = ", ".join(v.name for v, _ in self.pairs)
+        return f"<update {self.name} of {names or 'no variable'}>"
+
+
+OUTSIDE = (
+    "being differentiated outside of the graph; a graph trains Variables (of a model: "
+    "tree.map(Variable, model)) and keeps constants (x.detach())"
+)
 
 
 class Graph(Stage):
@@ -155,12 +187,14 @@ class Graph(Stage):
     multiply: float64[3] = multiply(x, x)
     """
 
+    tensor_class = Symbol
+
     def __init__(self, backend: str | backends.Backend | None = None) -> None:
         chosen = backends.current() if backend is None else backends.get(backend)
         super().__init__(backends.of(chosen.asarray(0.0)))  # the one to which arrays belong
         self.device = chosen.device
         self.symbols: dict[Node, Symbol] = {}
-        self.parts: dict[Node, tuple[Symbol, ...]] = {}  # of ops with several outputs
+        self.parts: dict[Node, list[Node]] = {}  # of ops with several outputs
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.variables: list[Variable] = []
@@ -181,10 +215,11 @@ class Graph(Stage):
 
     def initializer(self) -> Update:
         """A node that gives every variable there is now its initial value."""
-        return Update([(v, v.initial) for v in self.variables], "initializer")
+        return Update(self, [(v, v.initial) for v in self.variables], "initializer")
 
     def __str__(self) -> str:
-        return "\n".join(self.line(symbol) for symbol in topological(self.symbols.values()))
+        nodes = topological(map(self.symbol, list(self.symbols)))
+        return "\n".join(map(self.line, nodes))
 
     def __repr__(self) -> str:
         return f"<graph of {len(self.symbols)} nodes on {self.backend.name}>"
@@ -200,8 +235,7 @@ class Graph(Stage):
 
     def enter(self, symbol: Symbol, node: Node, name: str | None) -> Symbol:
         """Make `symbol` the one that stands for `node`, under a name that nothing else has."""
-        symbol.data, symbol.interp = node, self
-        symbol.backend, symbol.node = self.backend, None
+        standing(symbol, node, self)
         base = symbol.kind if name is None else str(name)
         free, number = base, 0
         while free in self.taken:
@@ -222,6 +256,8 @@ class Graph(Stage):
                 if source not in self.symbols and not is_number(source):
                     self.symbol(source)
             known = self.enter(Symbol.__new__(Symbol), node, name)
+        elif known.data is not node:  # it was written to, and stands for another node
+            known = self.symbols[node] = standing(Symbol.__new__(Symbol), node, self)
         return known
 
     def node(self, x: Any, dtype: Any = None, name: str | None = None) -> Symbol:
@@ -232,6 +268,25 @@ class Graph(Stage):
             raise ValueError(f"{x!r} is a node of another graph; build on one graph")
         return x if dtype is None else astype(x, dtype, copy=False)
 
+    def like(self, other: Symbol, x: Any) -> Symbol:
+        """A value as a node that goes with another one: numbers and lists take its dtype, and a
+        single number or 0-d array, that is no node, its shape."""
+        if isinstance(x, Symbol):
+            return self.node(x)
+        x = plain_number(x)
+        raw = self.raw(x) if hasattr(x, "dtype") else self.literal(x, other.dtype)
+        given = self.symbol(Constant(raw))
+        return broadcast_to(given, other.shape) if given.shape == () else given
+
+    def literal(self, x: Any, dtype: Any) -> Any:
+        """A number or a nested list as an array of a dtype, if that loses no kind of number; else
+        of its own."""
+        raw = self.backend.asarray(x, device=self.device)
+        kind = number_dtype(raw.dtype, x).kind
+        if KINDS.find(kind) > KINDS.find("i" if dtype.kind == "u" else dtype.kind):
+            return raw
+        return self.backend.asarray(x, dtype=dtype, device=self.device)
+
     def raw(self, x: Any, dtype: Any = None) -> Any:
         """A copy of an array, a number or a nested list for this graph to keep."""
         if isinstance(x, Tensor):
@@ -240,6 +295,7 @@ class Graph(Stage):
                     "a graph keeps constants; this Tensor is being differentiated: detach it"
                 )
             x = x.data
+        check_unmasked("a graph", x)
         home = backends.of(x)
         if home is not None and home is not self.backend:
             raise TypeError(
@@ -247,7 +303,9 @@ class Graph(Stage):
                 "moves between backends unasked: call Tensor(x).to(backend).data"
             )
         device = self.device if home is None else None
-        return self.backend.asarray(x, dtype=dtype, device=device, copy=True)
+        own = number_dtype(self.backend.asarray(x, device=device).dtype, x)
+        chosen = own if dtype is None else number_dtype(dtype, x)
+        return self.backend.asarray(x, dtype=chosen, device=device, copy=True)
 
     # -- the interpreter ---------------------------------------------------------------------
 
@@ -257,13 +315,22 @@ class Graph(Stage):
             "Session().run(node). No `if` or float() of it: use autodiff.where"
         )
 
+    def check_write(self, name: str, tensor: Tensor) -> None:
+        node = tensor.data
+        if isinstance(node, Input) and node.draw is None:
+            raise RuntimeError(
+                f"{name}: {tensor!r} is what the runs give it, and is not written to: make a node "
+                "of it (x = x + y; x = x * 1 to write to); a variable's new value is "
+                "variable.assign(x), or assign_add"
+            )
+
     def node_of(self, op: Op, position: int, a: Any) -> Node:
         if isinstance(a, Tensor):
             if a.interp is self:
                 return a.data
             if not is_constant(a):
                 other = isinstance(a, Symbol)
-                what = f"{a!r}, a node of another graph" if other else "being differentiated"
+                what = f"{a!r}, a node of another graph" if other else OUTSIDE
                 raise ValueError(f"{op.name}: argument {position} is {what}")
             a = a.data
         if backends.of(a) is self.backend:
@@ -272,14 +339,38 @@ class Graph(Stage):
 
     def wrap(self, equation: Equation) -> Any:
         boxes = super().wrap(equation)
-        if type(boxes) is tuple:
-            self.parts[equation] = tuple(self.symbol(part.data) for part in boxes)
-            return self.parts[equation]
-        return self.symbol(equation)
+        if type(boxes) is not tuple:
+            return self.symbol(equation)
+        self.parts[equation] = [part.data for part in boxes]
+        return tuple(map(self.symbol, self.parts[equation]))
 
 
 def is_constant(x: Tensor) -> bool:
     return x.interp is ROOT and x.node is None
+
+
+def plain_number(x: Any) -> Any:
+    """NumPy's scalars as Python's numbers, which decide no dtype; anything else as it is."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def number_dtype(dtype: Any, what: Any) -> np.dtype:
+    """A dtype of numbers, in the byte order that is computed with. Raises TypeError for text,
+    objects (None is one) and the like."""
+    found = backends.get("numpy").canonical(dtype)
+    if found.kind not in KINDS and not is_inexact(found):
+        raise TypeError(
+            f"{reprlib.repr(what)}: {found} is no dtype of numbers; a graph holds nothing else"
+        )
+    return found if found.isnative else found.newbyteorder("=")
+
+
+def check_unmasked(whose: str, x: Any) -> None:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{whose} has no masks, and was given a masked array of shape {x.shape}: fill it, "
+            "x.filled(value), and use autodiff.where with the mask as another array"
+        )
 
 
 _default: ContextVar[Graph | None] = ContextVar("autodiff_graph", default=None)
@@ -301,18 +392,25 @@ def default_graph() -> Graph:
 def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None) -> Symbol:
     """A node whose value is given to each run, in its feed_dict.
 
-    Raises ValueError for a shape with unknown lengths: programs are planned for shapes.
+    Raises ValueError for a shape with unknown lengths: programs are planned for shapes. Raises
+    TypeError for a dtype that is none of numbers.
     """
-    shape = (shape,) if isinstance(shape, int) else shape
-    if shape is None or not all(isinstance(n, int) and n >= 0 for n in shape):
+    lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
+    if not all(map(is_length, lengths)):
         raise ValueError(
             f"placeholder {name or ''}: the shape is {shape!r}, but each length must be known, "
             "since the program is planned for it; make one graph for each batch size"
         )
+    if dtype is None:
+        raise TypeError(f"placeholder {name or ''}: it needs a dtype, such as 'float64'; got None")
     graph = default_graph()
-    kind = backends.get("numpy").canonical(dtype)
-    node = Input("placeholder", tuple(shape), kind, device=graph.device)
+    chosen = number_dtype(dtype, name or "placeholder")
+    node = Input("placeholder", tuple(map(int, lengths)), chosen, device=graph.device)
     return graph.symbol(node, name)
+
+
+def is_length(n: Any) -> bool:
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0
 
 
 def constant(value: Any, dtype: Any = None, name: str | None = None) -> Symbol:
@@ -320,12 +418,47 @@ def constant(value: Any, dtype: Any = None, name: str | None = None) -> Symbol:
     return default_graph().node(value, dtype, name)
 
 
-def variables_initializer(variables: Sequence[Variable] | None = None) -> Update:
+def sample(draw: Callable[[], Any]) -> Symbol:
+    """A node of random numbers that each run draws anew: what `draw()` makes of the functions of
+    autodiff.random. All that is fetched in one run sees the same draw.
+
+    Raises TypeError if no node comes out, as where the numbers are NumPy's own.
+
+    Example
+    -------
+    >>> noise = sample(lambda: 0.1 * autodiff.random.normal((3,)))
+    """
+    with writing(default_graph()):
+        found = draw()
+    if not isinstance(found, Symbol):
+        raise TypeError(
+            f"sample: draw() gave a {type(found).__name__} and no node, so that each run would get "
+            "the same: draw with the functions of autodiff.random"
+        )
+    return found
+
+
+def variables_initializer(variables: Iterable[Variable] | Variable | None = None) -> Update:
     """A node that, fetched, gives variables their initial values: those named, or all that the
-    default graph has now."""
+    default graph has now (those of another graph: `graph.initializer()`)."""
     if variables is None:
         return default_graph().initializer()
-    return Update([(v, v.initial) for v in variables], "initializer")
+    chosen = variables_of("variables_initializer: the list", variables)
+    graph = chosen[0].graph if chosen else default_graph()
+    return Update(graph, [(v, v.initial) for v in chosen], "initializer")
+
+
+def variables_of(what: str, given: Iterable[Variable] | Variable) -> list[Variable]:
+    """Variables of one graph, each once, of one or several that were given."""
+    chosen = [given] if isinstance(given, Tensor) else list(given)
+    for i, v in enumerate(chosen):
+        if not isinstance(v, Variable):
+            raise TypeError(f"{what} has {v!r}, which is no variable")
+        if v.graph is not chosen[0].graph:
+            raise ValueError(f"{what} has {v!r} of another graph than {chosen[0]!r}")
+        if any(v is other for other in chosen[:i]):
+            raise ValueError(f"{what} has {v!r} twice")
+    return chosen
 
 
 def topological(nodes: Iterable[Any]) -> list[Any]:

@@ -12,6 +12,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import backends
 from autodiff import errors, tree
@@ -20,11 +21,21 @@ from autodiff.graph.calls import RUN, callee, is_taped
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Input, Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
-from autodiff.graph.stage import Outside, innermost, stage
+from autodiff.graph.stage import Outside, innermost, stage, writing_beside
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
 LARGE = 1 << 20  # bytes; a larger constant is worth a word
+
+
+_jitted: WeakSet[Jitted] = WeakSet()
+
+
+def forget_programs() -> None:
+    """Have every jitted function compile anew: what programs were made by has changed."""
+    for jitted in list(_jitted):
+        jitted.cache.clear()
+        jitted.shortcut = None
 
 
 class Jitted:
@@ -50,6 +61,7 @@ class Jitted:
         self.shortcut: Callable | None = None  # for arguments like those of the last call
         self.hits = 0
         self.warned: set[str] = set()
+        _jitted.add(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         short = None if kwargs else self.shortcut
@@ -65,7 +77,8 @@ class Jitted:
         else:
             entry = self.entry_for(key, args, kwargs)
             if entry is None:
-                return self.f(*args, **kwargs)
+                with writing_beside(leaves):
+                    return self.f(*args, **kwargs)
             self.cache[key] = entry
         if entry.draws_numbers and innermost() is not None:
             return self.f(*args, **kwargs)  # whoever is staged here draws them anew in each run

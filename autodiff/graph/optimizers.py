@@ -6,20 +6,21 @@ that a graph has by itself: what they do to one variable is a pure function, `up
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from autodiff.graph.differentiate import gradients
-from autodiff.graph.face import Symbol, Update, Variable
+from autodiff.graph.face import Symbol, Update, Variable, variables_of
+from autodiff.graph.ir import described
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.manipulation import astype
 
 
 class Minimizer:
-    """The way from a loss to an update of variables; a subclass has `apply_gradients`."""
+    """The way from a loss to an update of variables; a subclass has `applied`."""
 
     def minimize(
-        self, loss: Symbol, var_list: Sequence[Variable] | None = None, name: str | None = None
+        self, loss: Symbol, var_list: Iterable[Variable] | None = None, name: str | None = None
     ) -> Update:
         """A node that takes one step down the gradient of `loss` when it is fetched.
 
@@ -29,23 +30,23 @@ class Minimizer:
         Raises
         ------
         TypeError
-            `var_list` has something else than variables.
+            A loss that is no node; `var_list` has something else than variables.
         ValueError
             A loss that is no scalar, or depends on no variable that is to change; in
-            `var_list`, one on which it does not depend.
+            `var_list`, one on which it does not depend, or one twice.
         """
         return self.apply_gradients(self.compute_gradients(loss, var_list), name)
 
     def compute_gradients(
-        self, loss: Symbol, var_list: Sequence[Variable] | None = None
+        self, loss: Symbol, var_list: Iterable[Variable] | None = None
     ) -> list[tuple[Symbol, Variable]]:
         """Pairs (gradient, variable), for `apply_gradients` after whatever is done to them."""
+        if not isinstance(loss, Symbol):
+            raise TypeError(f"minimize: the loss is a {type(loss).__name__}, no node of a graph")
         if loss.shape != ():
             raise ValueError(f"minimize: {loss!r} is no scalar; reduce it (sum, mean) first")
-        chosen = loss.graph.trainable_variables() if var_list is None else list(var_list)
-        for v in chosen:
-            if not isinstance(v, Variable):
-                raise TypeError(f"minimize: var_list has {v!r}, which is no variable")
+        every = loss.graph.trainable_variables() if var_list is None else var_list
+        chosen = variables_of("minimize: var_list", every)
         pairs = list(zip(gradients(loss, chosen), chosen, strict=True))
         apart = [v.name for g, v in pairs if g is None]
         if var_list is not None and apart:
@@ -56,10 +57,45 @@ class Minimizer:
         return found
 
     def apply_gradients(
-        self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
+        self, pairs: Iterable[tuple[Any, Variable]], name: str | None = None
     ) -> Update:
-        """A node that changes each variable by its gradient when it is fetched."""
+        """A node that changes each variable by its gradient when it is fetched. Variables whose
+        gradient is None, as `gradients` gives it, stay as they are.
+
+        Raises
+        ------
+        TypeError
+            Something else than pairs (gradient, variable).
+        ValueError
+            No gradient at all, one of another shape than its variable (or complex, for one that
+            is real), a variable twice.
+        """
+        return self.applied(checked_pairs(pairs), name)
+
+    def applied(self, pairs: list[tuple[Symbol, Variable]], name: str | None) -> Update:
+        """The update of variables, each by its gradient."""
         raise NotImplementedError
+
+
+def checked_pairs(pairs: Iterable[tuple[Any, Variable]]) -> list[tuple[Symbol, Variable]]:
+    """The pairs that have a gradient, as a node."""
+    every = [tuple(pair) if isinstance(pair, (tuple, list)) else (pair,) for pair in pairs]
+    for pair in every:
+        if len(pair) != 2 or not isinstance(pair[1], Variable):
+            raise TypeError(f"apply_gradients takes pairs (gradient, variable); got {pair!r}")
+    found = [(v.graph.node(g), v) for g, v in every if g is not None]
+    if not found:
+        names = ", ".join(v.name for _, v in every)
+        raise ValueError(f"apply_gradients: there is no gradient for {names or 'any variable'}")
+    variables_of("apply_gradients: the list of pairs", [v for _, v in found])
+    for g, v in found:
+        complex_only = v.backend.is_complex(g.dtype) and not v.backend.is_complex(v.dtype)
+        if g.shape != v.shape or complex_only:
+            raise ValueError(
+                f"apply_gradients: variable {v.name!r} is {described(v.data)}, its gradient "
+                f"{described(g.data)}"
+            )
+    return found
 
 
 class Optimizer(Minimizer):
@@ -74,9 +110,7 @@ class Optimizer(Minimizer):
     def update(self, w: Any, g: Any, *state: Any) -> tuple:
         raise NotImplementedError
 
-    def apply_gradients(
-        self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
-    ) -> Update:
+    def applied(self, pairs: list[tuple[Symbol, Variable]], name: str | None) -> Update:
         stored: list[tuple[Variable, Symbol]] = []
         for g, w in pairs:
             state = [self.slot(w, each) for each in self.slots]
@@ -84,7 +118,7 @@ class Optimizer(Minimizer):
             for variable, value in zip((w, *state), new, strict=True):
                 value = astype(value, variable.dtype, copy=False)
                 stored.append((variable, variable.fitting(value)))
-        return Update(stored, name or type(self).__name__)
+        return Update(pairs[0][1].graph, stored, name or type(self).__name__)
 
     def slot(self, w: Variable, name: str) -> Variable:
         return Variable(zeros_like(w.initial), trainable=False, name=f"{w.name}/{name}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
-from autodiff.kinds import OPS, General, KindOp, reads
+from autodiff.core import Node
+from autodiff.errors import broadcastable
+from autodiff.graph.jit import forget_programs
+from autodiff.kinds import OPS, General, KindOp, broadcast, reads
 
 
 def register_gradient(op: Any) -> Callable[[Callable], Callable]:
@@ -18,7 +21,7 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
     cotangents of the inputs, one for each (a tuple, or alone if there is one input), None for
     zero. Written with autodiff's functions it serves higher derivatives, and forward mode as
     the transpose of itself. Gradients that are in a graph already keep the rule they were made
-    with.
+    with; jitted functions compile anew when they are called next.
 
     Parameters
     ----------
@@ -27,7 +30,9 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
     Raises
     ------
     ValueError
-        No op of that name.
+        No op of that name; later, when it is used, a cotangent of another shape than the input.
+    TypeError
+        A rule that is no function; later, a cotangent that is no array.
 
     Example
     -------
@@ -39,6 +44,7 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
 
     def decorate(rule: Callable) -> Callable:
         replace(found, rule)
+        forget_programs()
         return rule
 
     return decorate
@@ -46,15 +52,18 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
 
 @contextmanager
 def override_gradient(op: Any, rule: Callable) -> Iterator[None]:
-    """Use a gradient rule inside a `with` block, and the op's former one again after it."""
+    """Use a gradient rule inside a `with` block, and the op's former one again after it. Jitted
+    functions compile anew inside the block, and after it."""
     found = find(op)
     former = dict(vars(found))
     replace(found, rule)
+    forget_programs()
     try:
         yield
     finally:
         vars(found).clear()
         vars(found).update(former)
+        forget_programs()
 
 
 def find(op: Any) -> KindOp:
@@ -72,9 +81,37 @@ def find(op: Any) -> KindOp:
 def replace(op: KindOp, rule: Callable) -> None:
     """Differentiate an op as one of the general kind; how it runs and how it is batched stay
     those of its own kind, which is why its class stays."""
+    if not callable(rule):
+        raise TypeError(f"the gradient rule of {op.name!r} must be a function; got {rule!r}")
     op.rules, op.reads, op.unread = (rule,), [reads(rule)], {}
     op.together, op.given_jvp = True, None
     op.differentiable, op.fresh, op.holomorphic, op.singular = True, False, False, False
     op.rewrites = op.overwrites = False
-    for method in (General.vjp, General.jvp, General.rule_of, KindOp.keeps, KindOp.save):
+    for method in (vjp, General.jvp, General.rule_of, KindOp.keeps, KindOp.save):
         setattr(op, method.__name__, MethodType(method, op))
+
+
+def vjp(op: KindOp, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
+    """General.vjp, and a look at what a user's rule returned."""
+    cotangents = General.vjp(op, g, saved, inputs, params)
+    for position, (ct, x) in enumerate(zip(cotangents, inputs, strict=True), 1):
+        if ct is not None:
+            check_cotangent(f"the gradient rule of {op.name!r}", position, ct, x, len(inputs) > 1)
+    return cotangents
+
+
+def check_cotangent(rule: str, position: int, ct: Any, x: Node, others: bool) -> None:
+    """Refuse what is no array of the shape of input x. Where the op may have broadcast x to the
+    shape of `others`, the engine sums a cotangent of that shape."""
+    if not hasattr(ct, "shape"):
+        raise TypeError(
+            f"{rule} returned {ct!r}, a {type(ct).__name__}, for input {position}; return an array "
+            f"of its shape {x.shape}, or None for zero"
+        )
+    own, shape = tuple(x.shape), tuple(ct.shape)
+    stretched = others and broadcastable([own, shape]) and broadcast(own, shape) == shape
+    if shape != own and not stretched:
+        raise ValueError(
+            f"{rule} returned an array of shape {shape} for input {position} of shape {own}; "
+            "a cotangent has the shape of its input"
+        )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import Tensor
+from autodiff.core import Node, Tensor
 from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.face import Graph, Symbol, Update, Variable, default_graph, is_constant
+from autodiff.graph.face import (
+    Graph,
+    Symbol,
+    Update,
+    Variable,
+    check_unmasked,
+    default_graph,
+    is_constant,
+    plain_number,
+)
 from autodiff.graph.ir import Input, Program, described, ordered
 from autodiff.graph.numpy_program import UNTOUCHED
 from backends.base import same_dtype
-
-KINDS = "buifc"  # kinds of dtype, each of which can stand for those before it
 
 
 class Session:
@@ -41,9 +48,9 @@ class Session:
         self.graph = default_graph() if graph is None else graph
         self.values: dict[Variable, Any] = {}
         self.runners: dict[Any, Runner] = {}
-        self.blocks = ExitStack()
+        self.blocks: list[AbstractContextManager] = []  # that were entered
 
-    def run(self, fetches: Any, feed_dict: dict[Symbol, Any] | None = None) -> Any:
+    def run(self, fetches: Any, feed_dict: Mapping[Symbol, Any] | None = None) -> Any:
         """The values of nodes: a tree like `fetches` (one node, or containers of nodes), with
         raw arrays that are the caller's own, and None for updates.
 
@@ -53,12 +60,12 @@ class Session:
         Parameters
         ----------
         feed_dict : values of placeholders: arrays of their shape and dtype on the graph's
-            backend, or Python numbers and lists.
+            backend, or numbers and lists of them.
 
         Raises
         ------
         TypeError
-            A fetch that is no node, a feed of another dtype or backend.
+            A fetch that is no node, a feed of another dtype or backend, or of no numbers.
         ValueError
             A node of another graph, a placeholder that was not fed, a feed of another shape.
         RuntimeError
@@ -68,7 +75,7 @@ class Session:
         leaves, structure = tree.flatten(fetches)
         check_filled(structure)
         runner = self.runner(leaves)
-        fed = self.feeds(feed_dict or {})
+        fed = {} if feed_dict is None else self.feeds(feed_dict)
         values = runner.inputs(fed, self.values)
         try:
             results = runner.compiled(values)
@@ -89,14 +96,17 @@ class Session:
 
     def __enter__(self) -> Session:
         """The session's graph as the default one, inside a `with` block."""
-        self.blocks.enter_context(self.graph.as_default())
+        block = self.graph.as_default()
+        block.__enter__()
+        self.blocks.append(block)
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self.blocks.close()
+    def __exit__(self, *exception: Any) -> None:
+        self.blocks.pop().__exit__(*exception)
 
     def runner(self, leaves: list) -> Runner:
-        key = tuple(map(id, leaves))  # the runner keeps them alive
+        # By what the symbols are now; a runner keeps its fetches alive.
+        key = tuple([x.data if isinstance(x, Symbol) else id(x) for x in leaves])
         known = self.runners.get(key)
         if known is None:
             for leaf in leaves:
@@ -104,7 +114,11 @@ class Session:
             known = self.runners[key] = Runner(self.graph, leaves)
         return known
 
-    def feeds(self, given: dict[Symbol, Any]) -> dict[Input, Any]:
+    def feeds(self, given: Mapping[Symbol, Any]) -> dict[Input, Any]:
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"run: feed_dict is a {type(given).__name__}; give a dict {{placeholder: value}}"
+            )
         return {check_key(self.graph, x): feed(self.graph, x, v) for x, v in given.items()}
 
 
@@ -116,9 +130,9 @@ class Runner:
         self.fetched = [x for x in fetches if isinstance(x, Symbol)]
         pairs = merged([x for x in fetches if isinstance(x, Update)])
         self.updated = list(pairs)
-        outputs = [x.data for x in (*self.fetched, *pairs.values())]
+        outputs = [*(x.data for x in self.fetched), *pairs.values()]
         needed = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
-        self.sources = [graph.symbols[n] for n in needed]
+        self.sources = [graph.symbol(n) for n in needed]
         donated = [i for i, x in enumerate(self.sources) if x in pairs]
         self.donated = [self.sources[i] for i in donated]
         program = Program(needed, outputs, graph.backend)
@@ -145,9 +159,9 @@ class Runner:
         return values
 
 
-def merged(updates: list[Update]) -> dict[Variable, Symbol]:
+def merged(updates: list[Update]) -> dict[Variable, Node]:
     """The new value of each variable; an error if there are two."""
-    pairs: dict[Variable, Symbol] = {}
+    pairs: dict[Variable, Node] = {}
     for update in updates:
         for variable, value in update.pairs:
             if pairs.setdefault(variable, value) is not value:
@@ -174,13 +188,11 @@ def check_fetch(graph: Graph, leaf: Any) -> None:
             f"run: {leaf!r}, a {type(leaf).__name__}, is no node of a graph; "
             "constant(value) makes one"
         )
-    nodes = leaf.inputs if isinstance(leaf, Update) else (leaf,)
-    for node in nodes:
-        if node.graph is not graph:
-            raise ValueError(
-                f"run: {leaf!r} is of another graph than this session's; make a session of it: "
-                "Session(node.graph)"
-            )
+    if leaf.graph is not graph:
+        raise ValueError(
+            f"run: {leaf!r} is of another graph than this session's; build it inside "
+            "`with session:`, or make a session of its graph: Session(node.graph)"
+        )
 
 
 def check_key(graph: Graph, x: Any) -> Input:
@@ -195,8 +207,10 @@ def check_key(graph: Graph, x: Any) -> Input:
 def feed(graph: Graph, x: Symbol, value: Any) -> Any:
     """A value for a placeholder as a raw array of its shape and dtype."""
     node, backend = x.data, graph.backend
+    value = plain_number(value)
     if isinstance(value, Tensor) and is_constant(value):
         value = value.data
+    check_unmasked(f"run: placeholder {x.name!r}", value)
     home = backends.of(value)
     if home is None:
         value = from_python(graph, x, value)
@@ -214,19 +228,17 @@ def feed(graph: Graph, x: Symbol, value: Any) -> Any:
             f"run: placeholder {x.name!r} is {node.dtype}, fed {errors.describe(value)}; convert "
             "the feed with astype, or give the placeholder its dtype"
         )
+    if value.dtype is not node.dtype:  # it may be of another byte order
+        value = backend.asarray(value, dtype=node.dtype)
     return value
 
 
 def from_python(graph: Graph, x: Symbol, value: Any) -> Any:
-    """A number or a nested list in a placeholder's dtype, if that loses no kind of number."""
-    dtype, make = x.data.dtype, graph.backend.asarray
+    """A number or a nested list in a placeholder's dtype, if that loses no kind of number; else
+    in its own, for the error that tells the two."""
     if isinstance(value, Tensor):
         raise TypeError(f"run: placeholder {x.name!r} was fed {value!r}; feed values, not nodes")
     try:
-        raw = make(value, device=graph.device)
-        kind = graph.backend.canonical(raw.dtype).kind
-        if KINDS.find(kind) > KINDS.find("i" if dtype.kind == "u" else dtype.kind):
-            return raw  # for the error that tells the two dtypes
-        return make(value, dtype=dtype, device=graph.device)
+        return graph.literal(value, x.data.dtype)
     except (TypeError, ValueError, OverflowError) as error:
         raise type(error)(f"run: placeholder {x.name!r} was fed {value!r}: {error}") from error

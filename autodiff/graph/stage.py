@@ -7,7 +7,8 @@ other value, so a gradient taken inside becomes part of the program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,7 +26,7 @@ from autodiff.core import (
     recording,
     user_line,
 )
-from autodiff.graph.ir import Constant, Equation, Input, Program, apply, as_array
+from autodiff.graph.ir import Constant, Equation, Input, Program, Value, apply, as_array
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
 from backends.base import is_inexact
@@ -40,6 +41,29 @@ _innermost: ContextVar[Stage | None] = ContextVar("autodiff_innermost_stage", de
 def innermost() -> Stage | None:
     """The stage that is writing down here and now; None where things are done at once."""
     return _innermost.get()
+
+
+@contextmanager
+def writing(interp: Stage) -> Iterator[None]:
+    """Inside the block `interp` is writing down: random numbers, and control flow of constants, are
+    parts of its program."""
+    token = _innermost.set(interp)
+    try:
+        yield
+    finally:
+        _innermost.reset(token)
+
+
+def writing_beside(values: Iterable) -> AbstractContextManager[None]:
+    """A block in which the graph writes down that has one of these values; nothing changes where
+    there is none, or where something is being written down already."""
+    if innermost() is None:
+        for x in values:
+            while isinstance(x, Tensor) and isinstance(x.data, Tensor):
+                x = x.data
+            if isinstance(x, Tensor) and isinstance(x.interp, Stage):
+                return writing(x.interp)
+    return nullcontext()
 
 
 class Outside(ValueError):
@@ -149,22 +173,23 @@ class Stage(Interpreter):
         from outside has none. (Those of branches and loops do.)"""
         return None
 
-    def draw(self, make: Callable, shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
+    def random(self, make: Callable, shape: tuple[int, ...], dtype: Any, device: Any) -> Tensor:
         """Random numbers that every run draws anew by calling `make`."""
-        node = Input("random", shape, self.backend.canonical(dtype), draw=make, device=device)
-        return box(node, self, self.backend, None)
+        kind = self.backend.canonical(dtype)
+        return self.wrap(Input("random", shape, kind, draw=make, device=device))
 
-    def wrap(self, equation: Equation) -> Any:
+    def wrap(self, equation: Value) -> Any:
         if not isinstance(equation.dtype, tuple):
             return self.value(equation)
         count = range(len(equation.dtype))
         parts = [apply(PROJECT, (equation,), {"index": i}, equation.line) for i in count]
         return tuple(self.value(part) for part in parts)
 
-    def value(self, node: Equation) -> Tensor:
+    def value(self, node: Value) -> Tensor:
         """A staged value. What is made within a `no_grad` of the function's is a constant to
         whoever differentiates the program."""
-        if not (node.weak or recording(self)) and is_inexact(node.dtype):
+        made = isinstance(node, Equation) and not node.weak and is_inexact(node.dtype)
+        if made and not recording(self):
             node = apply(stop_gradient, (node,), {}, node.line)
         return box(node, self, self.backend, None)
 
@@ -191,12 +216,11 @@ def stage(
     a list of Tensors to (a list of outputs, anything)."""
     interp = Stage(backend) if interp is None else interp
     interp.device = next((x.device for x in inputs if x.device is not None), None)
-    token = _innermost.set(interp)
     try:
-        outputs, extra = f([box(node, interp, backend, None) for node in inputs])
-        nodes = [output_node(interp, x) for x in outputs]
+        with writing(interp):
+            outputs, extra = f([box(node, interp, backend, None) for node in inputs])
+            nodes = [output_node(interp, x) for x in outputs]
     finally:
-        _innermost.reset(token)
         interp.open = False
     return Program(inputs, nodes, backend), extra
 

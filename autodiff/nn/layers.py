@@ -23,6 +23,7 @@ import backends
 from autodiff import random
 from autodiff.core import ROOT, Tensor, device_of, home_of
 from autodiff.dtypes import isdtype
+from autodiff.graph.stage import writing_beside
 from autodiff.nn.initializers import Rng, glorot_uniform, normal, zeros
 from autodiff.nn.module import LayerError, Module, parameter
 from autodiff.ops import elementwise, reductions
@@ -141,7 +142,8 @@ def check_ids(ids: Any, weight: Any) -> None:
 
 class Dropout(Module):
     """In training each element is zero with probability `p`, and the others are divided by
-    1 - p, so that the mean stays (Srivastava et al. 2014); in use x itself.
+    1 - p, so that the mean stays (Srivastava et al. 2014); in use x itself. As a node of a graph it
+    drops others in each run.
 
     `rng` is the generator to draw from, by default autodiff.random's own.
     """
@@ -161,7 +163,8 @@ class Dropout(Module):
         if backends.current().xp is home.xp:
             home = backends.current()
         kept = 1 - self.p
-        mask = (self.rng or random.default).bernoulli(kept, tuple(x.shape), backend=home)
+        with writing_beside([x]):  # where x is a node of a graph, each run draws anew
+            mask = (self.rng or random.default).bernoulli(kept, tuple(x.shape), backend=home)
         return where(move(mask, device_of(x)), x * (1 / kept if kept else 0.0), 0)
 
 

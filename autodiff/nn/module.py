@@ -21,6 +21,7 @@ import backends
 from autodiff import tree
 from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
 from autodiff.forward import Dual
+from autodiff.graph.face import Variable
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
 
@@ -47,7 +48,8 @@ class Buffer(tree.Held):
     def write(self, value: Any) -> None:
         """Replace the value. It carries no derivative: transforms are stripped off, so that
         a layer can write while it is being differentiated. Inside jit the model must be an
-        argument: a value without numbers is not kept in a model that outlives the program."""
+        argument: a value without numbers is not kept in a model that outlives the program. In a
+        graph a Variable is not written to."""
         while isinstance(value, Tensor) and value.interp is not ROOT and differentiates(value):
             value = value.data
         if isinstance(value, Tensor) and value.interp is ROOT:
@@ -57,6 +59,12 @@ class Buffer(tree.Held):
             raise TypeError(
                 "Buffer.write: a value inside jit (or vmap) cannot be kept in a model that is no "
                 "argument of it: pass the model, and return it"
+            )
+        if isinstance(self.value, Variable):
+            raise TypeError(
+                f"Buffer.write: {self.value!r} keeps its value from run to run, and would be lost "
+                "to a node of this batch: in a graph, model.eval() takes running statistics as "
+                "they are; train such a model as a function (autodiff.jit, or the Learner)"
             )
         home = backends.of(value)
         self.value = value if home is None else box(home.hold(value), ROOT, home, None)

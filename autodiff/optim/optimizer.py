@@ -12,7 +12,7 @@ real and imaginary parts, and a half-precision one in float32 (as are its slots)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from numbers import Real
 from typing import Any
@@ -270,7 +270,7 @@ class Optimizer(Minimizer):
     # -- nodes -----------------------------------------------------------------------------------
 
     def minimize(
-        self, loss: Symbol, var_list: Sequence[Variable] | None = None, name: str | None = None
+        self, loss: Symbol, var_list: Iterable[Variable] | None = None, name: str | None = None
     ) -> Update:
         """A node that takes one step down the gradient of `loss` when it is fetched. The state
         is variables too, which are not trainable. See Minimizer for arguments and errors."""
@@ -281,10 +281,7 @@ class Optimizer(Minimizer):
             pairs = self.compute_gradients(scaled, [w for _, w in pairs])
         return self.stored(pairs, state, name)
 
-    def apply_gradients(
-        self, pairs: Sequence[tuple[Symbol, Variable]], name: str | None = None
-    ) -> Update:
-        """A node that changes each variable by its gradient when it is fetched."""
+    def applied(self, pairs: list[tuple[Symbol, Variable]], name: str | None) -> Update:
         return self.stored(pairs, self.state_variables(pairs, name), name)
 
     def state_variables(self, pairs: Sequence, name: str | None) -> dict[str, Any]:
@@ -307,7 +304,7 @@ class Optimizer(Minimizer):
             (v, v.fitting(astype(x, v.dtype, copy=False)))
             for v, x in zip(targets, values, strict=True)
         ]
-        return Update(fitting, name or type(self).__name__)
+        return Update(pairs[0][1].graph, fitting, name or type(self).__name__)
 
 
 class Around(Optimizer):
