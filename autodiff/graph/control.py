@@ -64,7 +64,8 @@ def check_scalar(name: str, what: str, x: Any) -> None:
 def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> Any:
     """`true_fn(*operands)` if `pred`, else `false_fn(*operands)`.
 
-    Inside jit both are staged and one of them runs; elsewhere only one of them is called.
+    Inside jit both are staged and one of them runs, backwards as well; what they make of arrays
+    that are known by then is computed when they are staged. Elsewhere only one of them is called.
     Under vmap, if `pred` differs between the elements, both are computed and chosen from. The
     operands and results are trees of arrays; values that a function uses from outside may be
     differentiated as well.
