@@ -10,7 +10,7 @@ import pytest
 
 import autodiff as ad
 import backends
-from autodiff import jit
+from autodiff import graph, jit
 from autodiff.testing import check_grads, host
 from homes import HOMES
 
@@ -399,6 +399,20 @@ def test_what_is_the_same_for_all_elements_is_carried_once() -> None:
     assert any("cond" in ops for ops in found) and not any("where" in ops for ops in found)
 
 
+@pytest.mark.parametrize("max_steps", [None, 9])
+def test_a_loop_that_a_node_of_a_graph_ends(max_steps: int | None) -> None:
+    with graph.Graph().as_default() as g:
+        n = graph.placeholder((), dtype="int64")
+        count = graph.while_loop(lambda i: i < n, lambda i: i + 2, 0, max_steps=max_steps)
+        pair = graph.while_loop(lambda c: c[0] < 9, lambda c: (c[0] + n, c[1] * 2), (0, np.ones(2)), max_steps=max_steps)
+    assert len(g.symbols) < 30
+    session = graph.Session(g)
+    for steps in (1, 3, 6):
+        assert session.run(count, {n: steps}) == steps + steps % 2
+        i, x = session.run(pair, {n: steps})
+        assert i == -(-9 // steps) * steps and list(x) == [2 ** -(-9 // steps)] * 2
+
+
 @pytest.mark.parametrize("pred", [True, False])
 def test_a_python_bool_chooses_at_once(pred: bool) -> None:
     f = jit(lambda x: ad.cond(pred, lambda y: y + 1, lambda y: y[:2], x))
@@ -455,6 +469,11 @@ WRONG = {
     "test": (lambda x: ad.while_loop(lambda c: c < 9, lambda c: c + 1, x), r"cond_fn.*\(5,\)"),
     "length": (lambda x: ad.scan(lambda c, _: (c, None), x, x, length=3), "length is 3.*5 rows"),
     "unknown": (lambda x: ad.scan(lambda c, _: (c, None), x, None), "length="),
+    "negative": (lambda x: ad.scan(lambda c, _: (c, c), x, None, length=-3), "length.*-3"),
+    "fraction": (lambda x: ad.scan(lambda c, _: (c, c), x, None, length=2.5), "length.*2.5"),
+    "rows": (lambda x: ad.scan(lambda c, r: (c + r, c), x, range(5)), "scan: xs has a range.*asarray"),
+    "rows_alone": (lambda x: ad.scan(lambda c, r: (c + r, c), 0.0, range(5)), "scan: xs has a range.*asarray"),
+    "name": (lambda x: ad.while_loop(lambda c: c[0] < 9, lambda c: "x", x), "while_loop: the result of body_fn has a str"),
     "checkpoint": (lambda x: ad.scan(lambda c, _: (c, None), x, x, checkpoint="all"), "save, carry, recompute"),
 }
 AT_ONCE = ("structure", "shape", "dtype")  # one branch runs, the other is not known

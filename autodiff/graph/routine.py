@@ -304,14 +304,17 @@ def is_differentiated(x: Any) -> bool:
     )
 
 
-def as_array(x: Any, home: backends.Backend, device: Any) -> Any:
+def as_array(what: str, x: Any, home: backends.Backend, device: Any) -> Any:
     """A leaf as a Tensor; a number as an array."""
     if isinstance(x, Tensor):
         return x
     if type(x) in NUMBERS:
         x = home.asarray(x, device=device)
     elif backends.of(x) is None:
-        raise TypeError(f"a {type(x).__name__} among the arguments is neither array nor number")
+        raise TypeError(
+            f"{what} has a {type(x).__name__} in it, neither array nor number; make it an array "
+            "(asarray)"
+        )
     return box(home.hold(x), ROOT, home, None)
 
 
