@@ -31,10 +31,12 @@ _count = itertools.count(1).__next__
 
 
 class Mode(NamedTuple):
-    """What holds inside a block: tapes below a level do not record, NaN is looked for."""
+    """What holds inside a block: tapes below a level do not record, NaN is looked for, a branch
+    is written down that may never run."""
 
     recorded_from: int = 0
     debugging: bool = False
+    branch: Interpreter | None = None
 
 
 NORMAL = Mode()
@@ -346,7 +348,8 @@ class Interpreter:
         for a in args:
             if isinstance(a, Tensor) and a.interp.level > self.level:
                 return a.interp.process(op, args, params)
-        return self.apply(op, args, params)
+        branch = branch_above(self)
+        return (self if branch is None else branch).apply(op, args, params)
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         """What an op is to this interpreter, whose values are the youngest of `args`."""
@@ -422,6 +425,9 @@ class Tape(Interpreter):
                 if a.interp is self:
                     values[i], nodes[i] = a.data, a.node
                     traced |= (a.node is not None) << i
+        branch = branch_above(self)
+        if branch is not None:
+            return branch.apply(op, args, params)
         check_operands(op, args, backend)
         y = op(*values, **params)
         if type(y) is complex:
@@ -551,6 +557,24 @@ def debug() -> Iterator[None]:
 def debugging() -> bool:
     """Whether NaN is looked for here and now."""
     return _mode.get().debugging
+
+
+@contextmanager
+def within(branch: Interpreter) -> Iterator[None]:
+    """Inside the block what is done with values of older interpreters, too, is the branch's to
+    write down: it may never run."""
+    token = _mode.set(_mode.get()._replace(branch=branch))
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+def branch_above(interp: Interpreter) -> Interpreter | None:
+    """The branch that is being written down, if an interpreter's values come from outside of it;
+    what is done with constants of the plain tape is done at once."""
+    branch = _mode.get().branch
+    return branch if branch is not None and 0 < interp.level < branch.level else None
 
 
 def inspect(node: Node, y: Any, backend: backends.Backend) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.batch import Batch
-from autodiff.core import NUMBERS, Tensor, device_of, home_of
+from autodiff.core import Tensor, device_of, home_of
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home
 from autodiff.graph.ir import Program, described
 from autodiff.graph.routine import as_array, input_like, is_staged, layers, lowest, trace
@@ -25,15 +25,20 @@ from autodiff.reverse import constant_data
 
 
 class Leaves:
-    """A tree of arguments as Tensors in a row, and whether results are to be raw."""
+    """Trees of arguments as Tensors in a row, and whether results are to be raw. `what` they are
+    is for messages."""
 
-    def __init__(self, *trees: Any) -> None:
+    def __init__(self, what: str, *trees: Any) -> None:
         found, self.structure = tree.flatten(trees)
-        own = [x for x in found if type(x) not in NUMBERS]
+        own = [x for x in found if home_of(x) is not None]
         self.raw = bool(own) and not any(isinstance(x, Tensor) for x in own)
         self.home = home(own)
         self.device = device_of(own[0]) if own else self.home.device
-        self.tensors = [as_array(x, self.home, self.device) for x in found]
+        self.tensors = self.arrays(what, found)
+
+    def arrays(self, what: str, leaves: Sequence) -> list[Tensor]:
+        """Leaves as Tensors; numbers go where the arguments are."""
+        return [as_array(what, x, self.home, self.device) for x in leaves]
 
     def build(self, tensors: Sequence) -> tuple:
         return tree.unflatten(self.structure, tensors)
@@ -64,7 +69,8 @@ def check_scalar(name: str, what: str, x: Any) -> None:
 def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> Any:
     """`true_fn(*operands)` if `pred`, else `false_fn(*operands)`.
 
-    Inside jit both are staged and one of them runs; elsewhere only one of them is called.
+    Inside jit both are staged and one of them runs, backwards as well; what they make of arrays
+    that are known by then is computed when they are staged. Elsewhere only one of them is called.
     Under vmap, if `pred` differs between the elements, both are computed and chosen from. The
     operands and results are trees of arrays; values that a function uses from outside may be
     differentiated as well.
@@ -78,19 +84,17 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
     check_scalar("cond", "pred", pred)
     if not hasattr(pred, "shape"):
         return (true_fn if pred else false_fn)(*operands)
-    given = Leaves(*operands)
-    everything = [pred, *given.tensors]
+    given = Leaves("cond: an operand", *operands)
     if is_staged(pred):
 
         def run(f: Callable) -> Callable:
-            return lambda xs: flat(f(*given.build(xs)), given)
+            return lambda xs: flat("cond: the result", f(*given.build(xs)), given)
 
         functions = [run(true_fn), run(false_fn)]
         outputs, (structure, _) = bind_cond(boolean(pred), functions, given.tensors, check_branches)
         return given.result(structure, outputs)
     if not is_batched(pred):
         return (true_fn if concrete(pred) else false_fn)(*operands)
-    given = Leaves(everything[1:])
     results = [tree.flatten(f(*operands)) for f in (true_fn, false_fn)]
     (yes, structure), (no, other) = results
     same_structure("cond", "true_fn", structure, "false_fn", other)
@@ -101,10 +105,10 @@ def boolean(pred: Any) -> Any:
     return pred if pred.dtype == "bool" else astype(pred, "bool")
 
 
-def flat(result: Any, given: Leaves) -> tuple[list, tree.Structure]:
+def flat(what: str, result: Any, given: Leaves) -> tuple[list, tree.Structure]:
     """The leaves of a result as Tensors, and its structure."""
     leaves, structure = tree.flatten(result)
-    return [as_array(x, given.home, given.device) for x in leaves], structure
+    return given.arrays(what, leaves), structure
 
 
 def same_structure(name: str, one: str, a: tree.Structure, two: str, b: tree.Structure) -> None:
@@ -147,14 +151,15 @@ def while_loop(
 
     Under vmap it runs until all elements are done; those that are stay as they are. Inside jit
     there is forward mode only, unless `max_steps` is given: then it is a scan of that many
-    steps, of which those that are not needed do nothing. It stops there in any case.
+    steps, of which those that are not needed do nothing. It stops there in any case. What the
+    functions make there of outside values alone is computed once, before the first step.
 
     Raises
     ------
     TypeError
         `cond_fn` does not return a scalar; a carry that changes structure, shape or dtype.
     """
-    given = Leaves(init)
+    given = Leaves("while_loop: init", init)
     (structure,) = given.structure.children
 
     def test(xs: Sequence) -> Any:
@@ -163,32 +168,37 @@ def while_loop(
         return go_on
 
     def body(xs: Sequence) -> list:
-        new, found = flat(body_fn(*given.build(xs)), given)
+        new, found = flat("while_loop: the result of body_fn", body_fn(*given.build(xs)), given)
         check_carry("while_loop", structure, found, xs, new)
         return new
 
     if not in_program(given.tensors):
-        return given.result(structure, looped(test, body, given.tensors, max_steps))
+        outputs = looped(test, body, given.tensors, max_steps)
+        if outputs is not None:
+            return given.result(structure, outputs)
     if max_steps is not None:
 
-        def step(xs: tuple, _row: None) -> tuple:
-            return cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs), None
+        def step(xs: list) -> tuple[list, None]:
+            return list(cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs)), None
 
-        outputs, _ = scan(step, tuple(given.tensors), None, length=max_steps)
+        outputs, _ = saved(step, given.tensors, [], max_steps, reverse=False)
         return given.result(structure, outputs)
 
     def staged_test(xs: list) -> tuple[list, None]:
-        return [boolean(as_array(test(xs), given.home, given.device))], None
+        go_on = given.arrays("while_loop: the result of cond_fn", [test(xs)])
+        return [boolean(x) for x in go_on], None
 
     functions = [staged_test, lambda xs: (body(xs), None)]
     return given.result(structure, bind_while(functions, given.tensors)[0])
 
 
-def looped(test: Callable, body: Callable, state: list, limit: int | None) -> list:
-    """The loop in Python."""
+def looped(test: Callable, body: Callable, state: list, limit: int | None) -> list | None:
+    """The loop in Python; None if a node of a graph says how long it goes on."""
     steps = 0
     while limit is None or steps < limit:
         go_on = test(state)
+        if is_staged(go_on):
+            return None
         if not is_batched(go_on):
             if not concrete(go_on):
                 break
@@ -218,7 +228,8 @@ def scan(
 
     Returns (the last carry, the ys stacked along a new first axis). `xs` is a tree of arrays
     with one first axis, or None with `length` given; `reverse` goes from the last row to the
-    first. `checkpoint` says what a compiled scan keeps for its gradient: "save", what the rules
+    first. In jit, what f makes of outside values alone is computed once, before the first step.
+    `checkpoint` says what a compiled scan keeps for its gradient: "save", what the rules
     of each step read; "carry", the carry before each step, from which that is made anew;
     "recompute", only about sqrt(length) carries, and what so many steps need at a time.
 
@@ -227,11 +238,11 @@ def scan(
     TypeError
         A carry that changes structure, shape or dtype.
     ValueError
-        Rows of different numbers, or no way to know how many.
+        Rows of different numbers, a negative number of them, or no way to know how many.
     """
     if checkpoint not in KEEPING:
         raise ValueError(f"scan: checkpoint is one of {', '.join(KEEPING)}; got {checkpoint!r}")
-    given, rows = Leaves(init), Leaves(xs)
+    given, rows = Leaves("scan: init", init), Leaves("scan: xs", xs)
     count = row_count(rows, length)
     (structure,) = given.structure.children
     given.raw = given.raw or (
@@ -244,9 +255,9 @@ def scan(
         result = f(*given.build(values[:n]), *rows.build(values[n:]))
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError("scan: f must return (carry, y); return (carry, None) for no y")
-        new, found = flat(result[0], given)
+        new, found = flat("scan: the carry that f returns", result[0], given)
         check_carry("scan", structure, found, values[:n], new)
-        y, y_structure = flat(result[1], given)
+        y, y_structure = flat("scan: the y that f returns", result[1], given)
         return [*new, *y], y_structure
 
     if in_program([*given.tensors, *rows.tensors]):
@@ -267,6 +278,8 @@ def row_count(rows: Leaves, length: int | None) -> int:
         length = x.shape[0]
     if length is None:
         raise ValueError("scan: xs is empty; give length=")
+    if not hasattr(length, "__index__") or length < 0:
+        raise ValueError(f"scan: length must be a whole number, 0 or more; got {length!r}")
     return length
 
 

@@ -17,6 +17,7 @@ from autodiff.graph.routine import (
     Routine,
     input_like,
     is_differentiated,
+    is_weak,
     lifted_to_stage,
     lowest,
     trace,
@@ -25,7 +26,7 @@ from autodiff.kinds import OPS, KindOp
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import matrix_transpose, moveaxis, reshape
+from autodiff.ops.manipulation import broadcast_to, matrix_transpose, moveaxis, reshape
 from autodiff.ops.reductions import any as any_of
 from backends.base import is_inexact
 
@@ -73,10 +74,18 @@ def arguments(saved: list, inputs: Sequence) -> list:
     return [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
 
 
+class Flow(Control):
+    """What the ops of branches and loops share: they are written down where they are called, so
+    that they do not run there."""
+
+    def __call__(self, *args: Any, **params: Any) -> tuple:
+        return super().__call__(*lifted_to_stage(self, args), **params)
+
+
 # -- cond ----------------------------------------------------------------------------------------
 
 
-class Cond(Control):
+class Cond(Flow):
     """cond(pred, *operands, branches=(for true, for false))."""
 
     def aval(self, *_args: Any, branches: tuple[Routine, Routine]) -> tuple[Aval, ...]:
@@ -89,9 +98,16 @@ class Cond(Control):
         pred, *args = arguments(saved, inputs)
         branches = params["branches"]
         wanted = [i for i, n in enumerate(inputs[1:]) if n is not None and is_inexact(n.dtype)]
-        gs = chosen(g, branches[0].floats())
-        pulls = [partial(pulled, b, args, wanted, gs) for b in branches]
-        return [None, *spread(cond_of(pred, pulls, []), wanted, len(args))]
+        cotangents = chosen(g, branches[0].floats())
+        given = [i for i, ct in enumerate(cotangents) if ct is not None]
+        n, many = len(args), len(cotangents)
+
+        def pull(branch: Routine, *xs: Any) -> list:
+            return branch.pull(xs[:n], wanted, spread(xs[n:], given, many))
+
+        pulls = [partial(pull, b) for b in branches]
+        found = cond_of(pred, pulls, [*args, *chosen(cotangents, given)])
+        return [None, *spread(found, wanted, n)]
 
     def jvp(self, tangents: list, _y: Any, args: list, params: dict[str, Any]) -> list | None:
         pred, *args = args
@@ -99,24 +115,21 @@ class Cond(Control):
         given = [i for i in floating(args) if tangents[1 + i] is not None]
         if not given:
             return None
-        ts = chosen(tangents[1:], given)
-        pushes = [lambda b=b: b.push(args, given, ts)[1] for b in branches]
-        places = branches[0].floats()
-        return spread(cond_of(pred, pushes, []), places, len(branches[0].program.outputs))
+        n, program = len(args), branches[0].program
+        pushes = [lambda *xs, b=b: b.push(xs[:n], given, xs[n:])[1] for b in branches]
+        found = cond_of(pred, pushes, [*args, *chosen(tangents[1:], given)])
+        return spread(found, branches[0].floats(), len(program.outputs))
 
     def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
         pred, *args = stacks.values
         mine, size = stacks.mine[1:], stacks.size
         branches = params["branches"]
+        every = [True] * len(branches[0].program.outputs)
         if not stacks.mine[0]:
-            both = [lambda *xs, b=b: b.mapped(xs, mine, size) for b in branches]
+            both = [lambda *xs, b=b: b.mapped(xs, mine, size, every) for b in branches]
             return tuple(cond_of(pred, both, args))
-        yes, no = (b.mapped(args, mine, size) for b in branches)
+        yes, no = (b.mapped(args, mine, size, every) for b in branches)
         return tuple(select(pred, a, b) for a, b in zip(yes, no, strict=True))
-
-
-def pulled(branch: Routine, args: list, wanted: list[int], gs: list) -> list:
-    return branch.pull(args, wanted, gs)
 
 
 def select(mask: Any, a: Any, b: Any) -> Any:
@@ -137,13 +150,19 @@ def bind_cond(pred: Any, functions: Sequence, operands: list, check: Callable | 
     given the two programs and those things before anything runs."""
     backend = home(pred, operands)
     inputs = [input_like(f"x{i}", x) for i, x in enumerate(operands)]
-    branches, extras, outer = trace(functions, inputs, backend)
+    for node, x in zip(inputs, operands, strict=True):
+        node.weak = is_weak(x)
+    routines, extras, outer = trace(functions, inputs, backend, branches=True)
+    programs = [r.program for r in routines]
     if check is not None:
-        check(*[b.program for b in branches], extras)
-    if not branches[0].program.outputs:
+        check(*programs, extras)
+    if not programs[0].outputs:
         return (), extras
-    args = lifted_to_stage(COND, [pred, *operands, *outer])
-    return COND(*args, branches=tuple(branches)), extras
+    read = {node for p in programs for node in p.nodes()}
+    pairs = zip(programs[0].inputs, [*operands, *outer], strict=True)
+    known = {node: x for node, x in pairs if node in read}
+    branches = tuple(Routine(Program(known, p.outputs, backend)) for p in programs)
+    return COND(pred, *known.values(), branches=branches), extras
 
 
 def home(*values: Any) -> backends.Backend:
@@ -156,7 +175,7 @@ def home(*values: Any) -> backends.Backend:
 # -- scan ----------------------------------------------------------------------------------------
 
 
-class Scan(Control):
+class Scan(Flow):
     """scan(*carries, *columns, *rest, step=, carries=, columns=, length=, reverse=, save=,
     keep=). The step maps carries, rows of the columns and the rest to new carries and rows of
     results. With `keep` the last results are the carries before each step and what the step
@@ -270,20 +289,41 @@ class Scan(Control):
     def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
         step, n = params["step"], params["carries"]
         end = n + params["columns"]
-        init = [stacks.stacked(i) for i in range(n)]
+        mine = spreading(step, stacks.mine, n)
+        wanted = [*mine[:n], *step.reached(mine)[n:]]
+        init = [stacks.stacked(i) if mine[i] else stacks.values[i] for i in range(n)]
         columns = [
             moveaxis(stacks.values[i], 1, 0) if stacks.mine[i] else stacks.values[i]
             for i in range(n, end)
         ]
-        mine = [*[True] * n, *stacks.mine[n:]]
 
         def rows(state: list, row: list) -> tuple[list, list]:
-            y = step.mapped([*state, *row, *stacks.values[end:]], mine, stacks.size)
+            y = step.mapped([*state, *row, *stacks.values[end:]], mine, stacks.size, wanted)
             return y[:n], y[n:]
 
         length, reverse = params["length"], params["reverse"]
         found = scan_of(rows, init, columns, length, reverse, params["save"])
-        return (*found[:n], *[moveaxis(y, 1, 0) for y in found[n:]])
+        pairs = zip(found[n:], wanted[n:], strict=True)
+        made = [moveaxis(y, 1, 0) if own else y for y, own in pairs]
+        return as_stacks([*found[:n], *made], wanted, stacks.size)
+
+
+def spreading(step: Routine, mine: Sequence[bool], n: int) -> list[bool]:
+    """Which arguments of a loop are stacks, if some are when it begins: a carry that follows from
+    one becomes one."""
+    spread = list(mine)
+    while True:
+        pairs = zip(spread[:n], step.reached(spread)[:n], strict=True)
+        carries = [was or found for was, found in pairs]
+        if carries == spread[:n]:
+            return spread
+        spread[:n] = carries
+
+
+def as_stacks(values: Sequence, mine: Sequence[bool], size: int) -> tuple:
+    """What is the same for all elements is repeated."""
+    pairs = zip(values, mine, strict=True)
+    return tuple(x if own else broadcast_to(x, (size, *x.shape)) for x, own in pairs)
 
 
 def filled(step: Routine, state: list, given: Iterable, order: Iterable, stacks: list) -> list:
@@ -348,7 +388,7 @@ def summing_scan(
     more = [x for x in factors if x not in given and x not in results]
     outputs = [*p.outputs[:m], *totals, *results, *more]
     body = Routine(Program([*p.inputs[:m], *sums, *p.inputs[m:]], outputs, p.backend))
-    args = lifted_to_stage(SCAN, [*init, *chosen(shared, added), *columns, *outer])
+    args = [*init, *chosen(shared, added), *columns, *outer]
     sizes = {"carries": m + len(sums), "columns": len(columns), **options}
     found = SCAN(*args, step=body, save=save, keep=False, **sizes) if outputs else ()
     start = m + len(sums)
@@ -401,14 +441,14 @@ def bind_scan(
     if not step.program.outputs:
         return (), extra
     sizes = {"carries": len(init), "columns": len(columns), "length": length}
-    args = lifted_to_stage(SCAN, [*init, *columns, *outer])
-    return SCAN(*args, step=step, reverse=reverse, save=save, keep=False, **sizes), extra
+    sizes |= {"reverse": reverse, "save": save, "keep": False}
+    return SCAN(*init, *columns, *outer, step=step, **sizes), extra
 
 
 # -- while ---------------------------------------------------------------------------------------
 
 
-class While(Control):
+class While(Flow):
     """while_loop(*carries, *rest, test=, body=, carries=)."""
 
     def aval(self, *_args: Any, body: Routine, **_: Any) -> tuple[Aval, ...]:
@@ -448,18 +488,24 @@ class While(Control):
     def batcher(self, stacks: Stacks, _op: Any, params: dict[str, Any]) -> tuple:
         """Until all are done; those that are stay as they are."""
         test, body, n = params["test"], params["body"], params["carries"]
-        mine = [*[True] * n, *stacks.mine[n:]]
-        rest = stacks.values[n:]
+        mine, size, rest = spreading(body, stacks.mine, n), stacks.size, stacks.values[n:]
+        differs = test.reached(mine)
+        if any(differs):
+            mine[:n] = [True] * n
 
         def alive(state: list) -> Any:
-            return test.mapped([*state, *rest], mine, stacks.size)[0]
+            return test.mapped([*state, *rest], mine, size, differs)[0]
 
         def step(state: list) -> list:
-            mask, new = alive(state), body.mapped([*state, *rest], mine, stacks.size)
+            new = body.mapped([*state, *rest], mine, size, mine[:n])
+            if not any(differs):
+                return new
+            mask = alive(state)
             return [select(mask, a, b) for a, b in zip(new, state, strict=True)]
 
-        init = [stacks.stacked(i) for i in range(n)]
-        return tuple(while_of(lambda state: [any_of(alive(state))], step, init))
+        init = [stacks.stacked(i) if mine[i] else stacks.values[i] for i in range(n)]
+        found = while_of(lambda state: [any_of(alive(state))], step, init)
+        return as_stacks(found, mine[:n], size)
 
 
 WHILE = While("while_loop")
@@ -477,8 +523,7 @@ def bind_while(functions: Sequence, init: list, check: Callable | None = None) -
     (test, body), extras, outer = trace(functions, inputs, backend)
     if check is not None:
         check(test.program, body.program, extras)
-    args = lifted_to_stage(WHILE, [*init, *outer])
-    return WHILE(*args, test=test, body=body, carries=len(init)), extras
+    return WHILE(*init, *outer, test=test, body=body, carries=len(init)), extras
 
 
 def concrete(x: Any) -> bool:

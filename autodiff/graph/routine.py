@@ -9,6 +9,7 @@ again on any values (`evaluate`), which is how its derivatives and its stacks ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import backends
@@ -23,9 +24,10 @@ from autodiff.core import (
     device_of,
     home_of,
     recording,
+    within,
 )
 from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.ir import Constant, Equation, Input, Node, Program, is_number
+from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number
 from autodiff.graph.stage import Stage, innermost, stage
 from autodiff.ops.manipulation import broadcast_to
 from autodiff.transforms import jvp, vjp, vmap
@@ -149,6 +151,8 @@ class Routine:
                 args = [found[source] for source in node.inputs]
                 if node.op is PROJECT:
                     found[node] = args[0][node.params["index"]]
+                elif node.op is ASARRAY and isinstance(args[0], Tensor):
+                    found[node] = args[0]  # the op that needs an array of it makes one again
                 else:
                     found[node] = node.op(*args, **node.params)
             elif node not in found:
@@ -196,14 +200,27 @@ class Routine:
         _, pushed, outputs = jvp(f, primals, tuple(tangents), has_aux=True)
         return list(outputs), list(pushed)
 
-    def mapped(self, values: Sequence, mine: Sequence[bool], size: int) -> list:
-        """Stacks of outputs from stacks of those arguments that `mine` says."""
+    def reached(self, mine: Sequence[bool]) -> list[bool]:
+        """Which outputs follow from those arguments that `mine` says."""
+        found: set[Node] = {x for x, own in zip(self.program.inputs, mine, strict=True) if own}
+        for node in self.program.nodes():
+            if not found.isdisjoint(node.inputs):
+                found.add(node)
+        return [x in found for x in self.program.outputs]
+
+    def mapped(
+        self, values: Sequence, mine: Sequence[bool], size: int, wanted: Sequence[bool]
+    ) -> list:
+        """Outputs from stacks of those arguments that `mine` says: as stacks those that are
+        wanted so; the others must be the same for all elements."""
         if not any(mine):
-            outputs = self.evaluate(values)
-            return [broadcast_to(x, (size, *x.shape)) for x in outputs]
+            outputs = zip(self.evaluate(values), wanted, strict=True)
+            return [broadcast_to(x, (size, *x.shape)) if stack else x for x, stack in outputs]
         stacks = [x for x, own in zip(values, mine, strict=True) if own]
         places = [i for i, own in enumerate(mine) if own]
-        return list(vmap(lambda *xs: tuple(self.evaluate(replaced(values, places, xs))))(*stacks))
+        axes = tuple(0 if stack else None for stack in wanted)
+        run = vmap(lambda *xs: tuple(self.evaluate(replaced(values, places, xs))), out_axes=axes)
+        return list(run(*stacks))
 
 
 def staged(found: dict[Node, Any]) -> dict[Node, Node]:
@@ -229,11 +246,21 @@ def replaced(args: Sequence, places: Sequence[int], values: Sequence) -> list:
     return full
 
 
-def trace(functions: Sequence[Callable], inputs: Sequence[Input], backend: backends.Backend):
+def trace(
+    functions: Sequence[Callable],
+    inputs: Sequence[Input],
+    backend: backends.Backend,
+    branches: bool = False,
+):
     """Routines of functions that all take `inputs`, what each function returned beside its
-    outputs, and the outside values that are their further arguments."""
+    outputs, and the outside values that are their further arguments. What is done with outside
+    values alone is part of branches; of loops it comes before."""
     captures = Captures()
-    traced = [stage(f, inputs, backend, Inner(backend, captures)) for f in functions]
+    traced = []
+    for f in functions:
+        interp = Inner(backend, captures)
+        with within(interp) if branches else nullcontext():
+            traced.append(stage(f, inputs, backend, interp))
     every = [*inputs, *captures.inputs]
     routines = [Routine(Program(every, p.outputs, backend)) for p, _ in traced]
     return routines, [extra for _, extra in traced], captures.tensors
@@ -277,14 +304,17 @@ def is_differentiated(x: Any) -> bool:
     )
 
 
-def as_array(x: Any, home: backends.Backend, device: Any) -> Any:
+def as_array(what: str, x: Any, home: backends.Backend, device: Any) -> Any:
     """A leaf as a Tensor; a number as an array."""
     if isinstance(x, Tensor):
         return x
     if type(x) in NUMBERS:
         x = home.asarray(x, device=device)
     elif backends.of(x) is None:
-        raise TypeError(f"a {type(x).__name__} among the arguments is neither array nor number")
+        raise TypeError(
+            f"{what} has a {type(x).__name__} in it, neither array nor number; make it an array "
+            "(asarray)"
+        )
     return box(home.hold(x), ROOT, home, None)
 
 
