@@ -1,8 +1,9 @@
 """Python functions as single ops: checkpoint, which computes again instead of keeping, and
 custom_vjp, a function with a backward rule of its own.
 
-Each call becomes an op of the general kind whose body is the function itself, so every
-interpreter treats it as it treats any other op.
+Where values have numbers, each call becomes an op whose body is the function itself, so every
+interpreter treats it as it treats any other op. In a function that is being staged it is written
+down with the rest (autodiff.graph.ways_back).
 """
 
 from __future__ import annotations
@@ -12,109 +13,175 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import backends
-from autodiff import tree
-from autodiff.core import ROOT, Tensor, box, home_of
-from autodiff.kinds import General
+from autodiff import random, tree
+from autodiff.core import Op, Tape, Tensor, box, lifted
+from autodiff.graph.control import in_program
+from autodiff.graph.control_ops import chosen, floating, spread
+from autodiff.graph.routine import replaced
+from autodiff.graph.ways_back import LOST, has_derivative, write_checkpoint, write_ruled
 from autodiff.reverse import constant_data, fit
-from autodiff.transforms import Recording, as_output, start, vmap
+from autodiff.transforms import Recording, jvp, leave, start, vmap
+
+# -- calls ---------------------------------------------------------------------------------------
+
+
+class Frame:
+    """A tree without the arrays in it."""
+
+    def __init__(self, leaves: list, structure: tree.Structure) -> None:
+        self.structure = structure
+        self.places = [i for i, x in enumerate(leaves) if is_array(x)]
+        self.leaves = [None if is_array(x) else x for x in leaves]
+
+    def build(self, arrays: Sequence) -> Any:
+        return tree.unflatten(self.structure, replaced(self.leaves, self.places, arrays))
+
+
+def parted(x: Any, placed: bool = False) -> tuple[list, Frame]:
+    """The arrays in a tree, and the rest of it."""
+    leaves, structure = tree.flatten(x, placed=placed)
+    return list(filter(is_array, leaves)), Frame(leaves, structure)
+
+
+def is_array(x: Any) -> bool:
+    return hasattr(x, "shape")
 
 
 class Call:
-    """One call of a Python function as an op: trees flattened, results kept apart from
-    anything that is not an array."""
+    """One call of a Python function: the arrays among its arguments, and the function as one of
+    arrays alone. A function may be a tree of arrays (a model) itself, parameters of models keep
+    their places on the plain tape, and what is written into cells of the arguments (a model's
+    running statistics) is a further output."""
 
-    def __init__(self, name: str, args: tuple) -> None:
+    def __init__(self, name: str, f: Callable, args: tuple, kwargs: dict) -> None:
         self.name = name
-        self.leaves, self.structure = tree.flatten(args)
-        self.is_array = [hasattr(x, "shape") for x in self.leaves]
-        self.arrays = [x for x, yes in zip(self.leaves, self.is_array, strict=True) if yes]
-        self.out_structure: tree.Structure | None = None
+        self.given = (f, args, kwargs)
+        self.arrays, self.frame = parted(self.given, placed=True)
+        self.out: Frame | None = None  # of what the function returned
+        self.written: list[int] = []  # the numbers of the cells
 
-    def args(self, arrays: Sequence) -> tuple:
-        rest = iter(arrays)
-        leaves = [
-            next(rest) if yes else x for x, yes in zip(self.leaves, self.is_array, strict=True)
-        ]
-        return tree.unflatten(self.structure, leaves)
+    def run(self, *arrays: Any) -> tuple[Any, list]:
+        """What the function returns for these arrays, and what it writes into cells."""
+        built = self.frame.build(arrays)
+        function, args, kwargs = built
+        cells = tree.cells(built)
+        before = [cell.value for cell in cells]
+        result = function(*args, **kwargs)
+        self.written = [i for i, was in enumerate(before) if cells[i].value is not was]
+        return result, [cells[i].value for i in self.written]
 
-    def flat(self, result: Any) -> tuple:
-        """The outputs as a tuple of raw arrays; an error for one that is being traced, since
-        it came from outside the arguments and its derivative would be lost."""
-        outputs, self.out_structure = tree.flatten(result)
-        for x in outputs:
-            if isinstance(x, Tensor) and (x.node is not None or x.interp is not ROOT):
-                raise ValueError(
-                    f"{self.name}: the function uses a value that is being differentiated but "
-                    "is not among its arguments; pass it as an argument"
-                )
-        return tuple(x.data if isinstance(x, Tensor) else as_output(self.name, x) for x in outputs)
+    def outputs(self, result: Any, written: list) -> list:
+        arrays, self.out = parted(result)
+        return [*arrays, *written]
+
+    def result(self, outputs: Sequence) -> Any:
+        """What the caller gets, when the cells of the arguments are written."""
+        count = len(self.out.places)
+        if self.written:
+            cells = tree.cells(self.given)
+            for i, value in zip(self.written, outputs[count:], strict=True):
+                cells[i].write(value)
+        return self.out.build(outputs[:count])
 
 
-def wrap_raw(backend: backends.Backend, arrays: Sequence) -> list:
-    """Raw arrays as constant Tensors, so that a user's function may use methods."""
-    return [x if isinstance(x, Tensor) else box(x, ROOT, backend, None) for x in arrays]
+class PythonOp(Op):
+    """One call as an op. `body(*arrays)` gives a list of arrays. It runs on whatever values it is
+    given, so a stack of calls (vmap) is the call of the function mapped."""
+
+    def __init__(self, name: str, body: Callable) -> None:
+        super().__init__(name, self.evaluate)
+        self.body = body
+
+    def evaluate(self, xp: backends.Backend, *arrays: Any) -> tuple:
+        tape = Tape()  # that records nothing, so that no parameter is one of the plain tape
+        outputs = self.body(*[box(x, tape, xp, None) for x in arrays])
+        outputs = tuple(leave(tape, x, raw=True) for x in outputs)
+        if any(isinstance(x, Tensor) for x in outputs):
+            raise ValueError(LOST)
+        return outputs
+
+    def save(self, _y: Any, values: list, _traced: int) -> list:
+        return [None, *values]
+
+    def batcher(self, stacks: Any, _op: Op, _params: dict) -> Any:
+        return self.mapped()(*[stacks.stacked(i) for i in range(len(stacks.values))])
+
+    def mapped(self) -> PythonOp:
+        """The op on stacks."""
+        raise NotImplementedError
 
 
-def python_op(call: Call, body: Callable, rule: Callable) -> General:
-    """One call as an op. `body(*arrays)` gives a tree, `rule(g, *arrays)` cotangents of the
-    arrays; both run on whatever values they are given, so a stack of calls (vmap) is the call
-    of the functions mapped."""
+def drawing_once(f: Callable) -> Callable:
+    """f, whose later runs draw the random numbers of the first."""
+    states: dict | None = None
 
-    def impl(xp: backends.Backend, *arrays: Any) -> tuple:
-        return call.flat(body(*wrap_raw(xp, arrays)))
+    def run(*args: Any) -> Any:
+        nonlocal states
+        if states is not None:
+            with random.repeated(states):
+                return f(*args)
+        with random.noted() as found:
+            result = f(*args)
+        states = found
+        return result
 
-    def mapped(stacks: Any, _op: General, _params: dict) -> Any:
-        stacked = [stacks.stacked(i) for i in range(len(stacks.values))]
-        return python_op(call, vmap(body), vmap(rule))(*stacked)
+    return run
 
-    op = General(call.name, impl, lambda g, _y, *arrays: rule(g, *arrays))
-    op.batcher = mapped
-    return op
+
+# -- checkpoint ----------------------------------------------------------------------------------
 
 
 def checkpoint(f: Callable) -> Callable:
     """f, keeping only its arguments for the backward pass and computing the rest again when
-    it is needed: one more evaluation for all arguments, less memory.
+    it is needed: one more evaluation for all arguments, less memory. Random numbers are the same
+    both times.
 
-    f may be an object that is a registered tree of arrays (a model): its arrays are
-    arguments then. Other values that are being differentiated must be passed as arguments.
+    f, and any argument, may be an object that is a registered tree of arrays (a model): its
+    arrays are arguments then. Inside jit, f may use any values from outside; elsewhere, those that
+    are being differentiated must be passed as arguments.
     """
 
     @functools.wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        call = Call("checkpoint", (f, args, kwargs))
+        call = Call("checkpoint", f, args, kwargs)
 
-        def run(*arrays: Any) -> Any:
-            function, positional, named = call.args(arrays)
-            return function(*positional, **named)
+        def body(*arrays: Any) -> list:
+            return call.outputs(*call.run(*arrays))
 
-        def rule(g: tuple, *arrays: Any) -> tuple:
-            return pull_again(run, g, arrays)
-
-        outputs = python_op(call, run, rule)(*call.arrays)
-        return tree.unflatten(call.out_structure, outputs)
+        if in_program(call.arrays):
+            return call.result(write_checkpoint(lambda xs: (body(*xs), None), call.arrays))
+        return call.result(Checkpointed(call.name, drawing_once(body))(*call.arrays))
 
     return wrapped
 
 
-def pull_again(run: Callable, g: tuple, arrays: tuple) -> tuple:
-    """Evaluate once more, recording, and pull g back to those arguments that have
-    derivatives."""
-    floats = [i for i, x in enumerate(arrays) if home_of(x).is_inexact(x.dtype)]
+class Checkpointed(PythonOp):
+    """A call that is evaluated once more where it is differentiated."""
 
-    def again(*selected: Any) -> tuple:
-        full = list(arrays)
-        for i, x in zip(floats, selected, strict=True):
-            full[i] = x
-        return tuple(tree.flatten(run(*wrap_raw(home_of(arrays[0]), full)))[0])
+    def vjp(self, g: tuple, saved: list, inputs: Sequence, _params: dict[str, Any]) -> list:
+        wanted = [i for i, x in enumerate(inputs) if has_derivative(x)]
+        again, primals = self.again(saved[1:], wanted)
+        run = Recording(self.name, again, primals)
+        cotangents = [start(run, out, ct) for out, ct in zip(run.outputs, g, strict=True)]
+        return spread(run.pull(cotangents, retain=False), wanted, len(inputs))
 
-    recording = Recording("checkpoint", again, tuple(arrays[i] for i in floats))
-    pairs = zip(recording.outputs, g, strict=True)
-    gradients = recording.pull([start(recording, out, ct) for out, ct in pairs], retain=False)
-    result: list = [None] * len(arrays)
-    for i, gradient in zip(floats, gradients, strict=True):
-        result[i] = gradient
-    return tuple(result)
+    def jvp(self, tangents: list, y: tuple, args: list, _params: dict[str, Any]) -> list:
+        given = [i for i, t in enumerate(tangents) if t is not None]
+        _, pushed = jvp(*self.again(args, given), chosen(tangents, given))
+        places = floating(y)
+        return spread(chosen(pushed, places), places, len(y))
+
+    def again(self, arrays: Sequence, places: Sequence[int]) -> tuple[Callable, tuple]:
+        """The body as a function of the arrays at some places, and those."""
+        full = list(map(lifted, arrays))
+        f = lambda *xs: self.body(*replaced(full, places, xs))  # noqa: E731
+        return f, tuple(chosen(arrays, places))
+
+    def mapped(self) -> Checkpointed:
+        return Checkpointed(self.name, vmap(self.body))
+
+
+# -- custom_vjp ----------------------------------------------------------------------------------
 
 
 class custom_vjp:
@@ -147,44 +214,95 @@ class custom_vjp:
             raise RuntimeError(
                 f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
             )
-        name = f"custom_vjp:{self.f.__name__}"
-        call = Call(name, args)
+        call = RuledCall(f"custom_vjp:{self.f.__name__}", self.fwd, args, {})
+        if in_program(call.arrays):
+            return call.result(call.write_down(self.bwd))
+        return call.result(call.op(self.bwd)(*call.arrays))
+
+
+class RuledCall(Call):
+    """One call of a function that returns (output, residuals)."""
+
+    def op(self, bwd: Callable) -> RuledOp:
+        """The call as an op."""
+        run = drawing_once(self.run)
         kept: list = []  # the residuals of the raw evaluation
 
-        def body(*arrays: Any) -> Any:
-            output, residuals = self.fwd(*call.args(arrays))
+        def body(*arrays: Any) -> list:
+            (output, residuals), written = run(*arrays)
             kept[:] = [residuals]
-            return output
+            return self.outputs(output, written)
 
-        def rule(g: tuple, *arrays: Any) -> tuple:
+        def rule(g: tuple, arrays: list) -> list:
             # Where a derivative of the derivative is taken, the residuals depend on the
             # arguments, so they are computed again in sight of the interpreter that asks.
             traced = any(isinstance(x, Tensor) for x in arrays)
-            residuals = self.fwd(*call.args(arrays))[1] if traced else kept[0]
-            cotangent = tree.unflatten(call.out_structure, wrap_raw(home_of(arrays[0]), g))
-            return cotangents_of(name, call, self.bwd(residuals, cotangent), arrays)
+            residuals = run(*arrays)[0][1] if traced else tree.map(settled, kept[0])
+            return self.pull(bwd, residuals, g, arrays)
 
-        outputs = python_op(call, body, rule)(*call.arrays)
-        return tree.unflatten(call.out_structure, outputs)
+        return RuledOp(self.name, body, rule)
+
+    def write_down(self, bwd: Callable) -> list:
+        """The outputs of the call in a program."""
+        rest: Frame | None = None  # of the residuals, whose arrays are further outputs
+
+        def body(xs: list) -> tuple[list, int]:
+            nonlocal rest
+            (output, residuals), written = self.run(*xs)
+            outputs = self.outputs(output, written)
+            arrays, rest = parted(residuals)
+            return [*outputs, *arrays], len(outputs)
+
+        def rule(g: list, arrays: list) -> list:
+            return self.pull(bwd, rest.build(arrays), g, self.arrays)
+
+        return write_ruled(self.name, body, rule, self.arrays)
+
+    def pull(self, bwd: Callable, residuals: Any, g: Sequence, arrays: Sequence) -> list:
+        """What `bwd` returns, as one cotangent for each of the arrays."""
+        structure, places = self.out.structure, self.out.places
+        own = map(lifted, g[: len(places)])
+        cotangent = tree.unflatten(structure, spread(list(own), places, structure.count))
+        given = bwd(residuals, cotangent)
+        _, args, _ = self.frame.build(arrays)
+        if not isinstance(given, (tuple, list)) or len(given) != len(args):
+            raise ValueError(
+                f"{self.name}: bwd must return a tuple of {len(args)} cotangents; got {given!r}"
+            )
+        result = []
+        for position, (arg, ct) in enumerate(zip(args, given, strict=True), 1):
+            leaves, structure = tree.flatten(arg)
+            parts = [None] * len(leaves)
+            if ct is not None:
+                parts, found = tree.flatten(ct)
+                tree.check(f"{self.name}: cotangent {position}", structure, found)
+            pairs = zip(leaves, parts, strict=True)
+            result += [bare(self.name, position, x, p) for x, p in pairs if is_array(x)]
+        return result
 
 
-def cotangents_of(name: str, call: Call, given: Any, arrays: tuple) -> tuple:
-    """What `bwd` returned, as one cotangent for each array among the arguments."""
-    args = call.args(arrays)
-    if not isinstance(given, (tuple, list)) or len(given) != len(args):
-        raise ValueError(
-            f"{name}: bwd must return a tuple of {len(args)} cotangents; got {given!r}"
-        )
-    result = []
-    for position, (arg, ct) in enumerate(zip(args, given, strict=True), 1):
-        leaves, structure = tree.flatten(arg)
-        parts = [None] * len(leaves)
-        if ct is not None:
-            parts, found = tree.flatten(ct)
-            tree.check(f"{name}: cotangent {position}", structure, found)
-        pairs = zip(leaves, parts, strict=True)
-        result += [bare(name, position, x, p) for x, p in pairs if hasattr(x, "shape")]
-    return tuple(result)
+class RuledOp(PythonOp):
+    """A call with a rule: `rule(g, arrays)` gives a cotangent, or None, for each of the arrays."""
+
+    def __init__(self, name: str, body: Callable, rule: Callable) -> None:
+        super().__init__(name, body)
+        self.rule = rule
+
+    def vjp(self, g: tuple, saved: list, _inputs: Sequence, _params: dict[str, Any]) -> list:
+        return self.rule(g, saved[1:])
+
+    def jvp(self, *_: Any) -> Any:
+        return NotImplemented  # it follows from the rule
+
+    def mapped(self) -> RuledOp:
+        return RuledOp(self.name, vmap(self.body), vmap(self.rule))
+
+
+def settled(x: Any) -> Any:
+    """A value of an evaluation on raw arrays as a constant."""
+    while isinstance(x, Tensor):
+        x = x.data
+    return lifted(x)
 
 
 def bare(name: str, position: int, x: Any, ct: Any) -> Any:

@@ -7,13 +7,17 @@ is left out; those in the body of a compiled cond, scan or while_loop are made w
 Where a graph is built by hand, a draw is made there and then, and is a constant of the graph;
 graph.sample gives nodes that each run draws anew.
 Under vmap a draw is one for all elements: draw the whole stack outside for one each.
+What is computed again for its gradient (checkpoint) draws the same numbers again.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import backends
@@ -25,6 +29,7 @@ __all__ = ["Generator", "bernoulli", "integers", "normal", "permutation", "seed"
 
 Shape = int | Sequence[int]
 Home = str | backends.Backend | None
+State = tuple[int, int]
 
 
 class Generator:
@@ -39,14 +44,22 @@ class Generator:
     """
 
     def __init__(self, seed: int) -> None:
-        self.stream = streams.Generator(operator.index(seed))
+        self.own = streams.Generator(operator.index(seed))
 
     @property
-    def state(self) -> tuple[int, int]:
+    def stream(self) -> streams.Generator:
+        """Where to draw from here and now."""
+        found = _repeated.get().get(self, self.own)
+        for states in _noted.get():
+            states.setdefault(self, found.state)
+        return found
+
+    @property
+    def state(self) -> State:
         return self.stream.state
 
     @state.setter
-    def state(self, value: tuple[int, int]) -> None:
+    def state(self, value: State) -> None:
         seed, counter = value
         self.stream.state = (seed, counter)
 
@@ -109,6 +122,38 @@ class Generator:
         """The numbers from 0 to count - 1 in random order, int64."""
         draw = lambda home: self.stream.permutation(count, home)  # noqa: E731
         return drawn(draw, (operator.index(count),), "int64", backend)
+
+
+_noted: ContextVar[tuple[dict[Generator, State], ...]] = ContextVar("autodiff_noted", default=())
+_repeated: ContextVar[Mapping[Generator, streams.Generator]] = ContextVar(
+    "autodiff_repeated", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def noted() -> Iterator[dict[Generator, State]]:
+    """The states of the generators that the block draws from, as they were before it did."""
+    states: dict[Generator, State] = {}
+    token = _noted.set((*_noted.get(), states))
+    try:
+        yield states
+    finally:
+        _noted.reset(token)
+
+
+@contextmanager
+def repeated(states: Mapping[Generator, State]) -> Iterator[None]:
+    """Inside the block these generators give what they gave from these states on, and stay as
+    they are themselves."""
+    copies = {}
+    for generator, state in states.items():
+        copies[generator] = streams.Generator(0)
+        copies[generator].state = state
+    token = _repeated.set({**_repeated.get(), **copies})
+    try:
+        yield
+    finally:
+        _repeated.reset(token)
 
 
 def as_shape(name: str, shape: Shape) -> tuple[int, ...]:

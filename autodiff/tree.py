@@ -148,14 +148,15 @@ def close_container(structure: Structure, children: Iterable) -> Any:
     return kind(**dict(zip(keys, children, strict=True)))
 
 
-def flatten(x: Any, held: bool = True) -> tuple[list, Structure]:
+def flatten(x: Any, held: bool = True, placed: bool = False) -> tuple[list, Structure]:
     """The leaves of a tree in order, and its structure; with `held=False` without those that
-    are Held."""
+    are Held, with `placed=True` as functions have them that are trees (see as_function)."""
     leaves: list = []
-    return leaves, _structure(x, leaves, held)
+    return leaves, _structure(x, leaves, held, placed)
 
 
-def _structure(x: Any, leaves: list, held: bool) -> Structure:
+def _structure(x: Any, leaves: list, held: bool, placed: bool) -> Structure:
+    x = as_function(x) if placed else x
     opened = open_container(x)
     if opened is None:
         leaves.append(x)
@@ -163,7 +164,8 @@ def _structure(x: Any, leaves: list, held: bool) -> Structure:
     if not held and isinstance(x, Held):
         return Structure(type(x), Carried(x), ())
     children, keys = opened
-    return Structure(type(x), keys, tuple(_structure(child, leaves, held) for child in children))
+    parts = tuple(_structure(child, leaves, held, placed) for child in children)
+    return Structure(type(x), keys, parts)
 
 
 def unflatten(structure: Structure, leaves: Iterable) -> Any:

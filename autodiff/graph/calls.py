@@ -52,12 +52,16 @@ class Callee(Routine):
 
 def callee(program: Program, precision: str | None) -> Callee:
     """A program as a callee: the random numbers that it draws are further arguments."""
-    draws = program.draws()
-    drawn = {node: like(f"random{i}", node) for i, node in enumerate(draws)}
-    outputs = program.replaced(drawn).outputs
-    made = Callee(Program([*program.inputs, *drawn.values()], outputs, program.backend))
+    made = Callee(undrawn(program))
     made.precision = precision
     return made
+
+
+def undrawn(program: Program) -> Program:
+    """A program with further inputs in place of the random numbers that it draws."""
+    drawn = {node: like(f"random{i}", node) for i, node in enumerate(program.draws())}
+    outputs = program.replaced(drawn).outputs
+    return Program([*program.inputs, *drawn.values()], outputs, program.backend)
 
 
 def like(name: str, node: Node) -> Input:
