@@ -259,6 +259,7 @@ class Op:
     broadcasts = False  # True: the arguments broadcast together
     wants_arrays = False  # True: what works on Python's numbers does not, they are made arrays
     singular = False  # True: an exactly zero cotangent stays zero whatever the rule gives
+    walks = False  # True: the rule is a user's and may differentiate
     needs_all = True  # False: the rule knows that a cotangent of None, of several, is zero
     batcher: Callable | None = None  # how vmap runs it, if not as its kind says
     rewrites = False  # True: reads or writes a few places of its first argument

@@ -284,6 +284,8 @@ class RuledCall(Call):
 class RuledOp(PythonOp):
     """A call with a rule: `rule(g, arrays)` gives a cotangent, or None, for each of the arrays."""
 
+    walks = True
+
     def __init__(self, name: str, body: Callable, rule: Callable) -> None:
         super().__init__(name, body)
         self.rule = rule

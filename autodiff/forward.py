@@ -8,6 +8,7 @@ the JVP.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from autodiff.core import (
@@ -19,6 +20,7 @@ from autodiff.core import (
     Tensor,
     box,
     check_operands,
+    device_of,
     even,
     home_of,
     is_complex,
@@ -27,7 +29,7 @@ from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to
 from autodiff.reverse import fit, walk
-from backends.base import same_dtype
+from backends.base import dtype_name, is_inexact, same_dtype
 
 
 class Dual(Interpreter):
@@ -94,8 +96,8 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
     tape = Tape()
     outputs = y if type(y) is tuple else (y,)
     backend = home_of(next(t for t in tangents if t is not None))
-    zeros = [zeros_like(part) for part in outputs]
-    gs = tuple(box(z, tape, backend, Leaf(z)) for z in zeros)
+    points = [point(op, part) for part in outputs]
+    gs = tuple(box(p, tape, backend, Leaf(p)) for p in points)
     wanted = tuple(
         None if t is None else Aval(tuple(p.shape), p.dtype)
         for t, p in zip(tangents, primals, strict=True)
@@ -112,3 +114,15 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
     reached = walk(seeds)
     parts = [reached[g.node][0] if g.node in reached else None for g in gs]
     return parts if type(y) is tuple else parts[0]
+
+
+def point(op: Op, y: Any) -> Any:
+    """A cotangent at which a VJP is linearized: it is linear, so one is like another. But a rule
+    that walks a tape of its own keeps there what is exactly zero (`singular`): it is given numbers
+    that hardly come to zero."""
+    if not (op.walks and is_inexact(y.dtype)):
+        return zeros_like(y)
+    home = home_of(y)
+    steps = home.create("arange", 1, 1 + math.prod(y.shape), dtype="float64", device=device_of(y))
+    numbers = home.astype(home.cos(steps), home.native(dtype_name(y.dtype)))
+    return home.reshape(numbers, tuple(y.shape))

@@ -7,9 +7,10 @@ This module knows nothing of arrays.
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 _registered: dict[type, tuple[Callable, Callable]] = {}
 _functions: dict[type, Callable] = {}
@@ -81,7 +82,8 @@ class Structure:
         if self.kind is None:
             return "*"
         inner = ", ".join(map(repr, self.children))
-        named = f"{list(self.keys)}: " if isinstance(self.keys, tuple) else ""
+        keys = getattr(self.keys, "names", self.keys)
+        named = f"{list(keys)}: " if isinstance(keys, tuple) else ""
         return f"{self.kind.__name__}({named}{inner})"
 
 
@@ -97,6 +99,20 @@ def register(
     _registered[kind] = (flatten, unflatten)
     if function is not None:
         _functions[kind] = function
+
+
+class Keys(NamedTuple):
+    """Of a defaultdict: its keys, and what makes a value for one that is missing."""
+
+    names: tuple
+    factory: Callable | None
+
+
+register(
+    defaultdict,
+    lambda x: (x.values(), Keys(tuple(x), x.default_factory)),
+    lambda keys, children: defaultdict(keys.factory, zip(keys.names, children, strict=True)),
+)
 
 
 def as_function(x: Any) -> Any:
@@ -145,7 +161,16 @@ def close_container(structure: Structure, children: Iterable) -> Any:
         return kind(*children)
     if issubclass(kind, (list, tuple)):
         return kind(children)
-    return kind(**dict(zip(keys, children, strict=True)))
+    return new_dataclass(kind, dict(zip(keys, children, strict=True)))
+
+
+def new_dataclass(kind: type, values: dict[str, Any]) -> Any:
+    """A dataclass with these values, those included that it does not take as arguments."""
+    taken = {field.name for field in dataclasses.fields(kind) if field.init}
+    made = kind(**{name: value for name, value in values.items() if name in taken})
+    for name in values.keys() - taken:
+        object.__setattr__(made, name, values[name])
+    return made
 
 
 def flatten(x: Any, held: bool = True, placed: bool = False) -> tuple[list, Structure]:

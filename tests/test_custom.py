@@ -486,3 +486,25 @@ def test_a_learner_trains_a_checkpointed_model() -> None:
         curves.append(history["loss"])
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-5)
     assert curves[1][-1] < curves[1][0]
+
+
+RULES: dict[str, Callable] = {
+    "a root": lambda x: ad.sqrt(x) * x,
+    "a root of what sums to one": lambda x: ad.softmax(x) ** 1.5,
+    "a quotient": lambda x: x / ad.sum(x),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_forward_mode_through_a_rule_that_differentiates(name: str, dtype: str) -> None:
+    f, x = RULES[name], np.array([1, 2, 3]).astype(dtype)
+    ruled = ad.custom_vjp(f)
+    ruled.defvjp(lambda x: (f(x), x), lambda x, g: ad.vjp(f, x)[1](g))
+    small = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 1e-10}
+    for g, h in ((ruled, f), (ad.jit(ruled), f)):
+        np.testing.assert_allclose(ad.jvp(g, (x,), (x**2,))[1], ad.jvp(h, (x,), (x**2,))[1], **small)
+        curved, expected = (ad.hessian(lambda x, f=f: ad.sum(f(x) ** 2))(x) for f in (g, h))
+        np.testing.assert_allclose(curved, expected, **small)
+    pushed = ad.jit(lambda x: ad.jvp(ruled, (x,), (x**2,))[1])(x)
+    np.testing.assert_allclose(pushed, ad.jvp(f, (x,), (x**2,))[1], **small)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+import dataclasses
+from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
 
 from autodiff import tree
 
 Point = namedtuple("Point", "x y")
+
+
+@dataclasses.dataclass
+class Derived:
+    x: int
+    twice: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.twice = 2 * self.x
+
+
+CHANGED = Derived(1)
+CHANGED.twice = 5
 TREES = [1, None, [], {"a": 1, "b": [2, (3, None)]}, Point(1, [2]), OrderedDict(z=1, a=2), ((), {})]
+TREES += [defaultdict(list, a=1, b=[2]), CHANGED]
 
 
 @pytest.mark.parametrize("value", TREES, ids=repr)
@@ -17,7 +32,7 @@ def test_flatten_and_unflatten_are_inverse(value) -> None:
     leaves, structure = tree.flatten(value)
     again = tree.unflatten(structure, leaves)
     assert again == value
-    assert type(again) is type(value)
+    assert type(again) is type(value) and getattr(again, "default_factory", None) is getattr(value, "default_factory", None)
     assert structure.count == len(leaves) == len(tree.paths(value))
 
 

@@ -116,6 +116,8 @@ class Ruled(Passing):
     routine `back` makes cotangents of the args at some places of [*cotangents of the results,
     *given]; `outside` are values that the function used and that are not among its arguments."""
 
+    walks = True
+
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         back = params["back"]
         if isinstance(back, Exception):
@@ -165,9 +167,10 @@ LOST = (
 
 def mapped(routine: Routine, args: Sequence, mine: Sequence[bool], size: int) -> Routine:
     """The routine of stacks of those arguments that `mine` says."""
+    every = [True] * len(routine.program.outputs)
 
     def rows(xs: list) -> tuple[list, None]:
-        return routine.mapped(xs, mine, size), None
+        return routine.mapped(xs, mine, size, every), None
 
     return trace([rows], inputs_like(args), home(*args))[0][0]
 
@@ -232,7 +235,7 @@ def routine_of(f: Function, args: Sequence) -> tuple[Routine, list, Any]:
     backend = home(*args) if here is None else here.backend
     (routine,), (extra,), outside = trace([f], inputs_like(args), backend)
     for x in routine.program.draws():
-        drawn = x.draw() if here is None else here.draw(x.draw, x.shape, x.dtype, x.device)
+        drawn = x.draw() if here is None else here.random(x.draw, x.shape, x.dtype, x.device)
         outside.append(drawn)
     return Routine(undrawn(routine.program)), outside, extra
 
