@@ -14,18 +14,12 @@ import numpy as np
 
 from autodiff import tree
 from autodiff.core import PROJECT, Node, device_of, home_of
+from autodiff.graph.arguments import argument_names
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import Graph, Symbol, Update, default_graph
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Constant, Equation, Input, Program, described, names, ordered
-from autodiff.graph.jit import (
-    Argnums,
-    Entry,
-    Jitted,
-    JittedTree,
-    argument_names,
-    jit,
-)
+from autodiff.graph.jit import Argnums, Entry, Jitted, JittedTree, jit
 from autodiff.graph.picture import (
     FILLS,
     FORWARD,

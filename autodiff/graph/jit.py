@@ -4,22 +4,34 @@ planned, and run from then on as a compiled program."""
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import sys
 import types
 import warnings
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Tensor, box, debugging, device_of, home_of, recording, user_line
-from autodiff.graph.calls import RUN, callee, is_taped
+from autodiff.core import ROOT, Tensor, box, home_of, user_line
+from autodiff.graph.arguments import (
+    TAPED,
+    TRACED,
+    argument_names,
+    as_key,
+    check_positions,
+    fingerprint,
+    input_for,
+    is_array,
+    is_dynamic,
+    is_turned,
+    positional,
+)
+from autodiff.graph.calls import RUN, callee
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
-from autodiff.graph.ir import Input, Program, described
+from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import Outside, innermost, stage, writing_beside
 
@@ -206,75 +218,6 @@ def applied(model: Callable, *args: Any, **kwargs: Any) -> Any:
     return model(*args, **kwargs)
 
 
-def positional(f: Callable) -> tuple[str, ...]:
-    """The names of a function's positional parameters, as far as it tells."""
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    return tuple(p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD)
-
-
-# In the key of arguments that something outside looks at: tapes alone, or others too.
-TAPED, TRACED = object(), object()
-
-
-def fingerprint(values: Iterable, leaves: list, key: list) -> None:
-    """Collect the leaves of arguments, in the order of tree.flatten, and what the program depends
-    on: structure, shapes and dtypes of arrays, only the type of a float, the value of anything
-    else. Whoever calls a compiled function waits for it: the commonest kinds come first."""
-    for x in values:
-        kind = type(x)
-        if kind in backends.by_type:  # a raw array
-            key += (kind, x.shape, x.dtype)
-            leaves.append(x)
-        elif kind is list or kind is tuple:
-            key += (kind, len(x))
-            fingerprint(x, leaves, key)
-        elif kind is Tensor or isinstance(x, Tensor):
-            plain = x.interp is ROOT and (x.node is None or not recording(ROOT))
-            key.append(Tensor if plain else watched(x))
-            key += (x.backend, x.data.shape, x.data.dtype)
-            leaves.append(x.data if plain else x)
-        elif kind is float or kind is complex:
-            key.append(kind)
-            leaves.append(x)
-        elif is_array(x):
-            key += (kind, x.shape, x.dtype)
-            leaves.append(x)
-        else:
-            opened = tree.open_container(x)
-            if opened is None:
-                key += (kind, static_value(x))
-                leaves.append(x)
-            else:
-                key += (kind, opened[1])
-                fingerprint(opened[0], leaves, key)
-
-
-def watched(x: Tensor) -> object:
-    """Who looks at what is done with a Tensor; whoever looks for NaN wants to see each op."""
-    return TAPED if is_taped(x) and not debugging() else TRACED
-
-
-def static_value(x: Any) -> Any:
-    try:
-        hash(x)
-    except TypeError:
-        raise TypeError(
-            f"jit: an argument is a {type(x).__name__}, neither an array nor a hashable value "
-            "that could be static; register its type with autodiff.tree.register"
-        ) from None
-    return x
-
-
-def as_key(value: Any) -> Any:
-    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN."""
-    if type(value) is tuple:
-        return tuple(map(as_key, value))
-    return repr(value) if type(value) in (float, complex) else value
-
-
 class Staged:
     """A function staged for one kind of arguments: its program, and how arguments and results go
     in and out of it. What it writes into cells of its arguments are the last of the results;
@@ -398,20 +341,6 @@ def draws_numbers(program: Program) -> bool:
     return bool(program.draws()) or any(draws_numbers(r.program) for r in program.routines())
 
 
-def is_array(x: Any) -> bool:
-    return hasattr(x, "dtype") and hasattr(x, "shape") and not isinstance(x, type)
-
-
-def is_dynamic(x: Any) -> bool:
-    """Whether a leaf is an input of the program: arrays, floats and complex numbers."""
-    return is_array(x) or type(x) in (float, complex)
-
-
-def is_turned(x: Any) -> bool:
-    """Whether the bytes of an array's numbers are not in the machine's order."""
-    return not isinstance(x, Tensor) and not getattr(getattr(x, "dtype", None), "isnative", True)
-
-
 def backend_of(owner: Jitted, arrays: dict[str, Any]) -> backends.Backend:
     """The one to which all of the arguments belong."""
     homes = {name: home_of(x) for name, x in arrays.items()}
@@ -425,28 +354,6 @@ def backend_of(owner: Jitted, arrays: dict[str, Any]) -> backends.Backend:
     if any(home is not backend for home in homes.values()):
         raise errors.mixed(owner, list(arrays.values()))
     return backend
-
-
-def input_for(name: str, x: Any) -> Input:
-    if is_array(x):
-        dtype = x.dtype if isinstance(x, Tensor) else home_of(x).canonical(x.dtype)
-        dtype = dtype.newbyteorder("=") if is_turned(x) else dtype
-        return Input(name, tuple(x.shape), dtype, device=device_of(x))
-    dtype = backends.get("numpy").canonical("complex128" if type(x) is complex else "float64")
-    return Input(name, (), dtype, weak=True)
-
-
-def argument_names(own: Sequence[str], args: tuple, kwargs: dict) -> list[str]:
-    """A name for each leaf, from the function's `own`: "params['w']" as params_w."""
-    found: list[str] = []
-    for position, arg in enumerate(args):
-        prefix = own[position] if position < len(own) else f"arg{position}"
-        found += tree.paths(arg, prefix)
-    for key, arg in kwargs.items():
-        found += tree.paths(arg, key)
-    plain = ["".join(c if c.isalnum() else "_" for c in name) for name in found]
-    tidy = ["_".join(part for part in name.split("_") if part) for name in plain]
-    return [n if tidy.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(tidy)]
 
 
 def jit(
@@ -508,21 +415,3 @@ def jit(
     check_positions(f, static, donate)
     kind = Jitted if tree.open_container(f) is None else JittedTree
     return kind(f, static, donate, precision)
-
-
-def check_positions(f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
-    """Refuse positions of arguments that f cannot be given."""
-    try:
-        inspect.signature(f).bind_partial(*[None] * needed([*static, *donate]))
-    except ValueError:  # it does not tell
-        return
-    except TypeError:
-        raise ValueError(
-            f"jit: {getattr(f, '__name__', f)} takes fewer positional arguments than "
-            f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
-        ) from None
-
-
-def needed(argnums: Sequence[int]) -> int:
-    """How many arguments there must be for some positions."""
-    return max((i + 1 if i >= 0 else -i for i in argnums), default=0)
