@@ -143,8 +143,9 @@ class Stage(Interpreter):
                 if captured is not None:
                     return captured
                 raise Outside(
-                    f"{op.name}: argument {position} is being differentiated outside of the "
-                    "jitted function, which would lose its derivative: make it an argument"
+                    f"{op.name}: at {user_line()}: argument {position} is being differentiated "
+                    "outside of the jitted function, which would lose its derivative: make it an "
+                    "argument (of a model: jit(model), or jit(f)(model, x))"
                 )
             a = a.data
         if type(a) in NUMBERS:
