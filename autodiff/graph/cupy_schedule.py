@@ -18,7 +18,7 @@ from autodiff.graph.cupy_steps import (
     Rows,
     Step,
 )
-from autodiff.graph.ir import Equation, Program, is_number
+from autodiff.graph.ir import Equation, Program, is_number, ordered
 from autodiff.graph.joint_kernels import fits_rows, has_rows, is_row_reduction
 from autodiff.graph.kernels import fuses
 
@@ -26,7 +26,7 @@ from autodiff.graph.kernels import fuses
 def schedule(program: Program) -> list[Step]:
     """Equations into steps. What no call reads comes when all else is done: by then nobody reads
     any more what it may be written over. Numbers made of numbers are the host's affair."""
-    equations = [e for e in program.equations() if not e.weak]
+    equations = [e for e in soonest_first(program) if not e.weak]
     first, rest = in_time(equations)
     steps = with_rows([*gather(first, program), *gather(rest, program)])
     place = {e: step for step in steps for e in step.equations}
@@ -37,6 +37,17 @@ def schedule(program: Program) -> list[Step]:
         if isinstance(step, Group):
             step.close(read, program.backend.cp)
     return steps
+
+
+def soonest_first(program: Program) -> list[Equation]:
+    """The equations in an order in which they can be computed: those first that outputs follow
+    from which take the fewest. So the gradient of a late layer is there before those of earlier
+    ones are begun, and what it is made of need not be kept until they are."""
+    depths: dict[Node, int] = {}
+    for node in program.nodes():
+        depths[node] = 1 + max((depths[x] for x in node.inputs), default=0)
+    nodes = ordered(sorted(program.outputs, key=depths.__getitem__))
+    return [node for node in nodes if isinstance(node, Equation)]
 
 
 def fusable(e: Equation) -> bool:
