@@ -92,7 +92,9 @@ class NumpyBackend(Backend):
                 if bits is None or getattr(condition, "dtype", None) != np.dtype("bool"):
                     break
                 ones = (~condition if chosen is None else chosen).astype(bits)
-                out = ones if ones.shape == kept.shape and ones.shape else None
+                out = ones if ones.strides == kept.strides and ones.shape else None
+                if out is None and ones.shape == kept.shape and kept.shape:
+                    out = np.empty_like(kept, bits)  # which lies as what is kept does
                 return np.multiply(kept.view(bits), ones, out).view(kept.dtype)
         return np.where(condition, x1, x2)
 
@@ -122,7 +124,9 @@ class NumpyBackend(Backend):
         return getattr(np, name)(*args, **params, out=out)
 
     def add_into(self, total: Any, x: Any) -> Any:
-        if isinstance(total, np.ndarray) and total.dtype == x.dtype:
+        # Beside rows NumPy makes rows of columns; and as they lie they are summed.
+        alike = total.flags.c_contiguous or not x.flags.c_contiguous
+        if isinstance(total, np.ndarray) and total.dtype == x.dtype and alike:
             return np.add(total, x, out=total)
         return total + x
 

@@ -18,7 +18,7 @@ from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import INTO, VIEW, Plan
 
 PARTS = 2  # of the rows of a step
-Region = tuple[Hashable, float, float]  # memory, and the bytes of it from the first to the last
+Region = tuple[Hashable, int, int]  # memory, and the bytes of it from the first to the last
 
 
 def races(plan: Plan) -> list[tuple[Step, Step]]:
@@ -74,7 +74,8 @@ def writes(plan: Plan, step: Step, share: tuple[float, float]) -> Iterator[Regio
         if plan.actions[e] == INTO and e not in plan.inner and e not in step.totals:
             where, begin = memory(plan, e)
             low, high = share if step.rows else (0, 1)
-            yield where, begin + low * plan.buffers[e].bytes, begin + high * plan.buffers[e].bytes
+            size = plan.buffers[e].bytes
+            yield where, begin + round(low * size), begin + round(high * size)
 
 
 def is_static(plan: Plan, e: Equation) -> bool:

@@ -76,7 +76,7 @@ def test_arrays_and_lists(give: Callable, value: Any) -> None:
 
 
 @pytest.mark.parametrize("give", [one_fed, assigned, added, weighed])
-@pytest.mark.parametrize("value", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.asarray(3.0), ad.Tensor(3.0)], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("value", [3, 3.0, np.float32(3), np.float64(3), np.int64(3), np.asarray(3.0), ad.Tensor(np.asarray(3.0))], ids=lambda v: type(v).__name__)
 def test_single_numbers(give: Callable, value: Any) -> None:
     got = give(value)
     assert got.dtype == np.float64

@@ -19,6 +19,7 @@ import numpy as np
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_look, is_product
 
+LOOKS = frozenset(("broadcast_to", "getitem", "permute_dims", "reshape"))
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 
 Readers = dict[Node, list[Equation]]
@@ -193,7 +194,8 @@ class Rows:
         """Whether an equation is a reduction that can be had of some rows. (The mean of half
         precision is taken in a wider one, in memory of its own.)"""
         narrow = e.op.name == "mean" and e.dtype == np.float16
-        return e.op.name in self.reducers and not narrow
+        turned = not self.reorders and is_turned(e.inputs[0])
+        return e.op.name in self.reducers and not narrow and not turned
 
     def goes(self, e: Equation, rows: int, group: Container[Node]) -> bool:
         """Whether rows lo:hi of a value follow from those of its arguments; of a member of the
@@ -214,6 +216,16 @@ class Rows:
         if name == "broadcast_to":
             return x in group and len(x.shape) == len(e.shape)
         return name == "reshape" and x in group
+
+
+def is_turned(x: Node) -> bool:
+    """Whether a value is a look at one with its axes in another order: NumPy adds up some rows of
+    it otherwise than all of them."""
+    while isinstance(x, Equation) and len(x.inputs) == 1 and x.op.name in LOOKS:
+        if x.op.name == "permute_dims":
+            return True
+        x = x.inputs[0]
+    return False
 
 
 def sliced(x: Node, e: Equation) -> bool | None:

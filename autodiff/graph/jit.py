@@ -382,11 +382,11 @@ def jit(
         not use them afterwards, unless the run fails and a note on its error says that it had
         not written to them. Nothing is taken where something outside differentiates, nor from an
         array that shares its memory with another argument.
-    precision : "exact" rounds as the function does when it is not compiled, to the last bit (a zero
-        may have the other sign), for a little speed (not on CuPy). On CuPy, of float32 products of
-        matrices: "fp32" (as None), "tf32" or "bf16", which are rounded to 11 or 8 bits and summed
-        in float32; these need nvmath-python. A jitted function that another one calls has that
-        one's.
+    precision : "exact" rounds as the function does when it is not compiled, to the last bit, for a
+        little speed (not on CuPy); but a zero may have the other sign, and gradients of values that
+        lie by columns other last bits. On CuPy, of float32 products of matrices: "fp32" (as None),
+        "tf32" or "bf16", which are rounded to 11 or 8 bits and summed in float32; these need
+        nvmath-python. A jitted function that another one calls has that one's.
 
     Raises
     ------
