@@ -92,9 +92,10 @@ class NumpyBackend(Backend):
                 if bits is None or getattr(condition, "dtype", None) != np.dtype("bool"):
                     break
                 ones = (~condition if chosen is None else chosen).astype(bits)
-                out = ones if ones.strides == kept.strides and ones.shape else None
-                if out is None and ones.shape == kept.shape and kept.shape:
-                    out = np.empty_like(kept, bits)  # which lies as what is kept does
+                out = None
+                if ones.shape == kept.shape and ones.shape:  # it is to lie as what is kept does
+                    alike = ones.strides == kept.strides
+                    out = ones if alike else np.empty_like(kept, bits)
                 return np.multiply(kept.view(bits), ones, out).view(kept.dtype)
         return np.where(condition, x1, x2)
 

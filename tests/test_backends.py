@@ -371,3 +371,17 @@ def test_memory_of_dropped_arrays_is_kept() -> None:
         found.append(int(done.stdout))
     without, with_it = found
     assert with_it < 500 and without > 5000
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 5), (3, 4, 1), (4, 5), (5,), ()], ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_selections_between_values_and_zeros(shape: tuple, order: str) -> None:
+    """The result has the shape of all together, and lies as what is kept does."""
+    numpy, random = backends.get("numpy"), np.random.default_rng(2)
+    condition = random.random(shape) < 0.5
+    for kept in (random.standard_normal((3, 4, 5)), random.standard_normal((4, 1))):
+        kept = np.asarray(kept, order=order)
+        for args in ((condition, kept, 0), (condition, 0.0, kept)):
+            found = numpy.where(*args)
+            np.testing.assert_array_equal(found, np.where(*args), strict=True)
+            assert found.shape != kept.shape or condition.shape != kept.shape or found.strides == kept.strides
