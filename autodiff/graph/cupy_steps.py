@@ -204,13 +204,11 @@ class Call:
             if hasattr(args[place], "shape"):  # in a CUDA graph a number is an array
                 args[place] = args[place].astype(dtype)
         if self.product is not None:
-            return self.product(*args, out=outs[0])
-        y = self.function(*args, **self.equation.params)
-        y = cp.ascontiguousarray(y) if self.in_order else y
-        if outs[0] is not None:
-            outs[0][...] = y
-            y = outs[0]
-        return (y,)
+            made = self.product(*args, out=outs[0])
+        else:
+            y = self.function(*args, **self.equation.params)
+            made = (cp.ascontiguousarray(y) if self.in_order else y,)
+        return [put(y, out) for y, out in zip(made, outs, strict=True)]
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
@@ -224,6 +222,14 @@ class Call:
         names = " ".join(e.op.name for e in self.equations)
         by = f" {self.product}" if self.product is not None else " in order" * self.in_order
         return f"{names} {self.equation.shape}{by}"
+
+
+def put(y: Any, out: Any) -> Any:
+    """What was made, in the array that is wanted, if there is one."""
+    if out is None or out is y:
+        return y
+    out[...] = y
+    return out
 
 
 Step = Fused | Rows | Beside | Call
