@@ -331,6 +331,11 @@ def test_the_sign_of_zero_gets_into_a_graph() -> None:
     for s in (1.0, -0.0, 0.0, -0.0, -1.0):
         found, count = launched(lambda: fast(x, s))
         assert count == 1 and here(found).tolist() == np.copysign([2.0, -3.0], s).tolist()
+    apart = jit(lambda x, y, s: (ad.copysign(x, s), ad.copysign(y, s), ad.copysign(ad.softmax(x), s), ad.fft.fft(x)))
+    for s in (-0.0, 0.0):  # not captured, by one kernel of several parts and by a kernel of rows
+        *found, _ = here(apart(*there((np.ones(2), -np.ones(3))), s))
+        assert np.signbit(np.concatenate(found)).tolist() == [np.signbit(s)] * 7
+    assert re.search("not captured.*2 kernels in one", str(apart.plan), re.DOTALL) and groups(apart.plan, Rows)
     place = HOME.from_host(np.array(1 + 1j))
     for z in (complex(-0.0, 2), complex(3, -0.0), complex(-0.0, -0.0)):
         write(words(place), np.asarray(z).tobytes())

@@ -57,9 +57,10 @@ class Launch:
         return [cp.empty(e.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
 
     def given(self, cp: Any, args: list) -> list:
-        """The values of `inputs` as arrays that lie in order."""
+        """The values of `inputs` as arrays that lie in order. (Of -0.0 `asarray` makes zero.)"""
         pairs = zip(args, self.inputs, strict=True)
-        return [cp.ascontiguousarray(cp.asarray(x, np.dtype(node.dtype))) for x, node in pairs]
+        arrays = [cp.full((), x, np.dtype(e.dtype)) if is_bare(x) else x for x, e in pairs]
+        return [cp.ascontiguousarray(x) for x in arrays]
 
 
 class Group(Launch):
@@ -201,7 +202,7 @@ class Call:
 
     def run(self, cp: Any, args: list, outs: list) -> Sequence:
         for place, dtype in self.numbers:
-            if hasattr(args[place], "shape"):  # in a CUDA graph a number is an array
+            if not is_bare(args[place]):  # in a CUDA graph a number is an array
                 args[place] = args[place].astype(dtype)
         if self.product is not None:
             made = self.product(*args, out=outs[0])
@@ -222,6 +223,11 @@ class Call:
         names = " ".join(e.op.name for e in self.equations)
         by = f" {self.product}" if self.product is not None else " in order" * self.in_order
         return f"{names} {self.equation.shape}{by}"
+
+
+def is_bare(x: Any) -> bool:
+    """Whether a value is a Python number."""
+    return not hasattr(x, "shape")
 
 
 def put(y: Any, out: Any) -> Any:
