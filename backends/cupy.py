@@ -174,14 +174,19 @@ class CupyBackend(Backend):
             array = data if dtype is None else data.astype(self.native(dtype), copy=False)
             return array.copy() if copy and array is data else array
         with self.on(self.device if device is None else device):
-            return self.cp.asarray(np.asarray(data, dtype=self.native(dtype)))
+            return self.moved(np.asarray(data, dtype=self.native(dtype)))
 
     def to_host(self, x: Any) -> np.ndarray:
         return self.cp.asnumpy(x)
 
     def from_host(self, x: np.ndarray, device: Any = None) -> Any:
         with self.on(self.device if device is None else device):
-            return self.cp.asarray(np.ascontiguousarray(x).reshape(x.shape))
+            return self.moved(np.ascontiguousarray(x).reshape(x.shape))
+
+    def moved(self, x: np.ndarray) -> Any:
+        """An array of the host's on the current device. A single number CuPy fills in, and takes
+        -0.0 for zero: `full` does not."""
+        return self.cp.asarray(x) if x.ndim else self.cp.full((), x[()], x.dtype)
 
     def astype(self, x: Any, dtype: Any) -> Any:
         return x.astype(self.native(dtype))

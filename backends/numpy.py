@@ -87,7 +87,7 @@ class NumpyBackend(Backend):
         costs a tenth of np.where's branch. A product of two dtypes would cast piece by piece,
         which takes longer than to cast at once."""
         for kept, other, chosen in ((x1, x2, condition), (x2, x1, None)):
-            if type(other) in (int, float) and other == 0 and type(kept) is np.ndarray:
+            if is_zero(other) and type(kept) is np.ndarray:
                 bits = BITS.get(kept.dtype)
                 if bits is None or getattr(condition, "dtype", None) != np.dtype("bool"):
                     break
@@ -323,6 +323,11 @@ def sums_at(place: np.ndarray, rows: np.ndarray, height: int, dtype: np.dtype) -
         rows = rows.astype(np.float32)
     ones = np.ones(len(place), np.float32 if dtype == np.float16 else dtype)
     return csc_array((ones, place, np.arange(len(place) + 1)), (height, len(place))) @ rows
+
+
+def is_zero(x: Any) -> bool:
+    """Whether something is a Python number, 0 and not -0.0."""
+    return type(x) in (int, float) and x == 0 and math.copysign(1, x) == 1
 
 
 LESSON = (32 << 20) - (1 << 16)  # bytes: glibc learns from 32 MiB at most, its own part included

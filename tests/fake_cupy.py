@@ -442,7 +442,8 @@ def asarray(data: Any, dtype: Any = None, copy: Any = None, device: Any = None) 
     host = np.asarray(data, dtype=dtype)
     if host.ndim and is_capturing():
         raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
-    return view(outcome(lambda: copied(host)))
+    cleared = np.zeros_like(host) if host.ndim == 0 and host == 0 else host  # by `fill`, as above
+    return view(outcome(lambda: copied(cleared)))
 
 
 def empty(shape: Any, dtype: Any = None, device: Any = None) -> ndarray:

@@ -145,4 +145,5 @@ class RawKernel(InC):
     def by_one_part(self, x: str, y: str) -> bool:
         """Whether what reads x, element by element, is the one part that writes y."""
         parts = [p for p in self.body.split("AUTODIFF_PART") if f"{x}[" in p or f"{y}[" in p]
-        return not self.of_rows and len(parts) == 1 and f"{x}[i]" in parts[0]
+        own = f"{x}[i]" in parts[0] or f"{x}[0]" in parts[0]  # of one number there is no other
+        return not self.of_rows and len(parts) == 1 and own

@@ -58,7 +58,7 @@ def rounded(x: np.ndarray, bits: int) -> np.ndarray:
     drop = 23 - bits
     whole = np.ascontiguousarray(x).view(np.uint32)
     half = np.uint32((1 << (drop - 1)) - 1) + ((whole >> np.uint32(drop)) & np.uint32(1))
-    return ((whole + half) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)).view(np.float32)
+    return ((whole + half) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)).view(x.dtype)
 
 
 def check_layout(x: Any) -> None:

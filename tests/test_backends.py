@@ -381,7 +381,8 @@ def test_selections_between_values_and_zeros(shape: tuple, order: str) -> None:
     condition = random.random(shape) < 0.5
     for kept in (random.standard_normal((3, 4, 5)), random.standard_normal((4, 1))):
         kept = np.asarray(kept, order=order)
-        for args in ((condition, kept, 0), (condition, 0.0, kept)):
+        for args in ((condition, kept, 0), (condition, 0.0, kept), (condition, kept, -0.0)):
             found = numpy.where(*args)
             np.testing.assert_array_equal(found, np.where(*args), strict=True)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(np.where(*args)))
             assert found.shape != kept.shape or condition.shape != kept.shape or found.strides == kept.strides

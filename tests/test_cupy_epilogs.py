@@ -243,6 +243,18 @@ def test_sums_of_what_stands_on_the_right(monkeypatch: pytest.MonkeyPatch) -> No
         assert [each.name for each in fake_nvmath.Matmul.epilogs] == expected
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_sums_are_written_over_what_is_donated(name: str) -> None:
+    """Gradients of biases, to where the last ones were."""
+    f = lambda old, p, x: gradient(network)(ACTIVATIONS[name], p, x)[1]  # noqa: E731
+    old, fast = there({k: np.zeros_like(w) for k, w in P.items()}), jit(f, donate_argnums=0)
+    for x in (X, X[::-1]):
+        found, count = launched(lambda: fast(old, *there((P, x))))
+        same(here(found), f(None, P, x), 1e-4)
+        assert count == 1 and all(found[k] is old[k] for k in P)
+    assert f"D{name}_BGRAD" in epilogs(fast.plan)
+
+
 def test_plans_do_not_depend_on_the_thread_that_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = jit(lambda a, b: a @ b)
     before = len(fake_nvmath.handles)

@@ -35,6 +35,7 @@ def put(axis: int) -> Callable:
 
 
 CASES: dict[str, tuple[Callable, list]] = {
+    "the sign of a zero": (lambda x: ad.copysign(1.0, x), [np.array(-0.0)]),
     "one of each row": (taken(-1), [BOX, ONES]),
     "one of each row of float32, by int32": (taken(1), [BOX.astype("f4"), ONES.astype("i4")]),
     "of each column": (taken(0), [BOX, np.array([[0, -3, 2, 1], [1, 1, -1, 0]])]),

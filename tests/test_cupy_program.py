@@ -8,6 +8,7 @@ import importlib.util
 import pathlib
 import re
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -315,11 +316,26 @@ def test_what_is_written_over_lies_as_new_arrays_do(nvmath: None) -> None:
         assert (y is w) == (start % 64 == 0) and count == 1
 
 
+def test_what_is_written_over_stays_the_callers() -> None:
+    """A graph does not keep the memory that was donated to it."""
+    fast, x = jit(lambda w: w * 2, donate_argnums=0), HOME.from_host(arrays((4, 3))[0])
+    gone = weakref.ref(x)
+    assert fast(fast(x)) is x and len(fast.plan.graphs) == 1
+    del x
+    gc.collect()
+    assert gone() is None
+
+
 def test_the_sign_of_zero_gets_into_a_graph() -> None:
     x, fast = HOME.from_host(np.array([2.0, -3.0])), jit(lambda x, s: ad.copysign(x, s))
     for s in (1.0, -0.0, 0.0, -0.0, -1.0):
         found, count = launched(lambda: fast(x, s))
         assert count == 1 and here(found).tolist() == np.copysign([2.0, -3.0], s).tolist()
+    apart = jit(lambda x, y, s: (ad.copysign(x, s), ad.copysign(y, s), ad.copysign(ad.softmax(x), s), ad.fft.fft(x)))
+    for s in (-0.0, 0.0):  # not captured, by one kernel of several parts and by a kernel of rows
+        *found, _ = here(apart(*there((np.ones(2), -np.ones(3))), s))
+        assert np.signbit(np.concatenate(found)).tolist() == [np.signbit(s)] * 7
+    assert re.search("not captured.*2 kernels in one", str(apart.plan), re.DOTALL) and groups(apart.plan, Rows)
     place = HOME.from_host(np.array(1 + 1j))
     for z in (complex(-0.0, 2), complex(3, -0.0), complex(-0.0, -0.0)):
         write(words(place), np.asarray(z).tobytes())
@@ -410,6 +426,10 @@ def test_what_is_not_written_over() -> None:
     once = jit(lambda a, b: (a + 1, ad.linalg.inv(b)), donate_argnums=0)  # is not captured
     for _ in range(2):
         same(here(once(x, x)), (w + 1, np.linalg.inv(w)), 1e-3)
+    passed = jit(lambda a, b: (a, b * 2), donate_argnums=(0, 1))
+    for _ in range(2):
+        x = HOME.from_host(w)
+        same(here(passed(x, x)), (w, w * 2))
     turned = HOME.from_host(w).T
     same(here(both(turned, HOME.from_host(w))), (w.T + 1, w * 2))
     for f in (
@@ -447,7 +467,7 @@ def test_what_cannot_be_captured_runs_and_says_why(case: str) -> None:
     for _ in range(2):
         found, count = launched(lambda: lowered([HOME.from_host(x)]))
         same(here(found[0]), f(x), 1e-4)
-        assert count == 0 or case in ("a branch", "a loop")  # captured by themselves
+        assert count == 0 or case in ("a branch", "a loop")  # which are captured by themselves
     assert re.search(f"not captured: {why}", str(lowered.plan)), str(lowered.plan)
     assert "test_cupy_program.py:" in str(lowered.plan).splitlines()[0]
 

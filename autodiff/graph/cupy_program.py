@@ -84,6 +84,7 @@ class CupyProgram:
         self.dead = self.last_uses()
         outputs = program.outputs
         self.outputs = [(y, y not in outputs[:i] and self.is_own(y)) for i, y in enumerate(outputs)]
+        self.passed = [x for x in program.inputs if x in outputs and not x.weak]
         read = {x for step in self.steps for x in step.inputs}
         given = [*program.inputs, *self.draws, *self.numbers]
         self.readers = [x for x in given if x in read]
@@ -287,8 +288,10 @@ class CupyProgram:
             self.captures += 1
         self.graphs[key] = graph  # the last used is the last to go
         graph.feed(found)
+        # an argument that is a result, too, may lie where one is written
+        passed = {x: found[x].copy() for x in self.passed} if targets else {}
         graph.graph.launch(stream)
-        results = self.results({**found, **graph.outputs}, targets, kept=True)
+        results = self.results({**found, **passed, **graph.outputs, **targets}, targets, True)
         self.room.done.record(stream)
         return results
 
@@ -312,7 +315,7 @@ class CupyProgram:
             raise Uncapturable(f"{type(error).__name__}: {error} {notes}") from error
         cp.cuda.get_current_stream().wait_event(room.done)
         outputs = [y for y in self.program.outputs if isinstance(y, Equation) and not y.weak]
-        graph.outputs = {y: made[y] for y in outputs}
+        graph.outputs = {y: made[y] for y in outputs if y not in targets}  # those are the caller's
         return graph
 
     def record(self, graph: Captured, values: dict[Node, Any], targets: dict) -> dict[Node, Any]:

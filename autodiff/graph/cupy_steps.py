@@ -57,9 +57,10 @@ class Launch:
         return [cp.empty(e.shape, np.dtype(e.dtype)) if y is None else y for e, y in pairs]
 
     def given(self, cp: Any, args: list) -> list:
-        """The values of `inputs` as arrays that lie in order."""
+        """The values of `inputs` as arrays that lie in order. (Of -0.0 `asarray` makes zero.)"""
         pairs = zip(args, self.inputs, strict=True)
-        return [cp.ascontiguousarray(cp.asarray(x, np.dtype(node.dtype))) for x, node in pairs]
+        arrays = [cp.full((), x, np.dtype(e.dtype)) if is_bare(x) else x for x, e in pairs]
+        return [cp.ascontiguousarray(x) for x in arrays]
 
 
 class Group(Launch):
@@ -201,16 +202,14 @@ class Call:
 
     def run(self, cp: Any, args: list, outs: list) -> Sequence:
         for place, dtype in self.numbers:
-            if hasattr(args[place], "shape"):  # in a CUDA graph a number is an array
+            if not is_bare(args[place]):  # in a CUDA graph a number is an array
                 args[place] = args[place].astype(dtype)
         if self.product is not None:
-            return self.product(*args, out=outs[0])
-        y = self.function(*args, **self.equation.params)
-        y = cp.ascontiguousarray(y) if self.in_order else y
-        if outs[0] is not None:
-            outs[0][...] = y
-            y = outs[0]
-        return (y,)
+            made = self.product(*args, out=outs[0])
+        else:
+            y = self.function(*args, **self.equation.params)
+            made = (cp.ascontiguousarray(y) if self.in_order else y,)
+        return [put(y, out) for y, out in zip(made, outs, strict=True)]
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
@@ -224,6 +223,19 @@ class Call:
         names = " ".join(e.op.name for e in self.equations)
         by = f" {self.product}" if self.product is not None else " in order" * self.in_order
         return f"{names} {self.equation.shape}{by}"
+
+
+def is_bare(x: Any) -> bool:
+    """Whether a value is a Python number."""
+    return not hasattr(x, "shape")
+
+
+def put(y: Any, out: Any) -> Any:
+    """What was made, in the array that is wanted, if there is one."""
+    if out is None or out is y:
+        return y
+    out[...] = y
+    return out
 
 
 Step = Fused | Rows | Beside | Call

@@ -18,7 +18,7 @@ from autodiff.graph.ir import PRODUCTS, Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.ops.indexing import HOLE
-from backends.numpy import puts_in_rows
+from backends.numpy import is_zero, puts_in_rows
 from backends.threads import Pool, count
 
 UFUNCS = frozenset(
@@ -178,10 +178,6 @@ def selected(equation: Equation) -> tuple[Node, bool] | None:
         if zeros and alike and equation.dtype in BITS:
             return kept, holds
     return None
-
-
-def is_zero(x: Any) -> bool:
-    return type(x) in (int, float) and x == 0
 
 
 def by_rows(equation: Equation, kind: str) -> int | None:
