@@ -605,3 +605,42 @@ def test_an_outside_value_that_is_written_to_in_a_step_is_another_value(write: C
     for name, f in loops.items():
         for g in (f, ad.grad(f), ad.hessian(f)):
             np.testing.assert_allclose(jit(g)(x), g(x), rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def first_is_nine(c):
+    c[0] = 9.0
+    return c
+
+
+def one_more(c):
+    c[0] += 1.0
+    return c
+
+
+def keep_row(c, r):
+    c[0] = r
+    return c, (c, c)
+
+
+WRITING = {
+    "while": lambda x: ad.while_loop(lambda c: c[0] < 3, one_more, x, max_steps=5),
+    "cond": lambda x: ad.cond(x[1] > 1, first_is_nine, lambda c: c * 2, x),
+    "scan": lambda x: ad.scan(keep_row, x, ROW[0] * x[1])[1],
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_what_a_function_writes_to_its_arguments_is_not_seen_outside(name: str) -> None:
+    def f(x):
+        y = ad.asarray(x) * 1.0
+        made = ad.tree.flatten(WRITING[name](y))[0]
+        return sum(ad.sum(m**2) for m in made) + ad.sum(y**3)
+
+    points = np.array([[0.3, 0.4], [2.8, 2.9]])
+    expected = [jit(f)(x) for x in points]
+    np.testing.assert_allclose([f(x).item() for x in points], expected)
+    np.testing.assert_allclose(ad.vmap(f)(points), expected)
+    np.testing.assert_allclose(ad.grad(f)(points[0]), jit(ad.grad(f))(points[0]))
+    x = ad.Tensor(points[0])
+    WRITING[name](x)
+    assert x.tolist() == [0.3, 0.4]

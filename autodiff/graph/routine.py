@@ -308,9 +308,10 @@ def is_differentiated(x: Any) -> bool:
 
 
 def as_array(what: str, x: Any, home: backends.Backend, device: Any) -> Any:
-    """A leaf as a Tensor; a number as an array."""
+    """A leaf as a Tensor, by a name of its own, since it may be written to; a number as an
+    array."""
     if isinstance(x, Tensor):
-        return x
+        return copy(x)
     if type(x) in NUMBERS:
         x = home.asarray(x, device=device)
     elif backends.of(x) is None:
