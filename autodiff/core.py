@@ -529,8 +529,9 @@ ROOT = Tape(level=0)  # the plain tape, on which .backward() works
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing inside the block on tapes that exist when it is entered. A transform
-    that starts inside (`grad`, `vjp`) still differentiates."""
+    """What is made inside the block is a constant to whatever differentiates when it is entered:
+    tapes record nothing, tangents end. A transform that starts inside (`grad`, `jvp`) still
+    differentiates."""
     token = _mode.set(_mode.get()._replace(recorded_from=_count()))
     try:
         yield

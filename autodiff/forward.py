@@ -24,6 +24,7 @@ from autodiff.core import (
     even,
     home_of,
     is_complex,
+    recording,
 )
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add, equal, real, where
@@ -43,7 +44,7 @@ class Dual(Interpreter):
         check_operands(op, args, backend)
         y = op(*primals, **params)
         tangent = None
-        if op.differentiable and any(t is not None for t in tangents):
+        if op.differentiable and recording(self) and any(t is not None for t in tangents):
             tangent = pushforward(op, tangents, y, primals, params)
         if type(y) is not tuple:
             return box(y, self, backend, tangent)
@@ -109,7 +110,7 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
         if t is None or ct is None:
             continue
         ct = fit(ct, aval)
-        if ct.node is not None:
+        if isinstance(ct, Tensor) and ct.interp is tape and ct.node is not None:
             seeds[ct.node] = add(seeds[ct.node], t) if ct.node in seeds else t
     reached = walk(seeds)
     parts = [reached[g.node][0] if g.node in reached else None for g in gs]

@@ -103,7 +103,9 @@ class KindOp(Op):
     def find_unread(self, traced: int, count: int) -> list[int]:
         """The slots of [output, *arguments] that no rule reads which will be called."""
         keep = self.keeps([bool(traced >> i & 1) for i in range(count)])
-        unread = self.unread[traced] = [slot for slot, kept in enumerate(keep) if not kept]
+        unread = [slot for slot, kept in enumerate(keep) if not kept]
+        if not any(map(is_open, self.rules)):  # else the next call may have fewer arguments
+            self.unread[traced] = unread
         return unread
 
     def keeps(self, traced: list[bool]) -> list[bool]:
@@ -159,6 +161,12 @@ def reads(rule: Callable | None) -> Callable[[int], bool]:
     read = [not p.name.startswith("_") for p in positional[1:]]
     read_rest = bool(rest) and not rest[0].name.startswith("_")
     return lambda slot: read[slot] if slot < len(read) else read_rest
+
+
+def is_open(rule: Callable | None) -> bool:
+    """Whether a rule takes any number of arguments."""
+    parameters = inspect.signature(rule).parameters.values() if rule is not None else ()
+    return any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
 
 class Elementwise(KindOp):

@@ -25,6 +25,7 @@ from autodiff.core import (
     home_of,
     is_complex,
     is_tensor,
+    lifted,
     project,
 )
 from autodiff.ops.creation import ones_like, zeros_like
@@ -114,6 +115,8 @@ def pull(
     if uneven:
         g, *saved = even([g, *saved])
     cotangents = op.vjp(conj(g) if conjugate else g, saved, inputs, node.params)
+    if tape is not None:  # also what a rule gives that does not depend on g
+        cotangents = [lifted(ct) for ct in cotangents]
     for parent, given in zip(inputs, cotangents):  # noqa: B905  (a hot loop)
         if parent is None or given is None:
             continue

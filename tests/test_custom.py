@@ -508,3 +508,21 @@ def test_forward_mode_through_a_rule_that_differentiates(name: str, dtype: str) 
         np.testing.assert_allclose(curved, expected, **small)
     pushed = ad.jit(lambda x: ad.jvp(ruled, (x,), (x**2,))[1])(x)
     np.testing.assert_allclose(pushed, ad.jvp(f, (x,), (x**2,))[1], **small)
+
+
+@pytest.mark.parametrize("zeros", [np.zeros_like, ad.zeros_like, lambda x: x * 0])
+def test_a_rule_whose_result_does_not_depend_on_the_cotangent(zeros: Callable) -> None:
+    f = ad.custom_vjp(lambda a, _b: a * 2)
+    f.defvjp(lambda a, b: (a * 2, np.ones(2)), lambda ones, g: (g * 2, zeros(ones)))
+    composed = lambda x: ad.sum(f(x, ad.tanh(x * x)) ** 2)  # noqa: E731
+    for g in (composed, jit(composed)):
+        assert ad.jvp(lambda x: g(x), (X[:2],), (np.ones(2),))[1] == pytest.approx(8 * X[:2].sum())
+        x = ad.Tensor(X[:2], requires_grad=True)
+        g(x).backward(create_graph=True)
+        gradient, x.grad = x.grad, None
+        np.testing.assert_allclose(gradient.numpy(), 8 * X[:2])
+        ad.sum(gradient).backward()
+        np.testing.assert_allclose(x.grad, [8, 8])
+    constant = ad.custom_vjp(lambda x: x)
+    constant.defvjp(lambda x: (x, None), lambda _, g: (np.zeros(2),))
+    assert not ad.jvp(constant, (X[:2],), (np.ones(2),))[1].any()

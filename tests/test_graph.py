@@ -546,3 +546,16 @@ def test_a_run_that_fails_while_it_updates_says_which_variables_it_lost() -> Non
         session.run(step)
     with pytest.raises(RuntimeError, match="'w' has no value"):
         session.run(w)
+
+
+def test_gradients_of_what_is_made_under_no_grad() -> None:
+    def f(x):
+        with ad.no_grad():
+            c = x * 1.0
+            values, _ = ad.linalg.eigh(ad.linalg.outer(x, x))
+        return ad.sum(x * c) * ad.sum(values)
+
+    x = placeholder((2,), "float64")
+    pair = Session().run([gradients(f(x), [x])[0], ad.grad(f)(x)], {x: np.array([0.3, 0.5])})
+    np.testing.assert_allclose(pair[0], pair[1])
+    np.testing.assert_allclose(pair[0], ad.grad(f)(np.array([0.3, 0.5])))

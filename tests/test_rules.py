@@ -11,6 +11,7 @@ import pytest
 
 import autodiff as ad
 from autodiff import graph as G
+from autodiff.kinds import General
 
 X = np.zeros(2)
 
@@ -111,3 +112,9 @@ def test_a_rule_is_a_function(rule: object) -> None:
     with pytest.raises(TypeError, match="rule of 'sin' must be a function"), G.override_gradient("sin", rule):
         pass
     assert (ad.grad(sines)(X) == 1).all()
+
+
+def test_a_rule_for_any_number_of_arguments() -> None:
+    total = General("total", lambda _xp, *xs: sum(xs), lambda g, _y, *_xs: (g,) * len(_xs))
+    for count in (3, 1, 2, 4):
+        assert ad.grad(lambda x, n=count: ad.sum(total(x, *[np.ones(2)] * n)))(X).tolist() == [1, 1]

@@ -282,3 +282,22 @@ def test_an_exception_in_the_middle_leaves_no_mode_set() -> None:
         ad.grad(f)(1.0)
     (x * x).backward()
     assert x.grad == 4
+
+
+def test_what_is_made_under_no_grad_is_a_constant_in_both_modes() -> None:
+    def squared(x):
+        with ad.no_grad():
+            return x * x
+
+    def stepped(x):
+        return ad.sum(ad.scan(lambda c, r: (c * squared(r), None), x, x)[0])
+
+    x = np.array([2.0, 3.0])
+    for f in (lambda x: ad.sum(x * squared(x)), stepped):
+        tangent = ad.sum(ad.grad(f)(x))
+        for g in (f, ad.jit(f)):
+            assert ad.jvp(g, (x,), (np.ones(2),))[1] == tangent
+        assert ad.jit(lambda x, f=f: ad.jvp(f, (x,), (np.ones(2),))[1])(x) == tangent
+        assert np.array_equal(ad.hessian(f)(x), ad.jacobian(ad.grad(f), mode="reverse")(x))
+    with ad.no_grad():
+        assert ad.jvp(lambda x: ad.sum(x * x), (x,), (np.ones(2),))[1] == 10

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from autodiff import tree
@@ -94,11 +95,16 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
         outputs, (structure, _) = bind_cond(boolean(pred), functions, given.tensors, check_branches)
         return given.result(structure, outputs)
     if not is_batched(pred):
-        return (true_fn if concrete(pred) else false_fn)(*operands)
-    results = [tree.flatten(f(*operands)) for f in (true_fn, false_fn)]
+        return (true_fn if concrete(pred) else false_fn)(*renamed(operands))
+    results = [tree.flatten(f(*renamed(operands))) for f in (true_fn, false_fn)]
     (yes, structure), (no, other) = results
     same_structure("cond", "true_fn", structure, "false_fn", other)
     return tree.unflatten(structure, [where(pred, a, b) for a, b in zip(yes, no, strict=True)])
+
+
+def renamed(operands: Any) -> Any:
+    """The same values by other names: what a function writes to its own is not seen outside."""
+    return tree.map(lambda x: copy(x) if isinstance(x, Tensor) else x, operands)
 
 
 def boolean(pred: Any) -> Any:
@@ -207,7 +213,8 @@ def looped(test: Callable, body: Callable, state: list, limit: int | None) -> li
             bottom = lowest(go_on)
             if not bool(home_of(bottom).any(getattr(bottom, "data", bottom))):
                 break
-            state = [where(go_on, a, b) for a, b in zip(body(state), state, strict=True)]
+            new = body(renamed(state))
+            state = [where(go_on, a, b) for a, b in zip(new, state, strict=True)]
         steps += 1
     return state
 

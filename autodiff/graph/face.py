@@ -340,7 +340,7 @@ class Graph(Stage):
     def wrap(self, equation: Equation) -> Any:
         boxes = super().wrap(equation)
         if type(boxes) is not tuple:
-            return self.symbol(equation)
+            return self.symbol(boxes.data)
         self.parts[equation] = [part.data for part in boxes]
         return tuple(map(self.symbol, self.parts[equation]))
 

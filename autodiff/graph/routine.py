@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from typing import Any
 
 import backends
@@ -34,17 +35,19 @@ from autodiff.transforms import jvp, vjp, vmap
 
 
 class Captures:
-    """Values from outside that staged functions use, and the inputs that stand for them."""
+    """Values from outside that staged functions use, and the inputs that stand for them. They are
+    known by what they are: the same Tensor, written to meanwhile, is another value."""
 
     def __init__(self) -> None:
-        self.known: dict[int, tuple[Tensor, Input]] = {}
+        self.known: dict[tuple[int, ...], tuple[Tensor, Input]] = {}
 
     def input(self, tensor: Tensor) -> Input:
-        if id(tensor) not in self.known:
+        value = (id(tensor.interp), id(tensor.data), id(tensor.node))
+        if value not in self.known:
             new = input_like(f"outer{len(self.known)}", tensor)
             new.weak = is_weak(tensor)
-            self.known[id(tensor)] = (tensor, new)
-        return self.known[id(tensor)][1]
+            self.known[value] = (copy(tensor), new)
+        return self.known[value][1]
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -305,9 +308,10 @@ def is_differentiated(x: Any) -> bool:
 
 
 def as_array(what: str, x: Any, home: backends.Backend, device: Any) -> Any:
-    """A leaf as a Tensor; a number as an array."""
+    """A leaf as a Tensor, by a name of its own, since it may be written to; a number as an
+    array."""
     if isinstance(x, Tensor):
-        return x
+        return copy(x)
     if type(x) in NUMBERS:
         x = home.asarray(x, device=device)
     elif backends.of(x) is None:
