@@ -251,3 +251,19 @@ def test_dtypes_of_what_python_numbers_become(name: str) -> None:
     a = X.astype("float32")
     np.testing.assert_allclose(jit(f)(2.0, a), f(2.0, a), rtol=1e-6)
     assert f(2.0, a).dtype == jit(f)(2.0, a).dtype == dtype
+
+
+@pytest.mark.parametrize("outer", ["vmap", "jvp", "grad", "jit"])
+def test_a_value_that_is_traced_further_out(outer: str) -> None:
+    """A compiled function that closes over one is run in its place."""
+
+    def f(b: Any) -> Any:
+        return ad.jit(lambda p: p * b)(np.array(2.0))
+
+    forms: dict[str, Callable] = {
+        "vmap": lambda f: ad.vmap(f)(X),
+        "jvp": lambda f: ad.jvp(f, (X,), (X,))[1],
+        "grad": lambda f: ad.grad(lambda x: ad.sum(f(x)))(X),
+        "jit": lambda f: jit(f)(X),
+    }
+    np.testing.assert_array_equal(forms[outer](f), forms[outer](lambda b: np.array(2.0) * b))

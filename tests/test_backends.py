@@ -382,7 +382,7 @@ def test_selections_between_values_and_zeros(shape: tuple, order: str) -> None:
     for kept in (random.standard_normal((3, 4, 5)), random.standard_normal((4, 1))):
         kept = np.asarray(kept, order=order)
         for args in ((condition, kept, 0), (condition, 0.0, kept), (condition, kept, -0.0)):
-            found = numpy.where(*args)
-            np.testing.assert_array_equal(found, np.where(*args), strict=True)
-            np.testing.assert_array_equal(np.signbit(found), np.signbit(np.where(*args)))
-            assert found.shape != kept.shape or condition.shape != kept.shape or found.strides == kept.strides
+            found, expected = numpy.where(*args), np.where(*args)
+            np.testing.assert_array_equal(found, expected, strict=True)
+            np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+        assert shape != kept.shape or numpy.where(condition, kept, 0).strides == kept.strides

@@ -526,3 +526,20 @@ def test_a_rule_whose_result_does_not_depend_on_the_cotangent(zeros: Callable) -
     constant = ad.custom_vjp(lambda x: x)
     constant.defvjp(lambda x: (x, None), lambda _, g: (np.zeros(2),))
     assert not ad.jvp(constant, (X[:2],), (np.ones(2),))[1].any()
+
+
+def test_an_error_of_a_rule_in_a_program_tells_where_it_was_and_keeps_nothing() -> None:
+    def rule(_residuals: object, _g: object) -> tuple:
+        raise KeyError("no rule")
+
+    double = ad.custom_vjp(lambda x: 2 * x)
+    double.defvjp(lambda x: (2 * x, None), rule)
+    f, x, depths = jit(lambda x: ad.sum(double(x))), np.ones(2), []
+    assert f(x) == 4
+    for _ in range(3):
+        with pytest.raises(KeyError, match="no rule") as caught:
+            ad.grad(f)(x)
+        (note,) = caught.value.__notes__
+        assert note.startswith("in the rule of custom_vjp:<lambda>, at ") and "test_custom.py:" in note
+        depths.append(len(caught.traceback))
+    assert depths[0] == depths[-1]

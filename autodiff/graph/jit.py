@@ -102,11 +102,12 @@ class Jitted:
         over, is to see its ops."""
         if TRACED in key:
             return None
-        if TAPED not in key:
-            return Entry(self, args, kwargs)
+        kind = Recorded if TAPED in key else Entry
         try:
-            return Recorded(self, args, kwargs)
-        except Outside:
+            return kind(self, args, kwargs)
+        except Outside as error:
+            if kind is Entry and error.by is ROOT:
+                raise
             return None
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

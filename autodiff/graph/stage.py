@@ -67,7 +67,12 @@ def writing_beside(values: Iterable) -> AbstractContextManager[None]:
 
 
 class Outside(ValueError):
-    """A program would need a value that something outside of it differentiates."""
+    """A program would need a value of an interpreter `by` which something outside of it is
+    differentiated, mapped or staged."""
+
+    def __init__(self, message: str, by: Interpreter) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class Stage(Interpreter):
@@ -145,7 +150,8 @@ class Stage(Interpreter):
                 raise Outside(
                     f"{op.name}: at {user_line()}: argument {position} is being differentiated "
                     "outside of the jitted function, which would lose its derivative: make it an "
-                    "argument (of a model: jit(model), or jit(f)(model, x))"
+                    "argument (of a model: jit(model), or jit(f)(model, x))",
+                    a.interp,
                 )
             a = a.data
         if type(a) in NUMBERS:
@@ -234,7 +240,8 @@ def output_node(interp: Stage, x: Any) -> Node:
         captured = interp.capture(x)
         if captured is not None:
             return captured
-        raise Outside("jit: a result comes from a value that is being differentiated outside")
+        message = "jit: a result comes from a value that is being differentiated outside"
+        raise Outside(message, x.interp)
     raw = x.data if isinstance(x, Tensor) else x
     if type(raw) in NUMBERS:
         raw = interp.backend.asarray(raw)

@@ -8,6 +8,7 @@ compiled.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ class Ruled(Passing):
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         back = params["back"]
         if isinstance(back, Exception):
-            raise back
+            raise back.with_traceback(None)
         begin, end = params["start"] + params["count"], params["start"] + len(back.program.inputs)
         if any(map(has_derivative, inputs[end:])):
             raise ValueError(f"{params['name']}: {LOST}")
@@ -212,9 +213,17 @@ def write_ruled(name: str, f: Function, rule: Callable, arrays: Sequence) -> lis
     try:
         back, captured, own = routine_of(pulled, values)
     except Exception as error:  # only who asks for a gradient need know
-        back, captured, own = error, [], []
+        back, captured, own = told(name, error), [], []
     options = {"start": len(args), "count": count, "back": back, "places": own, "name": name}
     return list(RULED(*args, *values, *captured, *outside, **options))
+
+
+def told(name: str, error: Exception) -> Exception:
+    """An error to be raised later, without the frames that it would keep alive; where it came from
+    is a note."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    error.add_note(f"in the rule of {name}, at {last.filename}:{last.lineno}")
+    return error.with_traceback(None)
 
 
 def variables(arrays: Sequence) -> list[int]:
