@@ -242,6 +242,10 @@ NUMBERS: dict[str, tuple[Callable, str]] = {
     "operators": (lambda s, a: (s**2 + abs(-s) / 3 - s // 2) * a, "float32"),
     "a function": (lambda s, a: ad.sin(s) * a, "float64"),
     "a choice": (lambda s, a: ad.where(a[0] > 0, s, 2 * s) * a, "float64"),
+    "an array of it": (lambda s, a: ad.asarray(s) * a, "float64"),
+    "an array of its dtype": (lambda s, a: ad.asarray(s, dtype="float64") * a, "float64"),
+    "an array of another": (lambda s, a: ad.asarray(s, dtype="float32") * a, "float32"),
+    "no gradient": (lambda s, a: ad.stop_gradient(s) * a, "float64"),
 }
 
 

@@ -323,7 +323,7 @@ REFUSED = {
     "result": (lambda: jit(lambda x: "text")(np.array(1.0)), TypeError, "returned a str"),
     "argument": (lambda: jit(lambda x: 1.0)(object.__new__(Unhashable)), TypeError, "Unhashable"),
     "shapes": (lambda: jit(lambda x: x + np.ones(2))(np.ones(3)), ValueError, r"broadcasting: \(3,\), \(2,\)"),
-    "closure": (lambda: ad.grad(lambda w: jit(lambda x: ad.sum(x * w))(np.ones(2)))(np.ones(2)), ValueError, "make it an argument"),
+    "closure": (lambda: jit(lambda x: ad.sum(x * ad.Tensor(np.ones(2), requires_grad=True)))(np.ones(2)), ValueError, "make it an argument"),
     "backend": (lambda: jit(lambda x, y: x + y)(np.ones(2), ad.Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
 }
 

@@ -58,6 +58,8 @@ def asarray(
         like = next(item for item in leaves if isinstance(item, Tensor))
         obj = _stacked(obj, like, result_type(*leaves) if dtype is None else dtype)
     if isinstance(obj, Tensor):
+        if obj.shape == () and obj.interp is not ROOT:  # inside jit it may be a Python number yet
+            obj = reshape(obj, ())
         y = obj if dtype is None else astype(obj, dtype, copy=False)
         y = move(y, device)
         return reshape(y, y.shape, copy=True) if copy and y is obj else y

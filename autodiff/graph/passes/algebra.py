@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
+from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_number, same
 from backends.base import is_complex
 
 
@@ -40,9 +40,11 @@ def reshaped(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
 
 
 def unchanged(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
-    """broadcast_to its own shape, or astype to its own dtype."""
+    """broadcast_to its own shape, or astype to its own dtype; but a number that became an array
+    decides dtypes from then on."""
     (x,) = inputs
-    return x if x.shape == equation.shape and x.dtype == equation.dtype else None
+    alike = x.shape == equation.shape and x.dtype == equation.dtype
+    return x if alike and (equation.weak or not is_number(x)) else None
 
 
 def neutral(number: float) -> Callable:
