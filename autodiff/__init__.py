@@ -18,7 +18,7 @@ from autodiff import inplace as _inplace
 from autodiff import methods as _methods
 from autodiff import ndarray as _ndarray
 from autodiff import numpy_face as _numpy_face
-from autodiff.core import Tensor, debug, no_grad
+from autodiff.core import Tensor
 from autodiff.custom import checkpoint, custom_vjp
 from autodiff.dtypes import *
 from autodiff.exchange import *
@@ -26,6 +26,7 @@ from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
 from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
 from autodiff.matrices import hessian, hvp, jacobian
+from autodiff.modes import debug, no_grad
 from autodiff.ops.creation import *
 from autodiff.ops.elementwise import *
 from autodiff.ops.extras import *

@@ -12,35 +12,18 @@ This module knows no rule, no array library and no particular op.
 
 from __future__ import annotations
 
-import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import backends
 from autodiff import errors
+from autodiff.modes import NORMAL, branch_above, count, debugging, mode, recording
 
 Array = Any
 NUMBERS = frozenset((int, float, bool, complex))
-
-_count = itertools.count(1).__next__
-
-
-class Mode(NamedTuple):
-    """What holds inside a block: tapes below a level do not record, NaN is looked for, a branch
-    is written down that may never run."""
-
-    recorded_from: int = 0
-    debugging: bool = False
-    branch: Interpreter | None = None
-
-
-NORMAL = Mode()
-_mode: ContextVar[Mode] = ContextVar("autodiff_mode", default=NORMAL)
 
 
 class Aval:
@@ -93,7 +76,7 @@ class Node(Aval):
         self.saved = saved
         self.shape = shape
         self.dtype = dtype
-        self.serial = _count()
+        self.serial = count()
 
     def __repr__(self) -> str:
         return f"<node {self.op.name if self.op else 'leaf'} {self.dtype}{self.shape}>"
@@ -343,7 +326,7 @@ class Interpreter:
     tensor_class: type[Tensor] = Tensor  # of its values
 
     def __init__(self, level: int | None = None) -> None:
-        self.level = _count() if level is None else level
+        self.level = count() if level is None else level
 
     def process(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         for a in args:
@@ -405,7 +388,7 @@ class Tape(Interpreter):
             raise errors.explain(op, values, params, error) from error
         if type(y) is complex:  # Python's, of one and of NumPy's float64
             y = backend.hold(backend.asarray(y))
-        plain = type(y) is not tuple and op.differentiable and _mode.get() is NORMAL
+        plain = type(y) is not tuple and op.differentiable and mode.get() is NORMAL
         if not traced or not plain:
             return self.record(op, params, y, values, nodes, traced, backend)
         tensor = _new(Tensor)  # what record() does, without the calls
@@ -525,58 +508,6 @@ def protect(saved: list, args: tuple, backend: backends.Backend) -> None:
 
 
 ROOT = Tape(level=0)  # the plain tape, on which .backward() works
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """What is made inside the block is a constant to whatever differentiates when it is entered:
-    tapes record nothing, tangents end. A transform that starts inside (`grad`, `jvp`) still
-    differentiates."""
-    token = _mode.set(_mode.get()._replace(recorded_from=_count()))
-    try:
-        yield
-    finally:
-        _mode.reset(token)
-
-
-def recording(interp: Interpreter) -> bool:
-    """Whether a tape records here and now; of another interpreter, whether `no_grad` was entered
-    before it was there."""
-    return interp.level >= _mode.get().recorded_from
-
-
-@contextmanager
-def debug() -> Iterator[None]:
-    """Inside the block the first recorded NaN stops the program with a FloatingPointError
-    that names the line of yours that made it. Every check waits for the device."""
-    token = _mode.set(_mode.get()._replace(debugging=True))
-    try:
-        yield
-    finally:
-        _mode.reset(token)
-
-
-def debugging() -> bool:
-    """Whether NaN is looked for here and now."""
-    return _mode.get().debugging
-
-
-@contextmanager
-def within(branch: Interpreter) -> Iterator[None]:
-    """Inside the block what is done with values of older interpreters, too, is the branch's to
-    write down: it may never run."""
-    token = _mode.set(_mode.get()._replace(branch=branch))
-    try:
-        yield
-    finally:
-        _mode.reset(token)
-
-
-def branch_above(interp: Interpreter) -> Interpreter | None:
-    """The branch that is being written down, if an interpreter's values come from outside of it;
-    what is done with constants of the plain tape is done at once."""
-    branch = _mode.get().branch
-    return branch if branch is not None and 0 < interp.level < branch.level else None
 
 
 def inspect(node: Node, y: Any, backend: backends.Backend) -> None:

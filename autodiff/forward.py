@@ -24,8 +24,8 @@ from autodiff.core import (
     even,
     home_of,
     is_complex,
-    recording,
 )
+from autodiff.modes import recording
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add, equal, real, where
 from autodiff.ops.manipulation import astype, broadcast_to

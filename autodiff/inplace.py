@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 import backends
-from autodiff.core import NUMBERS, ROOT, Op, Tape, Tensor, box, recording
+from autodiff.core import NUMBERS, ROOT, Op, Tape, Tensor, box
 from autodiff.methods import ARITHMETIC, attach, operand
+from autodiff.modes import recording
 from autodiff.ops import indexing
 from autodiff.ops.manipulation import astype, broadcast_shapes
 from backends.base import same_dtype

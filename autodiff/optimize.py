@@ -17,9 +17,10 @@ import numpy as np
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, Tensor, device_of, home_of, lifted, no_grad
+from autodiff.core import NUMBERS, Tensor, device_of, home_of, lifted
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.methods import concrete
+from autodiff.modes import no_grad
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.linalg import vecdot
 from autodiff.ops.manipulation import astype, concat, reshape, split

@@ -605,19 +605,3 @@ def test_precision_on_a_device() -> None:
 def test_a_program_without_steps() -> None:
     same(here(jit(lambda x, a: (x, a, 2.0))(HOME.from_host(np.ones(2)), 3.0)), (np.ones(2), np.float64(3), np.float64(2)))
     assert isinstance(jit(lambda x: x).lower(HOME.from_host(np.ones(2))), Compiled)
-
-
-def test_gradients_of_late_layers_come_first(nvmath: None) -> None:
-    """What they are made of is not kept until those of all layers are."""
-    layers, (x,) = 12, arrays((256, 16))
-    p = dict(zip("abcdefghijkl", arrays(*[(16, 16)] * layers), strict=True))
-
-    def loss(p: dict, x: Any) -> Any:
-        for w in p.values():
-            x = ad.tanh(x @ w)
-        return ad.mean(x**2)
-
-    for order in (1, -1):
-        found = ad.jit(ad.grad(lambda p, x: loss(dict(sorted(p.items())), x)))
-        given = there((dict(list(p.items())[::order]), x))
-        assert found.memory(*given).peak < (layers + 3) * x.nbytes + layers * 1024

@@ -9,9 +9,10 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import ROOT, Tensor, debugging, device_of, home_of, recording
+from autodiff.core import ROOT, Tensor, device_of, home_of
 from autodiff.graph.calls import is_taped
 from autodiff.graph.ir import Input
+from autodiff.modes import debugging, recording
 
 # In the key of arguments that something outside looks at: tapes alone, or others too.
 TAPED, TRACED = object(), object()

@@ -14,22 +14,11 @@ from copy import copy
 from typing import Any
 
 import backends
-from autodiff.core import (
-    NUMBERS,
-    PROJECT,
-    ROOT,
-    Op,
-    Tape,
-    Tensor,
-    box,
-    device_of,
-    home_of,
-    recording,
-    within,
-)
+from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number
 from autodiff.graph.stage import Stage, innermost, stage
+from autodiff.modes import recording, within
 from autodiff.ops.manipulation import broadcast_to
 from autodiff.transforms import jvp, vjp, vmap
 

@@ -14,19 +14,9 @@ from typing import Any
 
 import backends
 from autodiff import errors
-from autodiff.core import (
-    NUMBERS,
-    PROJECT,
-    ROOT,
-    Interpreter,
-    Node,
-    Op,
-    Tensor,
-    box,
-    recording,
-    user_line,
-)
+from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
 from autodiff.graph.ir import Constant, Equation, Input, Program, Value, apply, as_array
+from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
 from backends.base import is_inexact

@@ -10,7 +10,8 @@ from typing import Any
 
 import backends
 from autodiff import tree
-from autodiff.core import Tensor, home_of, no_grad
+from autodiff.core import Tensor, home_of
+from autodiff.modes import no_grad
 from autodiff.nn.module import Module, watch
 from autodiff.transforms import grad
 

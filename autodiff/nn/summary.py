@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autodiff import random, tree
-from autodiff.core import home_of, no_grad
+from autodiff.core import home_of
+from autodiff.modes import no_grad
 from autodiff.nn.module import Module, Place, places, watch
 
 __all__ = ["Summary", "summary"]

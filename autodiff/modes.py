@@ -1,0 +1,84 @@
+"""Modes: what holds inside a block, for whatever is done there. Of interpreters this module knows
+only that they have levels, which grow with their age.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+count = itertools.count(1).__next__  # levels of interpreters and numbers of nodes
+
+
+class Leveled(Protocol):
+    """An interpreter."""
+
+    level: int
+
+
+class Mode(NamedTuple):
+    """What holds inside a block: tapes below a level do not record, NaN is looked for, a branch
+    is written down that may never run."""
+
+    recorded_from: int = 0
+    debugging: bool = False
+    branch: Any = None  # the interpreter that writes it down, if there is one
+
+
+NORMAL = Mode()
+mode: ContextVar[Mode] = ContextVar("autodiff_mode", default=NORMAL)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """What is made inside the block is a constant to whatever differentiates when it is entered:
+    tapes record nothing, tangents end. A transform that starts inside (`grad`, `jvp`) still
+    differentiates."""
+    token = mode.set(mode.get()._replace(recorded_from=count()))
+    try:
+        yield
+    finally:
+        mode.reset(token)
+
+
+def recording(interp: Leveled) -> bool:
+    """Whether a tape records here and now; of another interpreter, whether `no_grad` was entered
+    before it was there."""
+    return interp.level >= mode.get().recorded_from
+
+
+@contextmanager
+def debug() -> Iterator[None]:
+    """Inside the block the first recorded NaN stops the program with a FloatingPointError
+    that names the line of yours that made it. Every check waits for the device."""
+    token = mode.set(mode.get()._replace(debugging=True))
+    try:
+        yield
+    finally:
+        mode.reset(token)
+
+
+def debugging() -> bool:
+    """Whether NaN is looked for here and now."""
+    return mode.get().debugging
+
+
+@contextmanager
+def within(branch: Leveled) -> Iterator[None]:
+    """Inside the block what is done with values of older interpreters, too, is the branch's to
+    write down: it may never run."""
+    token = mode.set(mode.get()._replace(branch=branch))
+    try:
+        yield
+    finally:
+        mode.reset(token)
+
+
+def branch_above(interp: Leveled) -> Any:
+    """The branch that is being written down, if an interpreter's values come from outside of it;
+    what is done with constants of the plain tape is done at once."""
+    branch = mode.get().branch
+    return branch if branch is not None and 0 < interp.level < branch.level else None
