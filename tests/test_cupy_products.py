@@ -180,19 +180,3 @@ def test_precision_that_there_is_not() -> None:
         jit(lambda x: x @ x, precision="exact")(HOME.from_host(x))
     with pytest.raises(ValueError, match=r"precision='bf16' on CuPy needs nvmath-python"):
         jit(lambda x: x @ x, precision="bf16")(HOME.from_host(x))
-
-
-def test_gradients_of_late_layers_come_first(nvmath: None) -> None:
-    """What they are made of is not kept until those of all layers are."""
-    layers, (x,) = 12, arrays((256, 16))
-    p = dict(zip("abcdefghijkl", arrays(*[(16, 16)] * layers), strict=True))
-
-    def loss(p: dict, x: Any) -> Any:
-        for w in p.values():
-            x = ad.tanh(x @ w)
-        return ad.mean(x**2)
-
-    for order in (1, -1):
-        found = ad.jit(ad.grad(lambda p, x: loss(dict(sorted(p.items())), x)))
-        given = there((dict(list(p.items())[::order]), x))
-        assert found.memory(*given).peak < (layers + 3) * x.nbytes + layers * 1024

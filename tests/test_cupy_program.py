@@ -25,7 +25,7 @@ import programs
 from autodiff import jit, tree
 from autodiff.graph import cupy_program
 from autodiff.graph.compile import Compiled
-from autodiff.graph.cupy_graphs import Room, words, write
+from autodiff.graph.cupy_graphs import words, write
 from autodiff.graph.cupy_steps import Fused, Rows, in_lines
 from autodiff.graph.kernels import DEVICE_PREAMBLE, TYPES, Kernel
 from cupy_cases import (
@@ -357,53 +357,6 @@ def test_kernels_with_numbers_go_along_lines(monkeypatch: pytest.MonkeyPatch) ->
     seen.clear()
     jit(lambda w, g, r: w - r * g)(w, g, 0.5)
     assert all(sorted(shapes) == [(), (20,), (20,), (20,)] for shapes in seen) and seen
-
-
-# -- memory --------------------------------------------------------------------------------------
-
-
-def test_memory_is_given_back() -> None:
-    """CuPy's pools keep what they have when they are dropped."""
-    w, g = there(arrays((8, 8), (8, 8)))
-    fast = jit(lambda w, g: ad.exp(w) - g)
-    fast(w, g)
-    pool = fast.plan.room.pool
-    assert pool.total_bytes() > 0
-    del fast
-    gc.collect()
-    assert pool.total_bytes() == 0
-    fails = jit(lambda x: ad.linalg.inv(ad.exp(x)) * 2)
-    lowered, pools = fails.lower(w), []
-    clear = Room.clear
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Room, "clear", lambda room, *rest: (pools.append(room.pool), clear(room, *rest)))
-        lowered([w])
-    assert "not captured" in str(lowered.plan) and lowered.plan.room is None
-    assert [p.total_bytes() for p in pools] == [0]
-
-
-def test_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that graphs use are not given back in order to get more; those of the default pool are.
-    If that is not enough, the program is not captured, and runs."""
-    x = HOME.from_host(arrays((64, 64))[0])
-    first = jit(ad.exp)
-    first(x)
-    monkeypatch.setattr(fake_cuda, "left", 4096)
-    second = jit(ad.tanh)
-    same(here(second(x)), np.tanh(here(x)))
-    assert "not captured: OutOfMemoryError" in str(second.plan)
-    found, count = launched(lambda: first(x))
-    same(here(found), np.exp(here(x)))
-    assert count == 1
-
-    def more(_pool: Any) -> None:
-        monkeypatch.setattr(fake_cuda, "left", 1 << 20)
-
-    monkeypatch.setattr(fake_cuda, "left", 4096)
-    monkeypatch.setattr(fake_cuda.MemoryPool, "free_all_blocks", more)
-    third = jit(ad.tanh)
-    same(here(third(x)), np.tanh(here(x)))
-    assert "captured as a CUDA graph" in str(third.plan)
 
 
 def test_on_another_device_it_runs_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
