@@ -77,6 +77,14 @@ def test_there_and_back(backend, dtype: str, shape: tuple) -> None:
     assert np.array_equal(back, x)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_copies_lie_as_they_did_and_at_a_cache_line(order: str) -> None:
+    x = np.asarray(RNG.standard_normal((300, 100)), order=order)
+    there = [backends.get("numpy").from_host(x) for _ in range(8)]
+    assert all(np.array_equal(y, x) and y.strides == x.strides and y.flags.writeable for y in there)
+    assert order == "F" or not any(y.ctypes.data % 64 for y in there)
+
+
 def test_a_result_goes_into_a_buffer(backend) -> None:
     x, out = backend.from_host(A), backend.from_host(np.zeros_like(A))
     assert backend.into(out, "multiply", x, x) is out

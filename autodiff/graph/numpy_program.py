@@ -26,6 +26,7 @@ from autodiff.graph.numpy_actions import (
 )
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Memory, Plan
+from backends.numpy import aligned
 
 # What gives the same numbers however arrays lie.
 BY_ELEMENTS = ROWS.elementwise | VIEWS
@@ -121,12 +122,6 @@ class NumpyProgram:
 
     def __str__(self) -> str:
         return self.code
-
-
-def aligned(size: int) -> np.ndarray:
-    """Bytes that begin at a cache line."""
-    arena = np.empty(size + 64, dtype=np.uint8)
-    return arena[-arena.ctypes.data % 64 :]
 
 
 def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
