@@ -42,18 +42,19 @@ class Pool:
             except BaseException as error:  # it belongs to the one who waits
                 done.put(error)
 
-    def run(self, work: Callable[[int], None]) -> None:
-        """work(0), work(1), ... up to the number of threads, at the same time; the first error
-        of one of them is raised when all are done."""
+    def run(self, work: Callable[[int], None], count: int | None = None) -> None:
+        """work(0), work(1), ... up to the number of threads or to a smaller `count`, at the same
+        time; the first error of one of them is raised when all are done."""
         if not self.started:
             self.start()
         done: queue.SimpleQueue = queue.SimpleQueue()
-        for lane in range(1, self.size):
-            self.jobs.put((work, lane, done))
+        others = (count or self.size) - 1
+        for lane in range(others):
+            self.jobs.put((work, lane + 1, done))
         try:
             work(0)
         finally:
-            errors = [done.get() for _ in range(self.size - 1)]
+            errors = [done.get() for _ in range(others)]
         for error in errors:
             if error is not None:
                 raise error

@@ -45,7 +45,7 @@ def clashes(plan: Plan, phase: Phase, actions: Actions) -> Iterator[tuple[Step, 
         for lane, (first, last) in enumerate(pairwise(step.cuts)):
             if first == last:
                 continue
-            share = first / phase.units, last / phase.units
+            share = first / step.cuts[-1], last / step.cuts[-1]
             found = list(reads(plan, step, share, actions)), list(writes(plan, step, share))
             for other, earlier, *theirs in done:
                 if lane != other and (overlap(found[1], theirs[0] + theirs[1]) or overlap(found[0], theirs[1])):

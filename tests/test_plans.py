@@ -3,6 +3,7 @@ used: what comes out, what is written over, and whether threads keep out of each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import groups, numpy_actions, plan, strands
+from autodiff.graph import groups, numpy_actions, phases, plan, strands
 from backends.threads import Pool
 from races import races
 
@@ -26,7 +27,9 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(numpy_actions, limit, 1)
     monkeypatch.setattr(groups, "SMALL", 20)
     monkeypatch.setattr(plan, "CHUNK", 40)
-    monkeypatch.setattr(strands, "CALLED", 0.0)
+    monkeypatch.setattr(phases, "by_the_library", lambda *_: math.inf)
+    for time in ("CALLED", "WOKEN"):
+        monkeypatch.setattr(strands, time, 0.0)
 
 
 def applied(f: Callable, *places: int) -> Step:

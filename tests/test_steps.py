@@ -4,6 +4,7 @@ them. Limits are so low that small arrays are cut up and shared out."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import autodiff as ad
-from autodiff.graph import blas, groups, numpy_actions, plan, strands
+from autodiff.graph import blas, groups, numpy_actions, phases, plan, strands
 from backends import numpy
 from backends.threads import Pool
 from races import races
@@ -33,7 +34,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(numpy_actions, limit, 1)
     monkeypatch.setattr(groups, "SMALL", 1)
     monkeypatch.setattr(plan, "CHUNK", 20)
-    monkeypatch.setattr(strands, "CALLED", 0.0)
+    monkeypatch.setattr(phases, "by_the_library", lambda *_: math.inf)
+    for time in ("CALLED", "WOKEN"):
+        monkeypatch.setattr(strands, time, 0.0)
 
 
 def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
@@ -324,9 +327,9 @@ def test_a_loss_and_its_gradient_are_one_phase() -> None:
 
     labels = np.abs(PLACES)[:, None]
     agrees(f, W, X, labels)
-    phases = ad.jit(f).lower(W, X, labels).plan.plan.phases
-    assert sum(phase.units is not None for phase in phases) == 2  # all that, and the gradient of w
-    assert "scatter_along_axis" in {s.equations[0].op.name for p in phases if p.units for s in p.steps}
+    found = [phase for phase in ad.jit(f).lower(W, X, labels).plan.plan.phases if phase.units]
+    assert len(found) == 2  # all that, and the gradient of w
+    assert "scatter_along_axis" in {step.equations[0].op.name for phase in found for step in phase.steps}
 
 
 IN_ROWS = np.array([[0, 11, -1, 5, 5, -12, 3, 0, 0, 1, 4, 2]]).T
@@ -360,14 +363,14 @@ def test_small_values_do_not_end_a_phase(monkeypatch: pytest.MonkeyPatch) -> Non
         return ad.relu(ad.log_softmax(ad.relu(x @ w) @ v, axis=-1) @ ad.permute_dims(v, (1, 0)))
 
     few = RNG.standard_normal((12, 3))
-    for f, args, phases, light in (
+    for f, args, count, light in (
         (classes, (X, W, few), 2, 0),  # the mean over all rows is there when all threads are done
-        (only, (X, few[:8]), 0, 0),
+        (only, (X, few[:8]), 1, 0),
         (twice, (X, W, few), 1, 6),
     ):
         agrees(f, *args)
         plan = ad.jit(f).lower(*args).plan.plan
-        assert sum(phase.units is not None for phase in plan.phases) == phases
+        assert sum(phase.units is not None for phase in plan.phases) == count
         assert sum(len(step.equations) for step in plan.steps if step.light) == light
 
 
@@ -414,6 +417,17 @@ def test_threads_take_whole_strands(count: int, donate: tuple) -> None:
     assert sum(takers) <= count + 2  # only where the share of a thread ends is one cut
 
 
+@pytest.mark.parametrize("others", range(1, 6))
+def test_strands_are_cut_where_all_their_steps_may_be(others: int) -> None:
+    """The rows of one step of a strand are there for those of the next; others go as they like."""
+
+    def f(x: Any, w: Any, v: Any, square: Any) -> tuple:
+        folded = ad.reshape(ad.tanh(x @ w), (6, 24)) @ v
+        return ad.exp(folded), [square[:, : 2 * n] @ w.T[: 2 * n] for n in range(1, others + 1)]
+
+    agrees(f, X, W, RNG.standard_normal((24, 5)), SQUARE)
+
+
 def test_a_result_takes_no_place_that_another_thread_may_still_read() -> None:
     """That of a donated array, which another strand reads."""
 
@@ -437,6 +451,24 @@ def test_one_thread_alone_does_what_no_other_wants() -> None:
     alone = [(name, 1) for name in ("getitem", "sum", "multiply")]
     assert dealt(f, X, W) == [*alone, ("matmul", 3), ("tanh", 3)]
     assert str(ad.jit(f).lower(X, W).plan).count("if lane ==") == 1
+
+
+def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the estimates as they are: threads that have slept pay for themselves where there is much
+    to do between products, those of the library where there is little. Products of few rows, which
+    no threads of ours share, take one thread beside those."""
+    monkeypatch.undo()
+    monkeypatch.setattr(numpy_actions, "POOL", TWO)
+    few, many = np.ones((8, 512)), np.ones((2048, 512))
+
+    def threads(x: Any, work: Callable) -> set[str]:
+        square, thin = np.ones((512, 512)), np.ones((512, 2))
+        source = str(ad.jit(lambda x, w, v: (work(x @ w) @ w, v.T @ v)).lower(x, square, thin).plan)
+        return {line.strip() for line in source.split("\n") if "together" in line or "with" in line}
+
+    assert threads(few, ad.relu) == set()
+    assert threads(many[:128], ad.relu) == {"together(h1, 1)"}
+    assert threads(many, lambda y: ad.tanh(ad.exp(ad.sin(y)))) == {"with products():", "together(h1, 2)"}
 
 
 def test_what_is_written_over_is_read_before(monkeypatch: pytest.MonkeyPatch) -> None:

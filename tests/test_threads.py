@@ -26,6 +26,13 @@ def test_the_first_error_of_a_thread_is_raised_when_all_are_done() -> None:
     assert sorted(done) == [0, 0, 2, 2]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, None])
+def test_no_more_threads_are_woken_than_have_work(count: int | None) -> None:
+    done: list[int] = []
+    Pool(3).run(done.append, count)
+    assert sorted(done) == list(range(count or 3))
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_process_that_is_forked_off_has_threads_of_its_own() -> None:

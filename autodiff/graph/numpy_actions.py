@@ -16,6 +16,7 @@ from autodiff.graph.groups import SMALL, Rows, Step
 from autodiff.graph.ir import PRODUCTS, Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
+from autodiff.graph.strands import even, undivided
 from autodiff.ops.indexing import HOLE
 from backends.numpy import is_zero, puts_in_rows
 from backends.threads import Pool, count
@@ -243,5 +244,6 @@ def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Pha
 
 
 def one_by_one(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:
-    """Products are left to the threads of their library."""
-    return weaver(plan, actions).one_by_one(steps)
+    """Products are left to the threads of their library, beside which groups are for one."""
+    multiply = any(is_product(step.equations[0]) for step in steps)
+    return weaver(plan, actions).one_by_one(steps, undivided if multiply else even)

@@ -17,7 +17,7 @@ from autodiff.graph.numpy_actions import ROWS, is_column_sum
 from autodiff.graph.numpy_lines import Lines
 from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import CALL, INTO, Plan, chunk_rows
-from autodiff.graph.strands import owner, shares
+from autodiff.graph.strands import busy, owner, shares
 
 
 class Writer(Lines):
@@ -48,31 +48,39 @@ class Writer(Lines):
                     self.look_or_call(e)
         body: list[str] = []
         sums: list[str] = []
+        lanes = max(busy(step) for step in phase.steps if step.cuts)
         for step in phase.steps:
             if not step.rows:
                 if step.cuts:
                     self.write_alone(step, body, found)
                 continue
-            cuts = shares(step, phase.units)
+            cuts = shares(step)
             name = self.share_names.setdefault(cuts, f"u{len(self.share_names)}")
             self.cuts = self.give(name, cuts)
             self.lines = []
             if step.group:
-                sums += self.add_totals(step)
+                sums += self.add_totals(step, lanes)
                 self.write_group(step)
                 body += self.lines
                 continue
             self.write_share(step.equations[0])
             body.append(f"lo, hi = {self.cuts}[lane]")
-            some = any(lo == hi for lo, hi in cuts)
+            some = any(lo == hi for lo, hi in cuts[:lanes])
             body += [block("if lo < hi:", self.lines)] if some else self.lines
         self.lines = before
         if found:
             self.lines.append(f"{' = '.join(found)} = None")
             body.insert(0, f"nonlocal {', '.join(found)}")
         self.lines.append(block(f"def h{self.phases}(lane):", body))
-        self.lines.append(f"together(h{self.phases})")
+        self.lines.append(f"together(h{self.phases}, {lanes})")
         self.lines += sums
+
+    def write_lone(self, equation: Equation, single: bool) -> None:
+        """An equation that no threads share, whose product may be for a `single` one."""
+        before, self.lines = self.lines, []
+        self.write(equation)
+        before += [block("with products():", self.lines)] if single else self.lines
+        self.lines = before
 
     def write_alone(self, step: Step, body: list[str], found: list[str]) -> None:
         """What one thread does while the others go on; the names that all know it by afterwards
@@ -105,11 +113,11 @@ class Writer(Lines):
         if names:
             self.lines.append(f"{' = '.join(names)} = None")
 
-    def add_totals(self, step: Step) -> list[str]:
-        """What adds up the sums of all threads when they have gone through a group."""
+    def add_totals(self, step: Step, lanes: int) -> list[str]:
+        """What adds up the sums of the threads when they have gone through a group."""
         add, number, lines = self.function("add"), len(self.groups), []
         for position, e in enumerate(step.totals):
-            parts = [f"sums{number}[{i}][{position}]" for i in range(numpy_actions.POOL.size)]
+            parts = [f"sums{number}[{i}][{position}]" for i in range(lanes)]
             total, out = parts[0], self.names[e]
             for part in parts[1:]:
                 lines.append(f"{add}({total}, {part}, {out})")
@@ -227,10 +235,10 @@ class Writer(Lines):
             if not begun and self.writes_over_inputs(phase):
                 self.lines.append("begun.append(True)")
                 begun = True
-            if phase.units is None:
-                self.write(phase.steps[0].equations[0])
-            else:
+            if phase.units:
                 self.write_phase(phase)
+            else:
+                self.write_lone(phase.steps[0].equations[0], phase.single)
             self.let_go(phase)
         for row, node in self.rows.items():
             if self.names[node] != row:

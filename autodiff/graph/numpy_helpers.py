@@ -36,9 +36,9 @@ def slices(rows: tuple[int, int], height: int) -> list[tuple[int, int]]:
     return [(lo, min(lo + height, last)) for lo in range(first, last, height)]
 
 
-def together(work: Callable[[int], None]) -> None:
+def together(work: Callable[[int], None], count: int) -> None:
     with blas.products():
-        numpy_actions.POOL.run(work)
+        numpy_actions.POOL.run(work, count)
 
 
 NAMES = {
@@ -47,6 +47,7 @@ NAMES = {
     "extreme_of_rows": extreme_of_rows,
     "gather": gather,
     "put_in_rows": put_in_rows,
+    "products": blas.products,
     "slices": slices,
     "together": together,
     "zeros_kept": zeros_kept,

@@ -19,9 +19,16 @@ import numpy as np
 from autodiff.core import Node
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Equation, is_product
-from autodiff.graph.strands import Strand, Strands, deal, even
-
-FINEST = 64  # shares need not be cut at finer fractions than this
+from autodiff.graph.strands import (
+    Cuts,
+    Strand,
+    Strands,
+    by_the_library,
+    deal,
+    effort,
+    undivided,
+    units_of,
+)
 
 
 @dataclasses.dataclass
@@ -30,13 +37,15 @@ class Phase:
     takes the same parts of steps that read what each other made.
 
     `whole` are the values of which a thread may read more than its own rows, `strands` its steps
-    as they are dealt out.
+    as they are dealt out. `single`: whether a product takes one thread. The threads of the library
+    behind it go on spinning for a while, which keeps ours waiting.
     """
 
     steps: list[Step]
     units: int | None = None
     whole: set[Node] = dataclasses.field(default_factory=set)
     strands: list[Strand] = dataclasses.field(default_factory=list)
+    single: bool = False
 
 
 class Weaver:
@@ -80,24 +89,31 @@ class Weaver:
         self.totals: set[Node] = set()
 
     def phases(self, steps: Sequence[Step]) -> list[Phase]:
+        """The steps side by side, or one by one where that takes no longer."""
         for step in steps:
             if step.rows is None:
                 step.rows = self.by_rows(step.equations[0])
         found = self.woven(list(steps))
-        if not any(is_worth_it(phase) for phase in found):
-            return [Phase([step]) for step in steps]
+        time = 0.0
         for phase in found:
             if phase.units:
-                deal(phase.strands, phase.units, self.lanes)
-        return found
+                time += deal(phase.strands, phase.units, self.lanes)
+            else:
+                phase.single = is_product(phase.steps[0].equations[0])
+                time += sum(effort(phase.steps[0]))
+        if time < sum(by_the_library(step, self.lanes) for step in steps):
+            return found
+        return self.one_by_one(steps, undivided)
 
-    def one_by_one(self, steps: Sequence[Step]) -> list[Phase]:
-        """Each step a phase, which all threads take the same part of."""
+    def one_by_one(self, steps: Sequence[Step], share: Callable[[int, int], Cuts]) -> list[Phase]:
+        """Each step a phase, of groups of which each thread has a `share`. Products are left to
+        the threads of the library behind them."""
         found = []
         for step in steps:
-            phase = Phase([step], step.rows)
-            if step.rows:
-                step.cuts = even(step.rows, self.lanes)
+            phase = Phase([step], step.rows if step.group else None)
+            step.cuts = ()
+            if step.group:
+                step.cuts = share(step.rows, self.lanes)
                 phase.whole = self.whole(step, step.rows)
             found.append(phase)
         return found
@@ -242,22 +258,6 @@ def add(phase: Phase, step: Step) -> None:
 def is_heavy(step: Step) -> bool:
     """Whether a step is worth waiting for other threads at the end of a phase."""
     return is_product(step.equations[0]) or (step.group and not step.light)
-
-
-def is_worth_it(phase: Phase) -> bool:
-    """Whether there is more in a phase than one plain matrix product. Programs without such
-    phases leave their products to the threads of the library behind them; in others those would
-    keep ours waiting: they go on spinning for a while."""
-    working = [step for step in phase.steps if step.rows and not step.light]
-    if not phase.units or not working:
-        return False
-    return len(working) > 1 or working[0].group or len(working[0].equations[0].shape) > 2
-
-
-def units_of(units: int, rows: int) -> int:
-    """The largest number of equal parts, within reason, that also divides `rows`."""
-    common = math.gcd(units, rows)
-    return next(n for n in range(min(common, FINEST), 0, -1) if common % n == 0)
 
 
 def reads(step: Step) -> Iterator[tuple[Node, bool]]:

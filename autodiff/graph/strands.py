@@ -26,8 +26,13 @@ ORDERED = 40.0  # for a number of a matrix to come into the order in which it is
 PASSED = 16.0  # for a number to pass through an elementwise function
 ADDED = 150.0  # for a number to be added where an index says
 CALLED = 1e5  # for a function to be called
+WOKEN = 1e7  # for a thread that sleeps to begin
+LIBRARY = 1.02  # of its share of a product for a thread of the library
+SHARED = 5e5  # for a product to be shared out by its library, whose threads do not sleep
 NARROW = 32  # columns that are multiplied at once, be there fewer
 WORTH = 0.99  # of the time that it takes otherwise: more may be a wrong estimate
+HALVINGS = 12  # of the time in which the best shares are sought
+FINEST = 64  # shares need not be cut at finer fractions than this
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
 
@@ -48,6 +53,14 @@ class Strand:
     @property
     def length(self) -> float:
         return self.once + self.rest
+
+    def parts(self, units: int) -> int:
+        """Into how many equal parts it may be cut: one step alone, of which no other finds its
+        rows, wherever its rows begin; others at the `units` of their phase."""
+        if self.alone:
+            return 1
+        rows = self.steps[0].rows if len(self.steps) == 1 else None
+        return units_of(0, rows) if rows else units
 
 
 class Strands:
@@ -104,21 +117,31 @@ def looks(e: Node) -> bool:
     return is_look(e) or (e.op.name == "getitem" and len(e.inputs) == 1)
 
 
-def deal(strands: Sequence[Strand], units: int, lanes: int) -> None:
-    """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows."""
+def deal(strands: Sequence[Strand], units: int, lanes: int) -> float:
+    """Choose the `cuts` of the steps of a phase, at `units` equal parts of their rows. Returns how
+    long the phase takes."""
     # Those of one thread for the first, which begins before others.
     strands = sorted(strands, key=lambda each: not each.alone)
-    same = [(0, *[units] * lanes) if s.alone else even(units, lanes) for s in strands]
-    best = min(
-        (end_to_end(strands, units, lanes, n) for n in range(1, units + 1) if units % n == 0),
-        key=lambda cuts: longest(strands, cuts),
-    )
-    if longest(strands, best) > WORTH * longest(strands, same):
-        best = same
+    best = [undivided(units, lanes) if s.alone else even(units, lanes) for s in strands]
+    time = longest(strands, best)
+    low, high = 0.0, WORTH * time
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        dealt = end_to_end(strands, [strand.parts(units) for strand in strands], lanes, middle)
+        if dealt is None:
+            low = middle
+        else:
+            best, time, high = dealt, middle, middle
     for strand, cuts in zip(strands, best, strict=True):
         for step in strand.steps:
             if step.rows or strand.alone:
                 step.cuts = cuts
+    return time
+
+
+def undivided(units: int, lanes: int) -> Cuts:
+    """All for the first thread."""
+    return (0, *[units] * lanes)
 
 
 def even(units: int, lanes: int) -> Cuts:
@@ -126,35 +149,60 @@ def even(units: int, lanes: int) -> Cuts:
     return tuple(units * lane // lanes for lane in range(lanes + 1))
 
 
-def end_to_end(strands: Sequence[Strand], units: int, lanes: int, parts: int) -> list[Cuts]:
-    """The strands one after the other, cut into shares of the same length for each thread, but
-    each strand in no more than `parts` pieces."""
-    share = sum(strand.length for strand in strands) / lanes
-    begin, found = 0.0, []
-    for strand in strands:
-        length, pieces = strand.length or 1.0, 1 if strand.alone else parts
-        places = [(share * lane - begin) / length for lane in range(1, lanes)]
-        inner = (min(pieces, max(0, round(place * pieces))) * units // pieces for place in places)
-        found.append((0, *inner, units))
-        begin += strand.length
+def end_to_end(
+    strands: Sequence[Strand], parts: Sequence[int], lanes: int, end: float
+) -> list[Cuts] | None:
+    """The strands one after the other, of which each thread takes as many parts as it has done by
+    the `end`; None if some are left."""
+    lane, time, found = 0, 0.0, []
+    for strand, count in zip(strands, parts, strict=True):
+        cuts, each = [0] * (lane + 1), strand.rest / count
+        while time + strand.once + each * (count - cuts[-1]) > end:
+            fitting = max(0, math.floor((end - time - strand.once) / each))
+            cuts.append(cuts[-1] + fitting)
+            lane, time = lane + 1, WOKEN
+            if lane == lanes:
+                return None
+        time += strand.once + each * (count - cuts[-1])
+        found.append((*cuts, *[count] * (lanes + 1 - len(cuts))))
     return found
 
 
 def longest(strands: Sequence[Strand], dealt: Sequence[Cuts]) -> float:
-    """How long the thread takes that takes longest."""
+    """How long it takes until the last thread is done."""
     times = [0.0] * (len(dealt[0]) - 1)
     for strand, cuts in zip(strands, dealt, strict=True):
         for lane, (start, stop) in enumerate(itertools.pairwise(cuts)):
             if start < stop:
                 times[lane] += strand.once + strand.rest * (stop - start) / cuts[-1]
-    return max(times)
+    return max(time + WOKEN if lane and time else time for lane, time in enumerate(times))
 
 
-def shares(step: Step, units: int) -> tuple[tuple[int, int], ...]:
+def by_the_library(step: Step, lanes: int) -> float:
+    """How long a step takes by itself, its products on as many threads of the library."""
+    time, e = sum(effort(step)), step.equations[0]
+    if not is_product(e):
+        return time
+    count = math.prod(e.shape[:-2]) if len(e.inputs[1].shape) > 2 else 1
+    return min(time, LIBRARY * time / lanes + SHARED * count)
+
+
+def units_of(units: int, rows: int) -> int:
+    """The largest number of equal parts, within reason, that also divides `rows`."""
+    common = math.gcd(units, rows)
+    return next(n for n in range(min(common, FINEST), 0, -1) if common % n == 0)
+
+
+def shares(step: Step) -> tuple[tuple[int, int], ...]:
     """The rows lo:hi of each of the threads."""
-    return tuple(itertools.pairwise(cut * step.rows // units for cut in step.cuts))
+    return tuple(itertools.pairwise(cut * step.rows // step.cuts[-1] for cut in step.cuts))
 
 
 def owner(step: Step) -> int:
     """The thread that does a step alone."""
     return next(lane for lane, (lo, hi) in enumerate(itertools.pairwise(step.cuts)) if lo < hi)
+
+
+def busy(step: Step) -> int:
+    """How many threads it takes, the first ones, for all that have rows of a step."""
+    return next(lane for lane, cut in enumerate(step.cuts) if cut == step.cuts[-1])
