@@ -85,6 +85,19 @@ def test_large_copies_lie_as_they_did_and_at_a_cache_line(order: str) -> None:
     assert order == "F" or not any(y.ctypes.data % 64 for y in there)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "complex64"])
+def test_many_values_are_selected_bit_by_bit(dtype: str) -> None:
+    x, y = RNG.standard_normal((2, 100, 100)).astype(dtype)
+    x[0], y[1, :2] = -0.0, (0, 1)
+    if dtype.startswith("f"):
+        x[2], y[3], y[4] = np.nan, np.inf, np.finfo(dtype).smallest_subnormal
+    for condition in (x > 0, (x > 0).T, x[:1] > 0, x[::-1] > 1):
+        for a, b in ((x, y), (x.T, y), (x[::-1], y[:, ::-1]), (x[:1], y), (x, 2), (x.astype("complex128"), y)):
+            found, expected = backends.get("numpy").where(condition, a, b), np.where(condition, a, b)
+            assert found.dtype == expected.dtype
+            assert found.tobytes() == expected.tobytes()
+
+
 def test_a_result_goes_into_a_buffer(backend) -> None:
     x, out = backend.from_host(A), backend.from_host(np.zeros_like(A))
     assert backend.into(out, "multiply", x, x) is out
