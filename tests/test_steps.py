@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 import autodiff as ad
 from autodiff.graph import blas, groups, numpy_actions, phases, plan, strands
+from autodiff.graph.ir import SPECIAL
 from backends import numpy
 from backends.threads import Pool
 from races import races
@@ -275,6 +276,17 @@ SELECTIONS = {
     "of what is not zero": lambda x: ad.where(x > 0.5, ad.exp(x), 1),
     "one row for all": lambda x: ad.where(x > 0.5, ad.exp(x[0]), 0),
     "of another dtype": lambda x: ad.where(x > 0.5, ad.astype(ad.exp(x), ad.float32), 0) * x,
+    "between two": lambda x: ad.where(x > 0.5, ad.exp(x), -x),
+    "between two that are read again": lambda x: (lambda y: ad.where(x > 0.5, y, -y) * y)(ad.exp(x)),
+    "between rows": lambda x: ad.where(x > 0.5, ad.exp(x[0]), x[:, :1]),
+    "by one condition for all": lambda x: ad.where(x[0] > 0.5, ad.exp(x), x),
+    "between numbers": lambda x: ad.where(x > 0.5, -0.0, 1) * x,
+    "between sums": lambda x: ad.where(x > 0.5, ad.sum(x), ad.max(x)) * x,
+    "between NaN and others": lambda x: ad.where(x > 0.5, np.nan, x),
+    "between dtypes": lambda x: ad.where(x > 0.5, ad.astype(x, ad.float32), x) * x,
+    "in half precision": lambda x: ad.where(x > 0.5, ad.astype(x, "float16"), ad.astype(-x, "float16")),
+    "of whole numbers": lambda x: ad.where(x > 0.5, ad.astype(x > 0, "int32") * 7, ad.astype(x < 0, "int32")),
+    "of complex numbers": lambda x: ad.where(x > 0.5, ad.exp(x * 1j), x + 2j),
 }
 
 
@@ -285,6 +297,21 @@ def test_selections_over_what_they_keep(name: str, donate: tuple) -> None:
     x[0, :4] = np.nan, np.inf, -np.inf, 0
     with np.errstate(all="ignore"):
         agrees(SELECTIONS[name], x, donate=donate)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", sorted(SPECIAL))
+def test_special_functions_go_by_rows(name: str, dtype: str) -> None:
+    function = getattr(ad.special, name)
+
+    def f(x: Any) -> Any:
+        return function(x * 2) + 1
+
+    x = (RNG.random((12, 8)) / 4).astype(dtype)
+    exact = ad.jit(f, precision="exact")
+    assert np.array_equal(np.asarray(exact(x)), np.asarray(f(x)))
+    assert np.array_equal(np.asarray(ad.jit(f)(x)), np.asarray(f(x)))
+    assert f"sp_{name}(" in str(ad.jit(f).lower(x).plan)
 
 
 def test_a_selection_takes_no_memory_of_its_own() -> None:

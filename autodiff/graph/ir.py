@@ -128,6 +128,12 @@ def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> 
 
 
 PRODUCTS = frozenset(("matmul", "add_product", "partial_products"))
+SPECIAL = frozenset(  # functions of one number that have SciPy's names
+    (
+        *("digamma", "entr", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "expit", "gamma"),
+        *("gammaln", "i0", "i0e", "i1", "i1e", "log_ndtr", "loggamma", "logit", "ndtr", "ndtri"),
+    )
+)
 
 
 LOOKS = frozenset(("reshape", "permute_dims"))

@@ -13,7 +13,7 @@ import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step
-from autodiff.graph.ir import PRODUCTS, Constant, Equation, is_product
+from autodiff.graph.ir import PRODUCTS, SPECIAL, Constant, Equation, is_product
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even, undivided
@@ -21,7 +21,7 @@ from autodiff.ops.indexing import HOLE
 from backends.numpy import is_zero, puts_in_rows
 from backends.threads import Pool, count
 
-UFUNCS = frozenset(
+UFUNCS = SPECIAL | frozenset(
     (
         *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
         *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),

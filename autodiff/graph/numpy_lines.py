@@ -17,7 +17,7 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_helpers
-from autodiff.graph.ir import Constant, Equation, Input, number
+from autodiff.graph.ir import SPECIAL, Constant, Equation, Input, number
 from autodiff.graph.numpy_actions import ACCUMULATORS, BITS, REDUCERS, UFUNCS, selected, writes
 from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import wants_rows
@@ -90,6 +90,8 @@ class Lines:
         return self.found.setdefault(source, f"m{len(self.found)}")
 
     def function(self, name: str) -> str:
+        if name in SPECIAL:
+            return self.give(f"sp_{name}", self.plan.program.backend.special(name))
         return self.give(f"np_{name}", getattr(np, name))
 
     def place(self, equation: Equation) -> str:
@@ -344,21 +346,50 @@ class Lines:
             self.lines.append(f"{self.function('divide')}({out}, {length}, {out})")
 
     def where(self, equation: Equation, out: str, args: list[str]) -> None:
-        """Zeros are selected by a product of integers, as the backend does it."""
+        """Zeros are selected by a product of integers, as the backend does it; of two values those
+        bits in which they differ are, as a branch for each number takes several times as long
+        where a condition comes in no order."""
+        condition, *values = args
+        both = zip(equation.inputs[1:], values, strict=True)
+        bits = [self.bits(x, value, equation.dtype) for x, value in both]
         chosen = selected(equation)
-        if chosen is None:
-            self.lines.append(f"copyto({out}, {args[2]})")
-            self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
+        if chosen is None and None in bits:
+            self.lines.append(f"copyto({out}, {values[1]})")
+            self.lines.append(f"copyto({out}, {values[0]}, where={condition})")
             return
-        (kept, holds), bits = chosen, BITS[equation.dtype]
-        width = self.give(f"i{bits.itemsize}", bits)
-        given, new = (self.look(x, f".view({width})", width) for x in (self.names[kept], out))
+        new, multiply = self.integers(out, equation.dtype), self.function("multiply")
         # Bytes become wider integers faster than truth values do.
-        ones = self.look(args[0], ".view('i1')", "i1") if holds else f"(~{args[0]}).view('i1')"
+        ones = self.look(condition, ".view('i1')", "i1")
+        if chosen is None:
+            differ = self.function("bitwise_xor")
+            self.lines.append(f"{differ}({bits[0]}, {bits[1]}, {new})")
+            self.lines.append(f"{multiply}({new}, {ones}, {new})")
+            self.lines.append(f"{differ}({new}, {bits[1]}, {new})")
+            return
+        kept, holds = chosen
+        given = bits[0 if holds else 1]
+        ones = ones if holds else f"(~{condition}).view('i1')"
         if not self.shares_place(kept, equation):
             self.lines.append(f"copyto({new}, {ones})")
             ones = new
-        self.lines.append(f"{self.function('multiply')}({given}, {ones}, {new})")
+        self.lines.append(f"{multiply}({given}, {ones}, {new})")
+
+    def bits(self, x: Node, name: str, dtype: np.dtype) -> str | None:
+        """A value of a dtype as integers that have its bits; None for numbers that only a run
+        knows, and where there are no such integers."""
+        if dtype not in BITS:
+            return None
+        if isinstance(x, Constant) and x.is_number:
+            if not fits(x.value, dtype):
+                return None
+            number = np.array(x.value, dtype).view(BITS[dtype])
+            return self.give(f"w{self.ids[x]}{dtype.char}", number)
+        return self.integers(name, dtype) if x.shape and x.dtype == dtype else None
+
+    def integers(self, array: str, dtype: np.dtype) -> str:
+        bits = BITS[dtype]
+        name = self.give(f"i{bits.itemsize}", bits)
+        return self.look(array, f".view({name})", name)
 
 
 def fits(x: complex, dtype: np.dtype) -> bool:

@@ -19,11 +19,12 @@ from collections.abc import Sequence
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import is_look, is_product
+from autodiff.graph.ir import SPECIAL, Equation, is_look, is_product
 
 # Measured with OpenBLAS, in the time that a multiplication takes within a product.
 ORDERED = 40.0  # for a number of a matrix to come into the order in which it is multiplied
 PASSED = 16.0  # for a number to pass through an elementwise function
+LABOURED = 400.0  # the same through one of those that are SLOW
 ADDED = 150.0  # for a number to be added where an index says
 CALLED = 1e5  # for a function to be called
 WOKEN = 1e7  # for a thread that sleeps to begin
@@ -33,6 +34,9 @@ NARROW = 32  # columns that are multiplied at once, be there fewer
 WORTH = 0.99  # of the time that it takes otherwise: more may be a wrong estimate
 HALVINGS = 12  # of the time in which the best shares are sought
 FINEST = 64  # shares need not be cut at finer fractions than this
+
+SLOW = SPECIAL | {"cos", "floor_divide", "hypot", "logaddexp", "remainder", "sin"}
+QUICK_IN_SINGLE = ("cos", "sin")
 
 Cuts = tuple[int, ...]  # of equal parts of a step's rows, thread i takes those from cuts[i] on
 
@@ -101,15 +105,21 @@ def effort(step: Step) -> tuple[float, float]:
     e = step.equations[0]
     if not is_product(e):
         arrays = (x for x in step.equations if not looks(x) and not isinstance(x.dtype, tuple))
-        sizes = [math.prod(x.shape) for x in arrays]
+        times = [passing(x) * math.prod(x.shape) for x in arrays]
         added = math.prod(e.inputs[0].shape) if e.op.name == "scatter_add" else 0
-        return CALLED * len(sizes), PASSED * sum(sizes) + ADDED * added
+        return CALLED * len(times), sum(times) + ADDED * added
     b = e.inputs[1]
     depth, width = b.shape[-2:]
     rows = math.prod(e.shape) // max(1, width)
     own = rows * (max(width, NARROW) * depth + ORDERED * (depth + width))
     whole = ORDERED * math.prod(b.shape)
     return (whole, own) if len(b.shape) == 2 else (0.0, own + whole)
+
+
+def passing(e: Equation) -> float:
+    """How long it takes a number to pass through an equation."""
+    quick = e.op.name in QUICK_IN_SINGLE and e.dtype.itemsize < 8
+    return LABOURED if e.op.name in SLOW and not quick else PASSED
 
 
 def looks(e: Node) -> bool:
