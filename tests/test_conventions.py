@@ -120,3 +120,19 @@ def test_half_precision_means_do_not_overflow() -> None:
     assert value == 1
     assert gradient.dtype == np.float16
     assert np.allclose(gradient.astype(float), 1 / 70_000, rtol=0.01)
+
+
+@pytest.mark.parametrize("n", [*range(-4, 10), 2.0, 3.0, -1.0, 2.5, True, 3 + 0j])
+@pytest.mark.parametrize("x", [np.arange(1, 4), np.arange(3, dtype="int8"), np.array([True]), np.float32(-3), np.array([-0.0, -2, INF, NAN])])
+def test_short_ways_to_powers_have_the_dtype_and_value_of_numpy(x, n) -> None:
+    """Whole exponents are worked out by multiplication, of inexact arrays only."""
+    whole = np.issubdtype(x.dtype, np.integer) or x.dtype == bool
+    if whole and type(n) is int and n < 0:
+        with pytest.raises(ValueError, match="negative integer powers"):
+            ad.pow(x, n)
+        return
+    with np.errstate(all="ignore"):
+        found, expected = ad.pow(x, n), np.pow(x, n)
+    assert np.result_type(found) == expected.dtype
+    assert np.allclose(found, expected, rtol=1e-6, atol=0, equal_nan=True)
+    assert isinstance(n, complex) or np.array_equal(np.signbit(found), np.signbit(expected))

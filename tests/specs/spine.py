@@ -135,7 +135,8 @@ SPECS: dict[str, list[Sample]] = {
     "multiply": binary(*functions("multiply"), complex=True),
     "divide": binary(*functions("divide"), complex=True),
     "pow": binary(*functions("pow"), POSITIVE, complex=True)
-    + [S(f"x**{n}", lambda x, n=n: x**n, (REAL,), lambda x, n=n: x**float(n)) for n in (-2, 0, 1, 2, 3, 2.0)],
+    + [S(f"x**{n}", lambda x, n=n: x**n, (REAL,), lambda x, n=n: x**float(n)) for n in (-4, -3, -2, -1, 0, 1, 2, 4, 5, 6, 7, 8, 9, 2.0)],
+    "cubed": unary(lambda x: ad.pow(x, 3), lambda x: np.power(x, 3.0), complex=True),
     "remainder": binary(*functions("remainder"), REAL * 3),
     "floor_divide": binary(*functions("floor_divide"), REAL * 3),
     "maximum": binary(*functions("maximum")),
