@@ -184,6 +184,7 @@ WORKLOADS = {
     w.name: w
     for w in (
         mlp("mlp-small", 32, 784, 128, 10),
+        mlp("mlp-moderate", 128, 512, 512, 512, 10),
         mlp("mlp-medium", 512, 784, 1024, 1024, 10),
         mlp("mlp-large", 1024, 1024, 2048, 2048, 1024),
         TRANSFORMER,
