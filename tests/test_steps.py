@@ -299,6 +299,29 @@ def test_selections_over_what_they_keep(name: str, donate: tuple) -> None:
         agrees(SELECTIONS[name], x, donate=donate)
 
 
+CONDITIONS = {
+    "truth value": True,
+    "number": 2,
+    "NumPy's truth value": np.bool_(True),
+    "zero": np.float32(0),
+    "0-d array": np.array(0.5),
+    "whole numbers": np.arange(96).reshape(12, 8) % 3,
+    "numbers": np.maximum(X, 0),
+    "column": X[:, :1] > 0,
+    "row": X[0] > 0,
+    "turned": np.ascontiguousarray(X.T > 0).T,
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_selections_by_any_condition(name: str) -> None:
+    def f(condition: Any, x: Any) -> tuple:
+        y, z = ad.exp(x), ad.sin(x)
+        return ad.where(condition, y, z), ad.where(condition, y * 2, 0), ad.where(condition, 0, z * 2)
+
+    agrees(f, CONDITIONS[name], X)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", sorted(SPECIAL))
 def test_special_functions_go_by_rows(name: str, dtype: str) -> None:

@@ -18,7 +18,7 @@ from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even, undivided
 from autodiff.ops.indexing import HOLE
-from backends.numpy import is_zero, puts_in_rows
+from backends.numpy import TRUTH, is_zero, puts_in_rows
 from backends.threads import Pool, count
 
 UFUNCS = SPECIAL | frozenset(
@@ -172,6 +172,8 @@ def selected(equation: Equation) -> tuple[Node, bool] | None:
     """What a selection between values and zeros keeps, and whether where its condition holds: a
     product of integers, which may be written over what it keeps. None for another selection."""
     condition, a, b = equation.inputs
+    if condition.dtype != TRUTH:
+        return None
     for kept, other, holds in ((a, b, True), (b, a, False)):
         alike = condition.shape == kept.shape == equation.shape and kept.dtype == equation.dtype
         zeros = isinstance(other, Constant) and is_zero(other.value)

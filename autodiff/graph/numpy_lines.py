@@ -23,7 +23,7 @@ from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan
 from autodiff.ops.indexing import HOLE
-from backends.numpy import has_many_rows, puts_in_rows
+from backends.numpy import TRUTH, has_many_rows, puts_in_rows
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 FEW = 1 << 14  # numbers of an array that is no loss in the cache
@@ -350,12 +350,14 @@ class Lines:
         bits in which they differ are, as a branch for each number takes several times as long
         where a condition comes in no order."""
         condition, *values = args
-        both = zip(equation.inputs[1:], values, strict=True)
-        bits = [self.bits(x, value, equation.dtype) for x, value in both]
+        truth, *both = equation.inputs
+        pairs = zip(both, values, strict=True)
+        bits = [self.bits(x, value, equation.dtype) for x, value in pairs]
         chosen = selected(equation)
-        if chosen is None and None in bits:
+        if chosen is None and (None in bits or truth.dtype != TRUTH or not truth.shape):
+            holds = condition if truth.dtype == TRUTH else f"{condition} != 0"
             self.lines.append(f"copyto({out}, {values[1]})")
-            self.lines.append(f"copyto({out}, {values[0]}, where={condition})")
+            self.lines.append(f"copyto({out}, {values[0]}, where={holds})")
             return
         new, multiply = self.integers(out, equation.dtype), self.function("multiply")
         # Bytes become wider integers faster than truth values do.
