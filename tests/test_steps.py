@@ -503,6 +503,16 @@ def test_one_thread_alone_does_what_no_other_wants() -> None:
     assert str(ad.jit(f).lower(X, W).plan).count("if lane ==") == 1
 
 
+@pytest.mark.parametrize("end", [0.0, 1.0, 10.0, 20.0, 1e9])
+def test_strands_of_no_elements_are_dealt_out(end: float) -> None:
+    """After what leaves no time for calling their functions."""
+    times = [(0.0, 8.0), (5.0, 0.0), (1.0, 0.0), (4.0, 4.0)]
+    each = [strands.Strand(i, [], set(), False, once, rest) for i, (once, rest) in enumerate(times)]
+    found = strands.end_to_end(each, [4, 4, 1, 4], 2, end)
+    assert (found is None) == (end < 20)
+    assert found is None or [cuts[-1] for cuts in found] == [4, 4, 1, 4]
+
+
 def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the estimates as they are: threads that have slept pay for themselves where there is much
     to do between products, those of the library where there is little. Products of few rows, which

@@ -166,7 +166,7 @@ def end_to_end(
     the `end`; None if some are left."""
     lane, time, found = 0, 0.0, []
     for strand, count in zip(strands, parts, strict=True):
-        cuts, each = [0] * (lane + 1), strand.rest / count
+        cuts, each = [0] * (lane + 1), max(strand.rest, 1.0) / count
         while time + strand.once + each * (count - cuts[-1]) > end:
             fitting = max(0, math.floor((end - time - strand.once) / each))
             cuts.append(cuts[-1] + fitting)
