@@ -15,11 +15,12 @@ import autodiff as ad
 import backends
 import programs
 from autodiff import jit
-from autodiff.graph import groups, numpy_actions, phases, plan, strands
+from autodiff.graph import numpy_actions
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
 from autodiff.testing import host
 from backends.threads import Pool
+from cutting import lower_limits
 from homes import HOMES
 from races import races
 
@@ -42,15 +43,8 @@ def slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Arrays as small as those of the tests are not cut into slices and shared out over threads,
     unless the limits are."""
     if request.param != "whole":
-        monkeypatch.setattr(numpy_actions, "POOL", THREE)
-        for limit in ("SMALL", "HEAVY", "NARROW"):
-            monkeypatch.setattr(numpy_actions, limit, 1)
-        monkeypatch.setattr(groups, "SMALL", 1)
-        monkeypatch.setattr(plan, "CHUNK", 5)
         library = 0.0 if request.param == "on one thread" else math.inf
-        monkeypatch.setattr(phases, "by_the_library", lambda *_: library)
-        for time in ("CALLED", "WOKEN"):
-            monkeypatch.setattr(strands, time, 0.0)
+        lower_limits(monkeypatch, THREE, chunk=5, library=library)
     return request.param
 
 

@@ -3,7 +3,6 @@ used: what comes out, what is written over, and whether threads keep out of each
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import groups, numpy_actions, phases, plan, strands
+from autodiff.graph import numpy_actions
 from backends.threads import Pool
+from cutting import lower_limits
 from races import races
 
 POOLS = {1: Pool(1), 2: Pool(2, numpy_actions.quiet), 3: Pool(3, numpy_actions.quiet)}
@@ -22,14 +22,7 @@ Step = Callable[[Values], Any]
 
 @pytest.fixture(params=[1, 2, 3], autouse=True)
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numpy_actions, "POOL", POOLS[request.param])
-    for limit in ("SMALL", "HEAVY", "NARROW"):
-        monkeypatch.setattr(numpy_actions, limit, 1)
-    monkeypatch.setattr(groups, "SMALL", 20)
-    monkeypatch.setattr(plan, "CHUNK", 40)
-    monkeypatch.setattr(phases, "by_the_library", lambda *_: math.inf)
-    for time in ("CALLED", "WOKEN"):
-        monkeypatch.setattr(strands, time, 0.0)
+    lower_limits(monkeypatch, POOLS[request.param], small=20, chunk=40)
 
 
 def applied(f: Callable, *places: int) -> Step:

@@ -4,7 +4,6 @@ them. Limits are so low that small arrays are cut up and shared out."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,43 +14,15 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import autodiff as ad
-from autodiff.graph import blas, groups, numpy_actions, phases, plan, strands
-from autodiff.graph.ir import SPECIAL
+from autodiff.graph import blas, groups, numpy_actions, strands
 from backends import numpy
 from backends.threads import Pool
-from races import races
-
-RNG = np.random.default_rng(21)
-TWO, THREE = Pool(2, numpy_actions.quiet), Pool(3, numpy_actions.quiet)
-X = RNG.standard_normal((12, 8))
-SQUARE = RNG.standard_normal((12, 12))
-W, V, ROW = RNG.standard_normal((8, 12)), RNG.standard_normal((12, 8)), RNG.standard_normal(12)
+from cutting import RNG, ROW, SQUARE, THREE, TWO, V, W, X, agrees, lower_limits
 
 
 @pytest.fixture(autouse=True)
 def cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numpy_actions, "POOL", THREE)
-    for limit in ("SMALL", "HEAVY", "NARROW"):
-        monkeypatch.setattr(numpy_actions, limit, 1)
-    monkeypatch.setattr(groups, "SMALL", 1)
-    monkeypatch.setattr(plan, "CHUNK", 20)
-    monkeypatch.setattr(phases, "by_the_library", lambda *_: math.inf)
-    for time in ("CALLED", "WOKEN"):
-        monkeypatch.setattr(strands, time, 0.0)
-
-
-def agrees(f: Callable, *args: Any, donate: tuple = ()) -> None:
-    expected = ad.tree.flatten(f(*args))[0]
-    to_the_bit = ad.jit(f, precision="exact")
-    to_the_bit(*args)  # the first run is not by the plan
-    exact = ad.tree.flatten(to_the_bit(*args))[0]
-    compiled = ad.jit(f, donate_argnums=donate)
-    for _ in range(2):
-        got = ad.tree.flatten(compiled(*ad.tree.map(np.copy, args)))[0]
-        for a, b, c in zip(got, expected, exact, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
-            np.testing.assert_array_equal(c, b)
-    assert not races(compiled.lower(*args).plan.plan) and not races(to_the_bit.plan.plan)
+    lower_limits(monkeypatch, THREE)
 
 
 def totals(f: Callable, *args: Any) -> int:
@@ -267,85 +238,6 @@ def test_looks_at_what_others_make(name: str, threads: int, monkeypatch: pytest.
     agrees(lambda x: ad.grad(lambda x: sum(ad.sum(ad.sin(y)) for y in ad.tree.flatten(f(x))[0]))(x), x)
 
 
-SELECTIONS = {
-    "what holds": lambda x: ad.where(x > 0.5, ad.exp(x), 0),
-    "what does not": lambda x: ad.where(x > 0.5, 0.0, ad.exp(x)),
-    "of an argument": lambda x: ad.where(x > 0.5, x, 0),
-    "of an argument, what does not": lambda x: ad.where(x > 0.5, 0, x),
-    "what is read again": lambda x: (lambda y: ad.where(x > 0.5, y, 0) * y)(ad.exp(x)),
-    "of what is not zero": lambda x: ad.where(x > 0.5, ad.exp(x), 1),
-    "one row for all": lambda x: ad.where(x > 0.5, ad.exp(x[0]), 0),
-    "of another dtype": lambda x: ad.where(x > 0.5, ad.astype(ad.exp(x), ad.float32), 0) * x,
-    "between two": lambda x: ad.where(x > 0.5, ad.exp(x), -x),
-    "between two that are read again": lambda x: (lambda y: ad.where(x > 0.5, y, -y) * y)(ad.exp(x)),
-    "between rows": lambda x: ad.where(x > 0.5, ad.exp(x[0]), x[:, :1]),
-    "by one condition for all": lambda x: ad.where(x[0] > 0.5, ad.exp(x), x),
-    "between numbers": lambda x: ad.where(x > 0.5, -0.0, 1) * x,
-    "between sums": lambda x: ad.where(x > 0.5, ad.sum(x), ad.max(x)) * x,
-    "between NaN and others": lambda x: ad.where(x > 0.5, np.nan, x),
-    "between dtypes": lambda x: ad.where(x > 0.5, ad.astype(x, ad.float32), x) * x,
-    "in half precision": lambda x: ad.where(x > 0.5, ad.astype(x, "float16"), ad.astype(-x, "float16")),
-    "of whole numbers": lambda x: ad.where(x > 0.5, ad.astype(x > 0, "int32") * 7, ad.astype(x < 0, "int32")),
-    "of complex numbers": lambda x: ad.where(x > 0.5, ad.exp(x * 1j), x + 2j),
-}
-
-
-@pytest.mark.parametrize("donate", [(), (0,)], ids=["", "donated"])
-@pytest.mark.parametrize("name", SELECTIONS)
-def test_selections_over_what_they_keep(name: str, donate: tuple) -> None:
-    x = RNG.standard_normal((12, 8))
-    x[0, :4] = np.nan, np.inf, -np.inf, 0
-    with np.errstate(all="ignore"):
-        agrees(SELECTIONS[name], x, donate=donate)
-
-
-CONDITIONS = {
-    "truth value": True,
-    "number": 2,
-    "NumPy's truth value": np.bool_(True),
-    "zero": np.float32(0),
-    "0-d array": np.array(0.5),
-    "whole numbers": np.arange(96).reshape(12, 8) % 3,
-    "numbers": np.maximum(X, 0),
-    "column": X[:, :1] > 0,
-    "row": X[0] > 0,
-    "turned": np.ascontiguousarray(X.T > 0).T,
-}
-
-
-@pytest.mark.parametrize("name", CONDITIONS)
-def test_selections_by_any_condition(name: str) -> None:
-    def f(condition: Any, x: Any) -> tuple:
-        y, z = ad.exp(x), ad.sin(x)
-        return ad.where(condition, y, z), ad.where(condition, y * 2, 0), ad.where(condition, 0, z * 2)
-
-    agrees(f, CONDITIONS[name], X)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("name", sorted(SPECIAL))
-def test_special_functions_go_by_rows(name: str, dtype: str) -> None:
-    function = getattr(ad.special, name)
-
-    def f(x: Any) -> Any:
-        return function(x * 2) + 1
-
-    x = (RNG.random((12, 8)) / 4).astype(dtype)
-    exact = ad.jit(f, precision="exact")
-    assert np.array_equal(np.asarray(exact(x)), np.asarray(f(x)))
-    assert np.array_equal(np.asarray(ad.jit(f)(x)), np.asarray(f(x)))
-    assert f"sp_{name}(" in str(ad.jit(f).lower(x).plan)
-
-
-def test_a_selection_takes_no_memory_of_its_own() -> None:
-    def f(x: Any) -> Any:
-        return ad.where(x > 0, x @ SQUARE, 0) @ SQUARE
-
-    plan = ad.jit(f).lower(SQUARE).plan.plan
-    (where,) = [e for e in plan.equations if e.op.name == "where"]
-    assert plan.buffers[where] is plan.buffers[where.inputs[1]]
-
-
 @pytest.mark.parametrize("places", [PLACES, PLACES.astype(np.int8), abs(PLACES).astype(np.uint64) % 5, PLACES.reshape(6, 2)], ids=str)
 def test_rows_are_fetched_by_all_threads(places: np.ndarray) -> None:
     def f(t: Any, i: Any) -> Any:
@@ -444,91 +336,6 @@ def test_products_take_one_thread_whoever_asks() -> None:
         with threadpool_limits(limit, user_api="blas"), ThreadPoolExecutor(1) as pool:
             before = products.counts()
             assert inside() == (ones, before) == pool.submit(inside).result()
-
-
-def dealt(f: Callable, *args: Any) -> list[tuple[str, int]]:
-    """The first op of each step that is dealt out, and how many threads have a part of it."""
-    steps = ad.jit(f).lower(*args).plan.plan.steps
-    return [(s.equations[0].op.name, np.count_nonzero(np.diff(s.cuts))) for s in steps if s.cuts]
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 7])
-@pytest.mark.parametrize("donate", [(), (0,), (0, 1)])
-def test_threads_take_whole_strands(count: int, donate: tuple) -> None:
-    """Products that share nothing but what is not written to, each with its update."""
-
-    def f(x: list, w: list, shared: Any) -> tuple:
-        return [ad.tanh(a) @ b for a, b in zip(x, w, strict=True)], [b * shared - 1 for b in w]
-
-    x, w = ([RNG.standard_normal((12, 12)) for _ in range(count)] for _ in range(2))
-    agrees(f, x, w, ROW, donate=donate)
-    takers = [threads for name, threads in dealt(f, x, w, ROW) if name == "matmul"]
-    assert len(takers) == count
-    assert sum(takers) <= count + 2  # only where the share of a thread ends is one cut
-
-
-@pytest.mark.parametrize("others", range(1, 6))
-def test_strands_are_cut_where_all_their_steps_may_be(others: int) -> None:
-    """The rows of one step of a strand are there for those of the next; others go as they like."""
-
-    def f(x: Any, w: Any, v: Any, square: Any) -> tuple:
-        folded = ad.reshape(ad.tanh(x @ w), (6, 24)) @ v
-        return ad.exp(folded), [square[:, : 2 * n] @ w.T[: 2 * n] for n in range(1, others + 1)]
-
-    agrees(f, X, W, RNG.standard_normal((24, 5)), SQUARE)
-
-
-def test_a_result_takes_no_place_that_another_thread_may_still_read() -> None:
-    """That of a donated array, which another strand reads."""
-
-    def f(a: Any, b: Any, c: Any) -> tuple:
-        return ad.tanh(a) @ W, ad.tanh(b) @ V, ad.tanh(c) @ SQUARE
-
-    agrees(f, X, SQUARE, SQUARE + 1, donate=(0, 1, 2))
-    assert min(threads for _, threads in dealt(f, X, SQUARE, SQUARE + 1)) == 1
-
-
-def test_one_thread_alone_does_what_no_other_wants() -> None:
-    """While others are busy: sums of few, numbers. But not what all read, nor what would leave a
-    long strand to one."""
-
-    def f(x: Any, w: Any) -> tuple:
-        number = ad.sum(x[0]) * 2
-        h = ad.concat([x, x[:, ::-1]], axis=1) @ ad.concat([w, w], axis=0)
-        return number, ad.tanh(h)
-
-    agrees(f, X, W)
-    alone = [(name, 1) for name in ("getitem", "sum", "multiply")]
-    assert dealt(f, X, W) == [*alone, ("matmul", 3), ("tanh", 3)]
-    assert str(ad.jit(f).lower(X, W).plan).count("if lane ==") == 1
-
-
-@pytest.mark.parametrize("end", [0.0, 1.0, 10.0, 20.0, 1e9])
-def test_strands_of_no_elements_are_dealt_out(end: float) -> None:
-    """After what leaves no time for calling their functions."""
-    times = [(0.0, 8.0), (5.0, 0.0), (1.0, 0.0), (4.0, 4.0)]
-    each = [strands.Strand(i, [], set(), False, once, rest) for i, (once, rest) in enumerate(times)]
-    found = strands.end_to_end(each, [4, 4, 1, 4], 2, end)
-    assert (found is None) == (end < 20)
-    assert found is None or [cuts[-1] for cuts in found] == [4, 4, 1, 4]
-
-
-def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the estimates as they are: threads that have slept pay for themselves where there is much
-    to do between products, those of the library where there is little. Products of few rows, which
-    no threads of ours share, take one thread beside those."""
-    monkeypatch.undo()
-    monkeypatch.setattr(numpy_actions, "POOL", TWO)
-    few, many = np.ones((8, 512)), np.ones((2048, 512))
-
-    def threads(x: Any, work: Callable) -> set[str]:
-        square, thin = np.ones((512, 512)), np.ones((512, 2))
-        source = str(ad.jit(lambda x, w, v: (work(x @ w) @ w, v.T @ v)).lower(x, square, thin).plan)
-        return {line.strip() for line in source.split("\n") if "together" in line or "with" in line}
-
-    assert threads(few, ad.relu) == set()
-    assert threads(many[:128], ad.relu) == {"together(h1, 1)"}
-    assert threads(many, lambda y: ad.tanh(ad.exp(ad.sin(y)))) == {"with products():", "together(h1, 2)"}
 
 
 def test_what_is_written_over_is_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
