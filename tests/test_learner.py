@@ -11,7 +11,7 @@ import pytest
 
 import autodiff as ad
 import backends
-from autodiff import losses, optim
+from autodiff import losses, nn, optim
 from autodiff.learn import (
     Callback,
     Calls,
@@ -183,6 +183,16 @@ def test_accumulation_and_clipping():
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-2)
     with pytest.raises(ValueError, match="give one"):
         learner(optimizer=optim.SGD(1.0, clip=1.0), clip=2.0)
+
+
+def test_accumulation_in_half_precision_gets_over_an_overflow():
+    x = np.random.default_rng(0).standard_normal((128, 3)).astype("float16")
+    y = x @ np.array([[1], [2], [3]], "float16")
+    opt = optim.MixedPrecision(optim.SGD(0.05), scale=2.0**16)
+    made = Learner(nn.Linear(3, 1, dtype="float16"), losses.mse, opt, accumulate=2)
+    history = made.fit(x, y, epochs=8, batch_size=16, progress=False)
+    assert made.state["inner"]["scale"].item() < 2**16
+    assert history["loss"][-1] < 0.1 * history["loss"][0]
 
 
 def test_history_and_its_plot():

@@ -121,6 +121,21 @@ def test_loss_scaling(home: str) -> None:
     assert np.allclose(host(first["w"]), 0.875) and np.allclose(host(first["s"]), 0.5)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_sum_that_overflows_is_one_step_left_out(compiled: bool) -> None:
+    p, (half,) = [np.ones(2, np.float16)], [np.full(2, 0.5 * 4, np.float16)]
+    opt = O.Accumulate(O.MixedPrecision(O.SGD(0.5), scale=4.0), 2)
+    update = ad.jit(opt.update) if compiled else opt.update
+    for bad in (np.inf, -np.inf, np.nan):
+        q, state = p, opt.init(p)
+        for g in (np.array([bad, 1], np.float16), half):
+            q, state = update(q, [g], state)
+        assert (q[0] == 1).all() and state["inner"]["scale"] == 2, "nothing moved"
+        for _ in range(2):
+            q, state = update(q, [half / 2], state)
+        assert (q[0] == 0.75).all() and state["inner"]["scale"] == 2 and state["inner"]["inner"]["step"] == 1
+
+
 def test_scaling_keeps_gradients_that_vanish() -> None:
     """1e-7 * 1e-3 is 0 in float16."""
     w = ad.Tensor(np.ones(4, np.float16), requires_grad=True)

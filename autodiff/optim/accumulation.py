@@ -6,13 +6,16 @@ from typing import Any
 
 from autodiff.graph.control import cond
 from autodiff.ops.creation import zeros_like
+from autodiff.ops.elementwise import where
 from autodiff.optim.leaves import filled, plain
 from autodiff.optim.optimizer import Around, Optimizer
 
 
 class Accumulate(Around):
     """An optimizer that takes a step after each `every` gradients, down their mean; in between
-    nothing moves. Its learning rate, schedule and clipping are those of that step.
+    nothing moves. Its learning rate, schedule and clipping are those of that step. Around
+    MixedPrecision an overflow in one of the gradients is one of their mean: the step is left
+    out as a whole, and the scale shrinks once.
 
     Example
     -------
@@ -31,16 +34,15 @@ class Accumulate(Around):
         return {"count": count, "sums": sums, "inner": self.inner.begin(ws)}
 
     def advance(self, ws: dict, gs: dict, state: dict) -> tuple[dict, dict]:
-        sums = {name: state["sums"][name] + plain(g) for name, g in gs.items()}
-        count = state["count"] + 1
+        first, count = state["count"] == 0, state["count"] + 1  # the sums of the last round stay
+        sums = {name: where(first, 0, state["sums"][name]) + plain(g) for name, g in gs.items()}
 
-        def move(ws: dict, sums: dict, inner: dict) -> tuple[dict, dict, dict]:
+        def move(ws: dict, sums: dict, inner: dict) -> tuple[dict, dict]:
             means = {name: g / self.every for name, g in sums.items()}
-            return *self.inner.advance(ws, means, inner), {n: g * 0 for n, g in sums.items()}
+            return self.inner.advance(ws, means, inner)
 
-        def wait(ws: dict, sums: dict, inner: dict) -> tuple[dict, dict, dict]:
-            return ws, inner, sums
+        def wait(ws: dict, _sums: dict, inner: dict) -> tuple[dict, dict]:
+            return ws, inner
 
-        ready = count == self.every
-        ws, inner, sums = cond(ready, move, wait, ws, sums, state["inner"])
+        ws, inner = cond(count == self.every, move, wait, ws, sums, state["inner"])
         return ws, {"count": count % self.every, "sums": sums, "inner": inner}
