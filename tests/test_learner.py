@@ -290,9 +290,44 @@ def test_early_stopping_gives_back_the_best():
     assert "has not improved" in history.stopped and len(history) < 10
     for name, x in arrays(made.model).items():
         np.testing.assert_array_equal(x, best[name])
-    assert EarlyStopping(monitor="r2", patience=0).larger is None
     with pytest.raises(KeyError, match="nothing is called 'val_r2'"):
-        fit(learner(), callbacks=EarlyStopping("val_r2"))
+        fit(learner(), callbacks=EarlyStopping("val_r2", larger=True))
+
+
+def bent(prediction, target):
+    return ad.mean(ad.abs(prediction - target))
+
+
+BEST = {  # (the metric, what is said of it, what is the best)
+    "mse": (losses.mse, None, min),
+    "huber": (losses.huber, None, min),
+    "mean_squared_error": ("mean_squared_error", None, min),
+    "r2": ("r2", None, max),
+    "bent": (bent, False, min),
+    "val_mae": (losses.mae, None, min),
+    "val_r2": ("r2", None, max),
+    "val_loss": (bent, None, min),
+    "val_mse": (losses.mse, True, max),
+}
+
+
+@pytest.mark.parametrize("name", BEST)
+def test_what_the_best_is_the_metric_says(name, tmp_path):
+    metric, larger, best = BEST[name]
+    made = learner(optimizer=optim.SGD(optim.schedules.sequence([0.05, 0.5], [6])), metrics=[metric])
+    stopping = EarlyStopping(name, patience=20, larger=larger)
+    saving = SaveCheckpoints(tmp_path, monitor=name, larger=larger)
+    history = fit(made, epochs=5, validation=(X[:20], Y[:20]), callbacks=[stopping, saving])
+    assert stopping.best == saving.files.best()[1]["score"] == best(history[name])
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping, SaveCheckpoints])
+def test_what_the_best_is_of_a_function_of_ones_own_is_asked_before_training(callback, tmp_path):
+    options = {"where": tmp_path} if callback is SaveCheckpoints else {}
+    made = learner(metrics=[bent])
+    with pytest.raises(ValueError, match=f"{callback.__name__}: whether a larger 'val_bent' is better is not known: pass larger="):
+        fit(made, validation=0.2, callbacks=callback(monitor="val_bent", **options))
+    assert made.step == 0
 
 
 def test_a_callback_stops_within_an_epoch():

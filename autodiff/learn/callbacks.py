@@ -82,8 +82,11 @@ class EarlyStopping(Callback):
     monitor : a name of the history; by default "val_loss" where there is validation, else "loss".
     patience : epochs without improvement after which training ends.
     least : what counts as an improvement must be more than this.
-    larger : whether larger is better; by default for all but losses and errors.
+    larger : whether larger is better. By default it is for a metric that says so (accuracy, f1,
+        r2, top_k), and is not for losses and for what is called "...loss" or "...error".
     restore : whether the model gets the arrays of its best epoch in the end.
+
+    Raises ValueError, when training begins, for another number without `larger`.
     """
 
     def __init__(
@@ -101,11 +104,14 @@ class EarlyStopping(Callback):
         self.least = least
         self.larger = larger
         self.keeps = restore
+        self.sign = -1  # 1 where larger is better
         self.best = math.nan
         self.since = 0
         self.arrays: dict[str, Any] = {}
 
     def on_fit_begin(self, learner: Learner) -> None:
+        upwards = is_larger_better("EarlyStopping", learner, self.monitor, self.larger)
+        self.sign = 1 if upwards else -1
         self.best, self.since, self.arrays = math.nan, 0, {}
 
     def on_epoch_begin(self, learner: Learner) -> None:
@@ -116,8 +122,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, learner: Learner) -> None:
         name = self.monitor or monitored(learner)
         value = learner.history[name][-1]
-        sign = 1 if is_larger_better(name, self.larger) else -1
-        if math.isnan(self.best) or sign * (value - self.best) > self.least:
+        if math.isnan(self.best) or self.sign * (value - self.best) > self.least:
             self.best, self.since = value, 0
             if self.keeps:
                 self.arrays = {k: own(v) for k, v in learner.model.arrays().items()}
@@ -141,8 +146,20 @@ def monitored(learner: Learner) -> str:
     return "val_loss" if "val_loss" in learner.history.names else "loss"
 
 
-def is_larger_better(name: str, larger: bool | None) -> bool:
-    return not name.endswith(("loss", "error")) if larger is None else larger
+def is_larger_better(
+    where: str, learner: Learner, monitor: str | None, larger: bool | None
+) -> bool:
+    """What the user says of a number of the history; else what the metric of this name does."""
+    name = monitor or "loss"
+    if larger is None:
+        said = {metric.name: metric.larger for metric in learner.metrics}
+        larger = said.get(name.removeprefix("val_"))
+    if larger is None and not name.endswith(("loss", "error")):
+        raise ValueError(
+            f"{where}: whether a larger {name!r} is better is not known: pass larger=True or "
+            "larger=False"
+        )
+    return bool(larger)
 
 
 class SaveCheckpoints(Callback):
@@ -153,7 +170,8 @@ class SaveCheckpoints(Callback):
     ----------
     where : a folder, or a `Checkpoints`.
     keep : how many of the last ones stay, besides the best.
-    monitor, larger : what the best one is told by; see EarlyStopping.
+    monitor, larger : what the best one is told by; see EarlyStopping. A `Checkpoints` says itself
+        whether that is the least or the greatest.
     """
 
     def __init__(
@@ -169,13 +187,19 @@ class SaveCheckpoints(Callback):
         for name, every in (("epochs", epochs), ("steps", steps), ("seconds", seconds)):
             if every is not None and not every > 0:
                 raise ValueError(f"SaveCheckpoints: {name} must be positive; got {every}")
-        best = "max" if is_larger_better(monitor or "loss", larger) else "min"
-        self.files = where if isinstance(where, Checkpoints) else Checkpoints(where, keep, best)
+        self.chooses = not isinstance(where, Checkpoints)  # which is the best
+        self.files = Checkpoints(where, keep, "min") if self.chooses else where
         self.epochs = epochs
         self.steps = steps
         self.seconds = seconds
         self.monitor = monitor
+        self.larger = larger
         self.last = time.monotonic()
+
+    def on_fit_begin(self, learner: Learner) -> None:
+        if self.chooses:
+            upwards = is_larger_better("SaveCheckpoints", learner, self.monitor, self.larger)
+            self.files.order = "max" if upwards else "min"
 
     def on_batch_end(self, learner: Learner) -> None:
         due = self.steps is not None and learner.step % self.steps == 0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from autodiff import tree
+from autodiff import losses, tree
 from autodiff.dtypes import isdtype
 from autodiff.linalg import diagonal
 from autodiff.ops.creation import ones_like
@@ -44,16 +44,20 @@ class Metric:
     name : what it is called in a history.
     sums : `sums(prediction, target)`, an array that adds up over batches.
     value : the metric from such a sum.
+    larger : whether a larger one is better; None if that cannot be said.
 
     Example
     -------
     >>> accuracy(model(x), labels)
     """
 
-    def __init__(self, name: str, sums: Callable, value: Callable) -> None:
+    def __init__(
+        self, name: str, sums: Callable, value: Callable, larger: bool | None = None
+    ) -> None:
         self.name = name
         self.sums = sums
         self.value = value
+        self.larger = larger
 
     def __call__(self, prediction: Any, target: Any) -> Any:
         return self.value(self.sums(prediction, target))
@@ -62,11 +66,14 @@ class Metric:
         return f"<metric {self.name}>"
 
 
+LOSSES = tuple(getattr(losses, name) for name in losses.__all__)
+
+
 class Averaged(Metric):
     """Any function that gives one number for a batch, as its mean over rows."""
 
     def __init__(self, name: str, f: Callable) -> None:
-        super().__init__(name, self.weighted, ratio)
+        super().__init__(name, self.weighted, ratio, larger=False if f in LOSSES else None)
         self.f = f
 
     def weighted(self, prediction: Any, target: Any) -> Any:
@@ -158,7 +165,7 @@ def right(prediction: Any, target: Any) -> Any:
     return hits(chosen == labels)
 
 
-accuracy = Metric("accuracy", right, ratio)
+accuracy = Metric("accuracy", right, ratio, larger=True)
 
 
 def top_k(k: int) -> Metric:
@@ -172,7 +179,7 @@ def top_k(k: int) -> Metric:
         above = total(astype(prediction > own, "int64"), axis=-1)
         return hits(above < k)
 
-    return Metric(f"top_{k}", sums, ratio)
+    return Metric(f"top_{k}", sums, ratio, larger=True)
 
 
 def confusion(prediction: Any, target: Any) -> Any:
@@ -199,7 +206,7 @@ def macro_f1(counts: Any) -> Any:
     return mean(2 * diagonal(counts) / maximum(both, 1.0))
 
 
-f1 = Metric("f1", confusion, macro_f1)
+f1 = Metric("f1", confusion, macro_f1, larger=True)
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -226,9 +233,11 @@ def squares(prediction: Any, target: Any) -> Any:
     return stack([s, s * 0 + math.prod(d.shape)])
 
 
-mean_absolute_error = Metric("mean_absolute_error", absolutes, ratio)
-mean_squared_error = Metric("mean_squared_error", squares, ratio)
-root_mean_squared_error = Metric("root_mean_squared_error", squares, lambda s: sqrt(ratio(s)))
+mean_absolute_error = Metric("mean_absolute_error", absolutes, ratio, larger=False)
+mean_squared_error = Metric("mean_squared_error", squares, ratio, larger=False)
+root_mean_squared_error = Metric(
+    "root_mean_squared_error", squares, lambda s: sqrt(ratio(s)), larger=False
+)
 
 
 def moments(prediction: Any, target: Any) -> Any:
@@ -237,7 +246,11 @@ def moments(prediction: Any, target: Any) -> Any:
     return stack([s, total(t), total(t * t), s * 0 + math.prod(t.shape)])
 
 
-r2 = Metric("r2", moments, lambda s: 1 - s[0] / (s[2] - s[1] * s[1] / s[3]))
+def explained(s: Any) -> Any:
+    return 1 - s[0] / (s[2] - s[1] * s[1] / s[3])
+
+
+r2 = Metric("r2", moments, explained, larger=True)
 
 
 def final(metrics: Sequence[Metric], sums: Sequence[Any]) -> dict[str, float]:
