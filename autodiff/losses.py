@@ -131,8 +131,7 @@ def binary_cross_entropy_with_logits(logits: Any, labels: Any, reduction: str = 
     derivatives are right, at 0 too. Raises ValueError for a label outside [0, 1].
     """
     name = "binary_cross_entropy_with_logits"
-    if type(labels) not in NUMBERS:
-        check_shapes(name, "logits", logits, labels)
+    check_shapes(name, "logits", logits, labels)
     check_range(name, labels, 0, 1, "a label is a probability of the class 1")
     z = like(logits, labels)
     return reduced(name, softplus(-logits) * z + softplus(logits) * (1 - z), reduction)
@@ -149,8 +148,7 @@ def hinge(scores: Any, labels: Any, reduction: str = "mean") -> Any:
 
 
 def difference(name: str, predictions: Any, targets: Any) -> Any:
-    if type(targets) not in NUMBERS:
-        check_shapes(name, "predictions", predictions, targets)
+    check_shapes(name, "predictions", predictions, targets)
     return predictions - like(predictions, targets)
 
 
@@ -206,7 +204,10 @@ def reduced(name: str, losses: Any, reduction: str) -> Any:
 
 
 def check_shapes(name: str, first: str, predictions: Any, targets: Any) -> None:
-    """Refuse shapes that broadcast: (n, 1) against (n,) compares each with each."""
+    """Refuse shapes that broadcast: (n, 1) against (n,) compares each with each. A number is a
+    target for all."""
+    if type(targets) in NUMBERS:
+        return
     if tuple(predictions.shape) != tuple(targets.shape):
         raise ValueError(
             f"{name}: {first} have shape {tuple(predictions.shape)}, targets "
@@ -220,12 +221,22 @@ def check_share(name: str, argument: str, x: float) -> None:
 
 
 def check_range(name: str, labels: Any, low: int, high: int, why: str) -> None:
-    """Refuse a label outside low..high, if its value is at hand without waiting for a device."""
-    while isinstance(labels, Tensor):
-        labels = labels.data
-    home = backends.of(labels)
-    if home is None or home.name != "numpy" or not math.prod(labels.shape):
-        return
-    for worst in (labels.min().item(), labels.max().item()):
-        if not low <= worst <= high:
-            raise LabelError(f"{name}: label {worst} is not within {low}..{high}: {why}")
+    """Refuse a label that is known to be outside low..high."""
+    worst = outside(labels, low, high)
+    if worst is not None:
+        raise LabelError(f"{name}: label {worst} is not within {low}..{high}: {why}")
+
+
+def outside(x: Any, low: int, high: int) -> Any:
+    """The least or the greatest element of x, if it is not within low..high; None if they are, or
+    if their values are not at hand without waiting for a device."""
+    while isinstance(x, Tensor):
+        x = x.data
+    if type(x) in NUMBERS:
+        extremes = (x,)
+    else:
+        home = backends.of(x)
+        if home is None or home.name != "numpy" or not x.size:
+            return None
+        extremes = (x.min().item(), x.max().item())
+    return next((worst for worst in extremes if not low <= worst <= high), None)

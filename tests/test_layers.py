@@ -386,6 +386,7 @@ REFUSED: dict[str, tuple[Callable, type, str]] = {
     "eps": (lambda: nn.LayerNorm(4, 0.0), ValueError, "LayerNorm: eps must be positive; got 0.0"),
     "momentum": (lambda: nn.BatchNorm(4, 1.5), ValueError, "momentum must be from 0 to 1; got 1.5"),
     "ids too large": (lambda: nn.Embedding(5, 2)(IDS), LayerError, r"ids has shape \(2, 3\) and holds 5, weight has shape \(5, 2\): ids must be from 0 to 4"),
+    "ids too large in a batch": (lambda: ad.vmap(nn.Embedding(5, 2))(IDS), LayerError, r"ids has shape \(3,\) and holds 5"),
     "negative ids": (lambda: nn.Embedding(6, 2)(ad.asarray(IDS - 1)), LayerError, "holds -1"),
     "ids that are none": (lambda: nn.Embedding(6, 2)(X), LayerError, "array of integers; got float64"),
     "padding": (lambda: nn.Embedding(6, 2, 6), ValueError, "padding must be from 0 to 5; got 6"),

@@ -197,6 +197,8 @@ REFUSED: dict[str, tuple[Callable, str]] = {
     "a label inside grad": (lambda: ad.grad(lambda x: losses.cross_entropy(x, LABELS + 1))(X), "label 4"),
     "a label of a Tensor": (lambda: losses.cross_entropy(ad.Tensor(X), ad.Tensor(LABELS + 1)), "label 4"),
     "a bit": (lambda: losses.binary_cross_entropy_with_logits(X, BITS + 1), r"label 2 is not within 0..1"),
+    "a number as a bit": (lambda: losses.binary_cross_entropy_with_logits(X, 2.0), r"label 2.0 is not within 0..1"),
+    "a number as a sign": (lambda: losses.hinge(X, -3), r"hinge: label -3 is not within -1..1"),
     "a sign": (lambda: losses.hinge(X, 2 * SIGNS), r"label -2.0 is not within -1..1"),
     "labels as a column": (lambda: losses.cross_entropy(X, LABELS[:, None]), r"labels have the shape \(5,\); these have \(5, 1\)"),
     "a column and a row": (lambda: losses.mse(X[:, :1], Y[:, 0]), r"mse: predictions have shape \(5, 1\), targets \(5,\)"),
@@ -212,6 +214,11 @@ def test_is_refused_by_name(name: str) -> None:
     call, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("loss", [losses.mse, losses.mae, losses.huber, losses.binary_cross_entropy_with_logits, losses.hinge])
+def test_a_number_is_a_target_for_all(loss: Callable) -> None:
+    assert loss(X, 1) == loss(X, np.ones_like(X))
 
 
 def test_labels_are_integers() -> None:
