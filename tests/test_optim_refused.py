@@ -55,6 +55,8 @@ REFUSED = {
     "a backoff": (lambda: O.MixedPrecision(O.SGD(0.1), backoff=2.0), "shrinks"),
     "a schedule's rate": (lambda: schedules.cosine(-0.1, 10), "cosine: lr cannot be negative; got -0.1"),
     "a schedule of no steps": (lambda: schedules.warmup(0, 0.1), "warmup: steps must be positive; got 0"),
+    "a cycle of too few steps": (lambda: schedules.one_cycle(1.0, 3), r"one_cycle: rise \* steps must be more than 1 and less than steps; got rise=0.3, steps=3"),
+    "a cycle that only rises": (lambda: schedules.one_cycle(1.0, 30, rise=1), "one_cycle: rise .* got rise=1, steps=30"),
     "a sequence": (lambda: schedules.sequence([0.1, 0.2], []), "2 schedules need 1 numbers of steps"),
     "no parameters": (lambda: O.SGD(0.1).step(), "SGD.step: it was given no parameters"),
     "nothing to train": (lambda: O.SGD(0.1).init([]), "nothing to train"),

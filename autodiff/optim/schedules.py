@@ -67,9 +67,15 @@ def one_cycle(
     peak: float, steps: int, rise: float = 0.3, start: float = 25.0, end: float = 1e4
 ) -> Schedule:
     """Up from peak / start along half a wave in the share `rise` of the steps, and down to
-    peak / start / end in the rest (Smith and Topin 2018; PyTorch's numbers)."""
+    peak / start / end in the rest (Smith and Topin 2018; PyTorch's numbers). Raises ValueError for
+    steps that leave none to either."""
     check("one_cycle", peak=peak, steps=steps, rise=rise, start=start, end=end)
     first, up = peak / start, rise * steps - 1
+    if not 0 < up < steps - 1:
+        raise ValueError(
+            f"one_cycle: rise * steps must be more than 1 and less than steps; got rise={rise}, "
+            f"steps={steps}: take more steps, or another share"
+        )
     down = cosine(peak, steps - 1 - up, first / end)
     return sequence([cosine(first, up, peak), down], [up])
 
