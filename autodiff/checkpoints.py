@@ -25,8 +25,8 @@ import numpy as np
 
 import backends
 from autodiff.core import Tensor
+from autodiff.errors import differences, kinds
 from autodiff.methods import concrete
-from backends.base import dtype_name
 
 __all__ = ["CheckpointError", "Checkpoints", "check_names", "load", "save"]
 
@@ -113,23 +113,9 @@ def load_meta(path: Location) -> dict[str, Any]:
 def check_names(expected: Mapping[str, Any], found: Mapping[str, Any], of: str = "arrays") -> None:
     """Raise CheckpointError, with a list of all that differs, unless two dicts of arrays (or of
     anything with a shape and a dtype) have the same names, shapes and dtypes."""
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    wrong = []
-    for name in expected:
-        if name in found and (want := kind(expected[name])) != (got := kind(found[name])):
-            wrong.append(f"{name} is {got}, should be {want}")
-    said = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (("missing", missing), ("extra", extra), ("misshapen", wrong))
-        if names
-    ]
-    if said:
-        raise CheckpointError(f"the {of} are not those that were expected: {'; '.join(said)}")
-
-
-def kind(x: Any) -> str:
-    return f"{dtype_name(x.dtype)} {tuple(x.shape)}"
+    told = differences(kinds(expected), kinds(found))
+    if told:
+        raise CheckpointError(f"the {of} are not those that were expected: {told}")
 
 
 # -- arrays as they are stored ---------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """What went wrong, said well: the op, the argument, shapes and dtypes, and what to do.
 
-Called only once something has failed, so nothing here costs a working program anything.
+Called only once something has failed (but for `kinds`), so that it costs a working program
+nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import backends
@@ -58,3 +60,28 @@ def broadcastable(shapes: list[tuple[int, ...]]) -> bool:
     longest = max((len(s) for s in shapes), default=0)
     padded = [(1,) * (longest - len(s)) + s for s in shapes]
     return all(len(set(sizes) - {1}) <= 1 for sizes in zip(*padded, strict=True))
+
+
+# -- sets of arrays ------------------------------------------------------------------------------
+
+
+def kinds(arrays: Mapping[str, Any]) -> dict[str, tuple]:
+    """The dtype and the shape of each array, by name; of anything else the type."""
+    return {
+        name: (dtype_name(x.dtype), tuple(x.shape)) if hasattr(x, "dtype") else (type(x).__name__,)
+        for name, x in arrays.items()
+    }
+
+
+def differences(expected: Mapping[str, tuple], found: Mapping[str, tuple]) -> str:
+    """What is missing, unknown or of another kind, in words; empty if nothing is."""
+    apart = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+    }
+    said = [f"{what}: {', '.join(map(repr, names))}" for what, names in apart.items() if names]
+    for name, kind in expected.items():
+        if name in found and found[name] != kind:
+            given, wanted = (" ".join(map(str, k)) for k in (found[name], kind))
+            said.append(f"{name} is {given}, not {wanted}")
+    return "; ".join(said)

@@ -195,8 +195,8 @@ def test_names_that_differ_are_listed() -> None:
     with pytest.raises(CheckpointError) as caught:
         check_names(expected, found, "arrays of the model")
     assert str(caught.value) == (
-        "the arrays of the model are not those that were expected: missing: b; extra: more; misshapen: "
-        "w is float64 (3, 2), should be float64 (2, 3), kept is float32 (1,), should be float64 (1,)"
+        "the arrays of the model are not those that were expected: missing: 'b'; unknown: 'more'; "
+        "w is float64 (3, 2), not float64 (2, 3); kept is float32 (1,), not float64 (1,)"
     )
 
 

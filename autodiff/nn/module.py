@@ -20,6 +20,7 @@ from typing import Any
 import backends
 from autodiff import tree
 from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
+from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph.face import Variable
 
@@ -201,13 +202,15 @@ class Module:
         """Give this model the arrays of another one, or of a dict as `arrays()` gives it.
 
         Raises KeyError and ValueError, before anything is changed, that list the names that
-        are missing, those that are too many, and those whose shape or dtype differs.
+        are missing, those that are unknown, and those whose shape or dtype differs.
         """
         given = source.arrays() if isinstance(source, Module) else dict(source)
-        own = {p.path: p.value for p in self.distinct()}
-        compare(own, given)
-        for path, value in own.items():
-            put(value, given[path])
+        own, other = kinds(self.arrays()), kinds(given)
+        told = differences(own, other)
+        if told:
+            raise (ValueError if own.keys() == other.keys() else KeyError)(f"assign: {told}")
+        for place in self.distinct():
+            put(place.value, given[place.path])
         return self
 
     def __repr__(self) -> str:
@@ -295,23 +298,6 @@ def places_in(value: Any, owner: Module, owner_path: str, name: str) -> Iterator
 
 def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, tree.Held)) or home_of(value) is not None
-
-
-def compare(own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise unless two states have the same names, shapes and dtypes."""
-    missing = [name for name in own if name not in given]
-    extra = [name for name in given if name not in own]
-    if missing or extra:
-        said = [f"missing: {', '.join(missing)}"] * bool(missing)
-        said += [f"not in the model: {', '.join(extra)}"] * bool(extra)
-        raise KeyError(f"assign: {'; '.join(said)}")
-    wrong = []
-    for name, x in own.items():
-        expected, found = describe(x), describe(given[name])
-        if expected != found:
-            wrong.append(f"{name} is {expected}, given {found}")
-    if wrong:
-        raise ValueError(f"assign: {'; '.join(wrong)}")
 
 
 def put(cell: Any, value: Any) -> None:

@@ -3,7 +3,7 @@ goes with them; with errors that tell by name what does not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from autodiff import tree
@@ -18,6 +18,7 @@ from autodiff.core import (
     is_complex,
     lifted,
 )
+from autodiff.errors import differences, kinds
 from autodiff.inplace import is_leaf
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.manipulation import astype, stack
@@ -53,11 +54,10 @@ def matched(
     leaves, found = tree.flatten(grads, held=False)
     if found != structure:
         names = [path.removeprefix(".") for path in tree.paths(grads, held=False)]
-        apart = [name for name in ws if name not in names]
-        extra = [name for name in names if name not in ws]
+        told = differences(dict.fromkeys(ws, ()), dict.fromkeys(names, ()))
         raise ValueError(
             f"{where}: the gradients are not those of the parameters: "
-            f"{differences(apart, extra) or f'{found} in place of {structure}'}"
+            f"{told or f'{found} in place of {structure}'}"
         )
     for (name, w), g in zip(ws.items(), leaves, strict=True):
         shape = getattr(g, "shape", None)
@@ -165,35 +165,13 @@ def flat(state: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def described(state: Any) -> dict[str, tuple]:
-    return described_arrays(flat(state))
-
-
-def described_arrays(arrays: Mapping[str, Any]) -> dict[str, tuple]:
-    """Shape and dtype by name."""
-    return {
-        name: (tuple(x.shape), dtype_name(x.dtype)) if hasattr(x, "dtype") else (type(x).__name__,)
-        for name, x in arrays.items()
-    }
+    return kinds(flat(state))
 
 
 def check_arrays(where: str, expected: dict[str, tuple], found: dict[str, tuple]) -> None:
-    if expected == found:
-        return
-    apart = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    bent = [
-        f"{name} is {' '.join(map(str, found[name]))}, not {' '.join(map(str, expected[name]))}"
-        for name in expected
-        if name in found and expected[name] != found[name]
-    ]
-    if apart or extra or bent:
-        told = "; ".join(x for x in (differences(apart, extra), *bent) if x)
+    if expected != found:
+        told = differences(expected, found)
         raise ValueError(f"{where}: the state is not one for these parameters: {told}")
-
-
-def differences(missing: list[str], extra: list[str]) -> str:
-    parts = [("missing", missing), ("unknown", extra)]
-    return "; ".join(f"{what}: {', '.join(map(repr, names))}" for what, names in parts if names)
 
 
 def fetched(x: Tensor, array: Any) -> Tensor:

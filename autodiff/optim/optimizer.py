@@ -19,6 +19,7 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.core import NUMBERS, ROOT
+from autodiff.errors import kinds
 from autodiff.graph.compile import EXACT
 from autodiff.graph.face import Symbol, Update, Variable
 from autodiff.graph.jit import jit
@@ -31,7 +32,6 @@ from autodiff.optim.leaves import (
     check_arrays,
     constant,
     described,
-    described_arrays,
     fetched,
     filled,
     flat,
@@ -253,7 +253,7 @@ class Optimizer(Minimizer):
         else:
             ws, _, raw = opened(where, params)
         state = self.begin(ws)
-        check_arrays(where, described(state), described_arrays(arrays))
+        check_arrays(where, described(state), kinds(arrays))
         found = [fetched(x, arrays[name]) for name, x in flat(state).items()]
         state = tree.unflatten(tree.flatten(state)[1], found)
         if params is None:
