@@ -12,8 +12,8 @@ class History:
     `stopped` why a callback did.
     """
 
-    def __init__(self, rows: list[dict[str, float]] | None = None) -> None:
-        self.rows = [] if rows is None else rows
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
         self.interrupted = False
         self.stopped: str | None = None
 

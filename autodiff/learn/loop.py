@@ -199,7 +199,8 @@ class Fit:
 
     def close(self) -> None:
         """End the loop over the data, which may have a thread of its own."""
-        getattr(self.stream, "close", bool)()
+        if hasattr(self.stream, "close"):
+            self.stream.close()
 
     def batch(self, inputs: Any, targets: Any) -> None:
         """One step, and what is done after it."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from autodiff import random
-from autodiff.nn.module import Module
+from autodiff.nn.module import Module, modes_kept
 
 
 @contextmanager
@@ -15,14 +15,10 @@ def mode(model: Module, training: bool) -> Iterator[None]:
     """Inside the block the model is in train or eval mode, afterwards each module as before.
     A model that is in train mode as a whole keeps the modes of its parts when it is to train:
     whoever put one of them into eval mode meant it."""
-    before = [(m, m.training) for m in model.named_modules().values()]
-    if not (training and model.training):
-        model.train(training)
-    try:
+    with modes_kept(model):
+        if not (training and model.training):
+            model.train(training)
         yield
-    finally:
-        for module, on in before:
-            module.training = on
 
 
 def floating(model: Module) -> Any:

@@ -243,6 +243,17 @@ def locate(error: LayerError, module: Module) -> None:
 
 
 @contextmanager
+def modes_kept(model: Module) -> Iterator[None]:
+    """After the block each module is in train or eval mode as it was before."""
+    before = [(module, module.training) for module in model.named_modules().values()]
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
 def watch(f: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
     """Inside the block `f(module, args, output)` is called after each module's forward,
     innermost first."""

@@ -11,7 +11,7 @@ from typing import Any
 from autodiff import random, tree
 from autodiff.core import home_of
 from autodiff.modes import no_grad
-from autodiff.nn.module import Module, Place, places, watch
+from autodiff.nn.module import Module, Place, modes_kept, places, watch
 
 __all__ = ["Summary", "summary"]
 
@@ -125,18 +125,15 @@ Module.summary = summary
 def in_use(model: Module) -> Iterator[None]:
     """Inside the block the model is in use and nothing is recorded; after it everything that a
     forward pass moves is as it was."""
-    modes = [(module, module.training) for module in model.named_modules().values()]
     cells = [place.value for place in model.distinct() if isinstance(place.value, tree.Held)]
     values = [cell.value for cell in cells]
     stream = random.default.state
-    model.eval()
     try:
-        with no_grad():
+        with modes_kept(model), no_grad():
+            model.eval()
             yield
     finally:
         random.default.state = stream
-        for module, mode in modes:
-            module.training = mode
         for cell, value in zip(cells, values, strict=True):
             cell.value = value
 
