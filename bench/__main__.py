@@ -34,57 +34,61 @@ DTYPES = ("float32", "float64")
 STEPS, JIT_STEPS, QUICK_STEPS = 25, 11, 3
 
 
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 1 or more")
+    return int(text)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "command": {
+        "nargs": "?",
+        "choices": ("jit",),
+        "help": f"jit: time compiled steps, {', '.join(JIT)}, {', '.join(COMPILING)} among the "
+        "contenders where installed",
+    },
+    "--device": {
+        "nargs": "+",
+        "choices": DEVICES,
+        "default": DEVICES,
+        "metavar": "NAME",
+        "help": f"where to run: {', '.join(DEVICES)} (default: wherever it can)",
+    },
+    "--workload": {
+        "nargs": "+",
+        "choices": (*ALL, "call"),
+        "metavar": "NAME",
+        "help": f"what to run: {', '.join(ALL)} (default: all but {TRANSFORMER.name}); "
+        f"with jit: {', '.join(JIT)} (default: all)",
+    },
+    "--steps": {
+        "type": positive,
+        "metavar": "N",
+        "help": f"measurements of every contender (default {STEPS}, {JIT_STEPS} with jit); a "
+        "step shorter than 20 ms is measured in bursts",
+    },
+    "--dtype": {"choices": DTYPES, "default": "float32"},
+    "--quick": {
+        "action": "store_true",
+        "help": f"{QUICK_STEPS} measurements, with jit no peers: to see that it runs, not how fast",
+    },
+    "--peers": {
+        "action": "store_true",
+        "help": f"also time {', '.join(PEERS)}, those that are installed",
+    },
+    "--out": {
+        "type": Path,
+        "default": Path(__file__).parent / "out",
+        "metavar": "DIR",
+        "help": "where the report goes (default: bench/out)",
+    },
+}
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "command",
-        nargs="?",
-        choices=("jit",),
-        help=f"jit: time compiled steps, {', '.join(JIT)}, {', '.join(COMPILING)} among the "
-        "contenders where installed",
-    )
-    parser.add_argument(
-        "--device",
-        nargs="+",
-        choices=DEVICES,
-        default=DEVICES,
-        metavar="NAME",
-        help=f"where to run: {', '.join(DEVICES)} (default: wherever it can)",
-    )
-    parser.add_argument(
-        "--workload",
-        nargs="+",
-        choices=(*ALL, "call"),
-        metavar="NAME",
-        help=f"what to run: {', '.join(ALL)} (default: all but {TRANSFORMER.name}); "
-        f"with jit: {', '.join(JIT)} (default: all)",
-    )
-    parser.add_argument(
-        "--steps",
-        type=positive,
-        metavar="N",
-        help=f"measurements of every contender (default {STEPS}, {JIT_STEPS} with jit); a "
-        "step shorter "
-        "than 20 ms is measured in bursts",
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help=f"{QUICK_STEPS} measurements, with jit no peers: to see that it runs, not how fast",
-    )
-    parser.add_argument(
-        "--peers",
-        action="store_true",
-        help=f"also time {', '.join(PEERS)}, those that are installed",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).parent / "out",
-        metavar="DIR",
-        help="where the report goes (default: bench/out)",
-    )
+    for name, settings in OPTIONS.items():
+        parser.add_argument(name, **settings)
     options = parser.parse_args(arguments)
     known = JIT if options.command else ALL
     if unknown := [name for name in options.workload or () if name not in known]:
@@ -95,12 +99,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         usual_steps = JIT_STEPS if options.command else STEPS
         options.steps = QUICK_STEPS if options.quick else usual_steps
     return options
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 1 or more")
-    return int(text)
 
 
 def find_devices(names: tuple[str, ...]) -> tuple[list[Backend], dict[str, str]]:

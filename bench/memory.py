@@ -79,7 +79,7 @@ def buffers(_device: str) -> Meter:
     def told(name: str) -> Bytes:
         return (gpu.memory_stats() or {}).get(name)
 
-    return Meter(partial(told, "bytes_in_use"), partial(told, "peak_bytes_in_use"), bool)
+    return Meter(partial(told, "bytes_in_use"), partial(told, "peak_bytes_in_use"), lambda: None)
 
 
 ON_A_GPU = {"cupy": pools, "torch": tensors, "jax": buffers}

@@ -3,36 +3,26 @@ arithmetic from the same parameters. A step gives the loss and the parameters af
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench.peer_transformer import torch_loss, torch_trained
+from bench.peer_transformer import torch_step, torch_trained
+from bench.peers import in_torch
 from bench.problem import Problem
 from bench.processes import Build, Entrant, Step, Wait
 
 DECAY = 1e-2  # AdamW's usual one
 
-
-def on_device(problem: Problem, device: str) -> tuple[list, list]:
-    """Parameters that are trained, and inputs and labels."""
-    import torch
-
-    place = "cuda" if device == "cupy" else "cpu"
-    parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
-    return parameters, [torch.tensor(d, device=place) for d in problem.data[:2]]
-
-
-def transformer(problem: Problem, device: str) -> tuple[Step, Wait]:
-    parameters, data = on_device(problem, device)
-    return torch_trained(lambda: torch_loss(parameters, *data), parameters, problem.rate, DECAY)
+transformer = partial(torch_step, decay=DECAY)
 
 
 def cnn(problem: Problem, device: str) -> tuple[Step, Wait]:
     import torch
     from torch.nn import functional as f
 
-    parameters, (images, labels) = on_device(problem, device)
+    parameters, (images, labels) = in_torch(problem, device)
     *filters, weight, bias = parameters
 
     def loss() -> Any:
@@ -50,7 +40,7 @@ def lstm(problem: Problem, device: str) -> tuple[Step, Wait]:
     import torch
     from torch.nn import functional as f
 
-    (embedding, *_, weight, bias), (tokens, labels) = on_device(problem, device)
+    (embedding, *_, weight, bias), (tokens, labels) = in_torch(problem, device)
     width = embedding.shape[1]
     layer = torch.nn.LSTM(width, width, batch_first=True).to(embedding)
     layer.bias_hh_l0.requires_grad_(False)

@@ -3,8 +3,10 @@ there for speed. A step gives the loss and the parameters after it."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from bench.peers import in_jax, in_torch, torch_wait
 from bench.problem import Problem
 from bench.processes import Entrant, Step, Wait
 from bench.transformer import (
@@ -42,13 +44,14 @@ def torch_loss(parameters: list, tokens: Any, labels: Any) -> Any:
     return f.cross_entropy(norm(h, gain, bias) @ head, labels)
 
 
-def torch_step(loss: Any, problem: Problem, device: str) -> tuple[Step, Wait]:
+def torch_step(
+    problem: Problem, device: str, compiled: bool = False, decay: float = 0.0
+) -> tuple[Step, Wait]:
     import torch
 
-    place = "cuda" if device == "cupy" else "cpu"
-    parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
-    tokens, labels = (torch.tensor(d, device=place) for d in problem.data[:2])
-    return torch_trained(lambda: loss(parameters, tokens, labels), parameters, problem.rate, 0.0)
+    parameters, data = in_torch(problem, device)
+    loss = torch.compile(torch_loss) if compiled else torch_loss
+    return torch_trained(lambda: loss(parameters, *data), parameters, problem.rate, decay)
 
 
 def torch_trained(loss: Any, parameters: list, rate: float, decay: float) -> tuple[Step, Wait]:
@@ -66,18 +69,7 @@ def torch_trained(loss: Any, parameters: list, rate: float, decay: float) -> tup
         adam.zero_grad(set_to_none=True)
         return value, parameters
 
-    on_gpu = parameters[0].is_cuda
-    return step, lambda _: torch.cuda.synchronize() if on_gpu else None
-
-
-def torch_eager(problem: Problem, device: str) -> tuple[Step, Wait]:
-    return torch_step(torch_loss, problem, device)
-
-
-def torch_compile(problem: Problem, device: str) -> tuple[Step, Wait]:
-    import torch
-
-    return torch_step(torch.compile(torch_loss), problem, device)
+    return step, torch_wait(parameters)
 
 
 def jax_loss(parameters: list, tokens: Any, labels: Any, mask: Any) -> Any:
@@ -111,10 +103,7 @@ def jax_jit(problem: Problem, device: str) -> tuple[Step, Wait]:
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_default_matmul_precision", "float32")
-    jax.config.update("jax_enable_x64", problem.parameters[0].dtype == "float64")
-    place = jax.devices("gpu" if device == "cupy" else "cpu")[0]
-    parameters, data = jax.device_put((problem.parameters, problem.data), place)
+    parameters, data = in_jax(problem, device)
     state = (parameters, *([jnp.zeros_like(p) for p in parameters] for _ in range(2)))
     count = 0.0
 
@@ -145,7 +134,7 @@ def jax_jit(problem: Problem, device: str) -> tuple[Step, Wait]:
 
 
 PEERS = {
-    "torch eager": Entrant("torch", ("numpy", "cupy"), torch_eager),
-    "torch.compile": Entrant("torch", ("numpy", "cupy"), torch_compile),
+    "torch eager": Entrant("torch", ("numpy", "cupy"), torch_step),
+    "torch.compile": Entrant("torch", ("numpy", "cupy"), partial(torch_step, compiled=True)),
     "jax.jit": Entrant("jax", ("numpy", "cupy"), jax_jit),
 }

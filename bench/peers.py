@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from bench.problem import Problem
 from bench.processes import Entrant, Step, Wait
+
+# -- a problem where a library computes ----------------------------------------------------------
+
+
+def in_torch(problem: Problem, device: str) -> tuple[list, list]:
+    """Parameters that are trained, and inputs and labels."""
+    import torch
+
+    place = "cuda" if device == "cupy" else "cpu"
+    parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
+    return parameters, [torch.tensor(d, device=place) for d in problem.data[:2]]
+
+
+def torch_wait(parameters: list) -> Wait:
+    import torch
+
+    on_gpu = parameters[0].is_cuda
+    return lambda _: torch.cuda.synchronize() if on_gpu else None
+
+
+def in_jax(problem: Problem, device: str) -> tuple[list, tuple]:
+    """Parameters and data; products are taken in full precision."""
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "float32")
+    jax.config.update("jax_enable_x64", problem.parameters[0].dtype == "float64")
+    place = jax.devices("gpu" if device == "cupy" else "cpu")[0]
+    return jax.device_put((problem.parameters, problem.data), place)
+
+
+# -- steps ---------------------------------------------------------------------------------------
 
 
 def torch_loss(parameters: list, x: Any, labels: Any) -> Any:
@@ -17,15 +49,14 @@ def torch_loss(parameters: list, x: Any, labels: Any) -> Any:
     return cross_entropy(torch.addmm(parameters[-1], x, parameters[-2]), labels)
 
 
-def torch_step(loss: Any, problem: Problem, device: str) -> tuple[Step, Wait]:
+def torch_step(problem: Problem, device: str, compiled: bool = False) -> tuple[Step, Wait]:
     import torch
 
-    place = "cuda" if device == "cupy" else "cpu"
-    parameters = [torch.tensor(p, device=place, requires_grad=True) for p in problem.parameters]
-    x, labels = (torch.tensor(d, device=place) for d in problem.data[:2])
+    parameters, data = in_torch(problem, device)
+    loss = torch.compile(torch_loss) if compiled else torch_loss
 
     def step() -> Any:
-        value = loss(parameters, x, labels)
+        value = loss(parameters, *data)
         value.backward()
         with torch.no_grad():
             for p in parameters:
@@ -33,28 +64,15 @@ def torch_step(loss: Any, problem: Problem, device: str) -> tuple[Step, Wait]:
                 p.grad = None
         return value, parameters
 
-    return step, lambda _: torch.cuda.synchronize() if place == "cuda" else None
-
-
-def torch_eager(problem: Problem, device: str) -> tuple[Step, Wait]:
-    return torch_step(torch_loss, problem, device)
-
-
-def torch_compile(problem: Problem, device: str) -> tuple[Step, Wait]:
-    import torch
-
-    return torch_step(torch.compile(torch_loss), problem, device)
+    return step, torch_wait(parameters)
 
 
 def jax_jit(problem: Problem, device: str) -> tuple[Step, Wait]:
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_default_matmul_precision", "float32")
-    jax.config.update("jax_enable_x64", problem.data[0].dtype == "float64")
-    place = jax.devices("gpu" if device == "cupy" else "cpu")[0]
-    x, labels, rows = (jax.device_put(d, place) for d in problem.data)
-    state = {"parameters": [jax.device_put(p, place) for p in problem.parameters]}
+    parameters, (x, labels, rows) = in_jax(problem, device)
+    state = {"parameters": parameters}
 
     def loss(parameters: list) -> Any:
         h = x
@@ -102,12 +120,12 @@ def hips_autograd(problem: Problem, device: str) -> tuple[Step, Wait]:
 
 
 PEERS = {
-    "torch eager": Entrant("torch", ("numpy", "cupy"), torch_eager),
+    "torch eager": Entrant("torch", ("numpy", "cupy"), torch_step),
     "jax.jit": Entrant("jax", ("numpy", "cupy"), jax_jit),
     "HIPS autograd": Entrant("autograd", ("numpy",), hips_autograd),
 }
 COMPILING = {  # those that a compiled step is compared with
     "torch eager": PEERS["torch eager"],
-    "torch.compile": Entrant("torch", ("numpy", "cupy"), torch_compile),
+    "torch.compile": Entrant("torch", ("numpy", "cupy"), partial(torch_step, compiled=True)),
     "jax.jit": PEERS["jax.jit"],
 }
