@@ -344,6 +344,11 @@ def seed(output: Tensor, cotangent: Any, name: str) -> Any:
             )
         return ones_like(output.data)
     given = constant_data(cotangent)
+    if is_complex(given) and not is_complex(output):
+        raise TypeError(
+            f"{name}: the cotangent is complex, the output {output.dtype}; the imaginary part "
+            "would be lost: pass the real part"
+        )
     if not hasattr(given, "shape"):
         given = output.backend.asarray(given, dtype=output.dtype, device=output.device)
     home = home_of(given)
