@@ -60,7 +60,8 @@ def __getattr__(name: str) -> Any:
         return __getattr__("learn").Learner
     if name in _WHEN_USED:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = sys.modules[__name__]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=module)
 
 
 def _namespace(_self: Tensor, /, *, api_version: str | None = None) -> ModuleType:

@@ -21,7 +21,7 @@ import numpy as np
 import backends
 from autodiff.core import NUMBERS, ROOT, Op, Tape, Tensor, box
 from autodiff.graph.stage import note_write
-from autodiff.methods import ARITHMETIC, attach, operand
+from autodiff.methods import ARITHMETIC, attach, beside, operand
 from autodiff.modes import recording
 from autodiff.ops import indexing
 from autodiff.ops.manipulation import astype, broadcast_shapes
@@ -95,7 +95,8 @@ def augmented(symbol: str, op: Callable) -> Callable:
     """The method for `tensor op= x`."""
 
     def method(self: Tensor, other: Any) -> Any:
-        if type(other) is not Tensor and not operand(other):
+        other = beside(other, self)
+        if other is NotImplemented:
             return NotImplemented
         refuse_leaf(f"{symbol} in place", self)
         result = over(op, self, other) if isinstance(op, Op) else None

@@ -312,10 +312,7 @@ def backward(
         Nothing requires a gradient, or the graph was freed by an earlier backward.
     """
     if self.interp is not ROOT:
-        raise RuntimeError(
-            "backward: this value belongs to a transform (grad, vjp, jvp ...), which does the "
-            "differentiating; return it from the function instead"
-        )
+        raise RuntimeError(f"backward: {self.interp.no_backward}")
     if self.node is None:
         raise RuntimeError(
             "backward: nothing that this value was computed from requires a gradient; make a "

@@ -18,7 +18,16 @@ from weakref import ref
 import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
-from autodiff.graph.ir import Constant, Equation, Input, Program, Value, apply, as_array
+from autodiff.graph.ir import (
+    Constant,
+    Equation,
+    Input,
+    Program,
+    Value,
+    apply,
+    as_array,
+    described,
+)
 from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
@@ -115,6 +124,11 @@ class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
     and constants are kept in it."""
 
+    no_backward = (
+        "this value has no number yet, the function is being staged: differentiate inside of it by "
+        "grad or vjp, or call .backward() of what it returns"
+    )
+
     def __init__(self, backend: backends.Backend) -> None:
         super().__init__()
         self.backend = backend
@@ -127,9 +141,9 @@ class Stage(Interpreter):
         if not self.open:
             raise leaked("jit")
         raise TypeError(
-            f"at {user_line()}: this value has no number yet, the function is being staged. "
-            "No `if`, float(), .numpy() or index of it: use autodiff.where, or cond, "
-            "while_loop and scan of autodiff.graph; or mark the argument with static_argnums"
+            f"at {user_line()}: this value has no number yet, the function is being staged: it is "
+            f"{origin(tensor.data)}. No `if`, float(), .numpy(), index or length of it: use "
+            "autodiff.where, cond, while_loop or scan; or mark the argument with static_argnums"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
@@ -238,6 +252,15 @@ class Stage(Interpreter):
         if made and not recording(self):
             node = apply(stop_gradient, (node,), {}, node.line)
         return box(node, self, self.backend, None)
+
+
+def origin(node: Value) -> str:
+    """What a staged value is, and what it comes from."""
+    if isinstance(node, Equation):
+        source = f"the result of {node.op.name}"
+    else:
+        source = f"the argument {node.name}" if isinstance(node, Input) else "a constant"
+    return f"{described(node)}, {source}"
 
 
 def check_open(name: str, tensor: Tensor) -> None:
