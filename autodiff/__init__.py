@@ -20,11 +20,12 @@ from autodiff import ndarray as _ndarray
 from autodiff import numpy_face as _numpy_face
 from autodiff.core import Tensor
 from autodiff.custom import checkpoint, custom_vjp
+from autodiff.declare import elementwise, general, linear, multilinear
 from autodiff.dtypes import *
 from autodiff.exchange import *
 from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
-from autodiff.kinds import elementwise, general, linear, multilinear, nondiff
+from autodiff.kinds import nondiff
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.modes import debug, no_grad
 from autodiff.ops.creation import *
@@ -59,7 +60,8 @@ def __getattr__(name: str) -> Any:
         return __getattr__("learn").Learner
     if name in _WHEN_USED:
         return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = sys.modules[__name__]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=module)
 
 
 def _namespace(_self: Tensor, /, *, api_version: str | None = None) -> ModuleType:

@@ -12,6 +12,7 @@ This module knows no rule, no array library and no particular op.
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -177,12 +178,22 @@ def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Arr
     home = backends.of(data)
     target = home or backends.current() if backend is None else backends.get(backend)
     if home is None:
-        return target.asarray(data, dtype=dtype)
+        return numbers("Tensor", target.asarray(data, dtype=dtype), data)
     if backends.of(data) is not target and type(target) is not type(home):
         data = target.from_host(home.to_host(data), device=target.device)
     elif backend is not None and target.device is not None:
         data = target.asarray(data, device=target.device)
-    return target.asarray(data, dtype=dtype, copy=True)
+    return numbers("Tensor", target.asarray(data, dtype=dtype, copy=True), data)
+
+
+def numbers(name: str, raw: Array, data: Any) -> Array:
+    """An array that was made of `data`, which has to be of numbers."""
+    if getattr(raw.dtype, "kind", "f") in "OSUMm":
+        raise TypeError(
+            f"{name}: {reprlib.repr(data)} gives an array of dtype {raw.dtype}, and a Tensor is "
+            "one of numbers or booleans: pass a number, an array, or nested lists of equal lengths"
+        )
+    return raw
 
 
 def copy_beside(x: Any, array: Any) -> Array:
@@ -324,6 +335,10 @@ class Interpreter:
     of some argument, and hands over to that of a younger one if there is one among them."""
 
     tensor_class: type[Tensor] = Tensor  # of its values
+    no_backward = (  # why .backward() of its values is refused, and what to do
+        "this value belongs to a transform (grad, vjp, jvp ...), which does the differentiating; "
+        "return it from the function instead"
+    )
 
     def __init__(self, level: int | None = None) -> None:
         self.level = count() if level is None else level
@@ -522,12 +537,16 @@ def inspect(node: Node, y: Any, backend: backends.Backend) -> None:
 
 
 def user_line() -> str:
-    """file:line of the innermost frame outside this library."""
+    """file:line of the innermost frame outside this library and those of arrays."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__package__", "") in _OWN:
+    while frame.f_back is not None and not is_users(frame.f_globals.get("__package__") or ""):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-_PARTS = ("graph", "learn", "nn", "numpy_face", "ops", "optim")
-_OWN = ("autodiff", "backends", *(f"autodiff.{part}" for part in _PARTS))
+_LIBRARIES = ("autodiff", "backends", "numpy", "cupy", "torch", "array_api_strict")
+
+
+def is_users(package: str) -> bool:
+    """Whether code of a package is a user's, as the examples are."""
+    return package.partition(".")[0] not in _LIBRARIES or package == "autodiff.examples"

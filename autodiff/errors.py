@@ -34,10 +34,9 @@ def mixed(op: Any, args: Any) -> TypeError:
 
 
 def not_an_array(op: Any, position: int, a: Any) -> TypeError:
-    return TypeError(
-        f"{op.name}: argument {position} is a {type(a).__name__}, not an array or a number; "
-        "make it one with autodiff.asarray"
-    )
+    what = "None" if a is None else f"a {type(a).__name__}"
+    hint = "; make it one with autodiff.asarray" if isinstance(a, (list, tuple)) else ""
+    return TypeError(f"{op.name}: argument {position} is {what}, not an array or a number{hint}")
 
 
 def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exception:
@@ -46,8 +45,13 @@ def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exc
     if op.broadcasts and not broadcastable(shapes):
         got = ", ".join(map(str, shapes))
         return ValueError(f"{op.name} got incompatible shapes for broadcasting: {got}")
-    extra = "".join(f", {key}={value!r}" for key, value in params.items())
-    text = f"{op.name}({listed(args)}{extra}): {error}"
+    named = [key for key, value in params.items() if hasattr(value, "shape")]
+    if named:
+        return TypeError(
+            f"{op.name}: arrays are given by position, not by name; got {', '.join(named)}="
+        )
+    extra = [f"{key}={value!r}" for key, value in params.items()]
+    text = f"{op.name}({', '.join([*map(describe, args), *extra])}): {error}"
     for kind in (IndexError, ValueError, TypeError):
         if type(error) is kind or (kind is not ValueError and isinstance(error, kind)):
             return kind(text)

@@ -4,6 +4,8 @@ A write makes a new value and rebinds the Tensor to it, as in static single assi
 an earlier node saved, what a view shows and what anybody else holds stays as it was. Where
 nobody else holds the buffer, the new value is written into it.
 
+A function that is being staged writes to what it made itself, and to its arguments.
+
 A value taken out of a Tensor (`row = x[0]`) is a value of its own: writing to it does not
 write to x.
 """
@@ -18,7 +20,8 @@ import numpy as np
 
 import backends
 from autodiff.core import NUMBERS, ROOT, Op, Tape, Tensor, box
-from autodiff.methods import ARITHMETIC, attach, operand
+from autodiff.graph.stage import note_write
+from autodiff.methods import ARITHMETIC, attach, beside, operand
 from autodiff.modes import recording
 from autodiff.ops import indexing
 from autodiff.ops.manipulation import astype, broadcast_shapes
@@ -56,6 +59,7 @@ def rebind(tensor: Tensor, value: Tensor) -> None:
     is."""
     node = tensor.node if is_leaf(tensor) else value.node
     if tensor.interp is not value.interp:
+        note_write(tensor)
         tensor.__class__ = value.interp.tensor_class
     tensor.data, tensor.interp, tensor.backend = value.data, value.interp, value.backend
     tensor.node = node
@@ -91,7 +95,8 @@ def augmented(symbol: str, op: Callable) -> Callable:
     """The method for `tensor op= x`."""
 
     def method(self: Tensor, other: Any) -> Any:
-        if type(other) is not Tensor and not operand(other):
+        other = beside(other, self)
+        if other is NotImplemented:
             return NotImplemented
         refuse_leaf(f"{symbol} in place", self)
         result = over(op, self, other) if isinstance(op, Op) else None

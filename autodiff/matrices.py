@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 from autodiff import tree
@@ -16,10 +17,14 @@ from autodiff.transforms import (
     Argnums,
     Recording,
     all_raw,
+    argument_numbers,
     as_primals,
+    check_function,
+    check_pairs,
     chosen_arguments,
     grad,
     jvp,
+    push,
     start,
     vmap,
 )
@@ -51,14 +56,16 @@ def jacobian(
     """
     if mode not in MODES:
         raise ValueError(f"jacobian: mode must be 'auto', 'reverse' or 'forward'; got {mode!r}")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"jacobian: chunk_size must be 1 or more, or None; got {chunk_size}")
-    single = isinstance(argnums, int)
-    chosen = (argnums,) if single else tuple(argnums)
+    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
+        raise ValueError(
+            f"jacobian: chunk_size must be an integer of 1 or more, or None; got {chunk_size!r}"
+        )
+    check_function("jacobian", f)
+    single, chosen = argument_numbers("jacobian", argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        g, selected = chosen_arguments(f, args, kwargs, chosen)
+        g, selected = chosen_arguments("jacobian", f, args, kwargs, chosen)
         forward = mode == "forward"
         if not forward:
             run = Recording("jacobian", g, selected)
@@ -145,6 +152,7 @@ def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
 
     Returns a tree like the first primal, or a tuple of them for several.
     """
+    check_pairs("hvp", primals, tangents)
     many = len(primals) > 1
     g = grad(f, tuple(range(len(primals))) if many else 0)
-    return jvp(g, primals, tangents)[1]
+    return push("hvp", g, primals, tangents)[1]

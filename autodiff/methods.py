@@ -10,9 +10,9 @@ import numpy as np
 
 import backends
 from autodiff import reverse
-from autodiff.core import NUMBERS, ROOT, Op, Tensor, box
+from autodiff.core import NUMBERS, ROOT, Op, Tensor, box, numbers
+from autodiff.ops import creation, indexing, linalg, manipulation
 from autodiff.ops import elementwise as e
-from autodiff.ops import indexing, linalg, manipulation
 
 
 def attach(name: str) -> Callable[[Any], Any]:
@@ -39,6 +39,21 @@ def scalar(x: Any, like: Tensor) -> Any:
     return box(raw, ROOT, like.backend, None)
 
 
+def beside(x: Any, like: Tensor) -> Any:
+    """What Python's operators find beside a Tensor: as NumPy's do, they make arrays of lists.
+    NotImplemented for what is no operand."""
+    if type(x) is Tensor:
+        return x
+    if operand(x):
+        return scalar(x, like)
+    if not isinstance(x, (list, tuple)):
+        return NotImplemented
+    if creation._has_tensors(x):
+        return creation.asarray(x)
+    raw = numbers("operand", like.backend.asarray(x, device=like.device), x)
+    return box(raw, ROOT, like.backend, None)
+
+
 NONE: dict[str, Any] = {}
 
 
@@ -46,19 +61,20 @@ def binary(op: Callable) -> tuple[Callable, Callable]:
     """The methods for `tensor op x` and `x op tensor`."""
 
     def forward(self: Tensor, other: Any) -> Any:
-        if type(other) is Tensor or operand(other):
-            return op(self, scalar(other, self))
-        return NotImplemented
+        other = beside(other, self)
+        return NotImplemented if other is NotImplemented else op(self, other)
 
     def direct(self: Tensor, other: Any) -> Any:
         if type(other) is Tensor or type(other) in NUMBERS:
             return self.interp.process(op, (self, other), NONE)  # op(), without the search
-        if operand(other):
-            return self.interp.process(op, (self, scalar(other, self)), NONE)
-        return NotImplemented
+        other = beside(other, self)
+        if other is NotImplemented:
+            return NotImplemented
+        return self.interp.process(op, (self, other), NONE)
 
     def reflected(self: Tensor, other: Any) -> Any:
-        return op(scalar(other, self), self) if operand(other) else NotImplemented
+        other = beside(other, self)
+        return NotImplemented if other is NotImplemented else op(other, self)
 
     return direct if isinstance(op, Op) else forward, reflected
 
@@ -109,6 +125,8 @@ for _name, _op in COMPARISONS.items():
     put(_name, binary(_op)[0])
 for _name, _op in UNARY.items():
     put(_name, unary(_op))
+put("divmod", lambda self, other: (self // other, self % other))
+put("rdivmod", lambda self, other: (other // self, other % self))
 Tensor.__hash__ = object.__hash__  # by identity: equality is elementwise
 
 Tensor.backward = reverse.backward
@@ -141,6 +159,7 @@ def _size(self: Tensor) -> int:
 @attach("__len__")
 def _len(self: Tensor) -> int:
     if not self.shape:
+        concrete(self)  # which says more of a value that has no number
         raise TypeError("len() of a 0-d Tensor")
     return self.shape[0]
 

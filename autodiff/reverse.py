@@ -312,10 +312,7 @@ def backward(
         Nothing requires a gradient, or the graph was freed by an earlier backward.
     """
     if self.interp is not ROOT:
-        raise RuntimeError(
-            "backward: this value belongs to a transform (grad, vjp, jvp ...), which does the "
-            "differentiating; return it from the function instead"
-        )
+        raise RuntimeError(f"backward: {self.interp.no_backward}")
     if self.node is None:
         raise RuntimeError(
             "backward: nothing that this value was computed from requires a gradient; make a "
@@ -344,6 +341,11 @@ def seed(output: Tensor, cotangent: Any, name: str) -> Any:
             )
         return ones_like(output.data)
     given = constant_data(cotangent)
+    if is_complex(given) and not is_complex(output):
+        raise TypeError(
+            f"{name}: the cotangent is complex, the output {output.dtype}; the imaginary part "
+            "would be lost: pass the real part"
+        )
     if not hasattr(given, "shape"):
         given = output.backend.asarray(given, dtype=output.dtype, device=output.device)
     home = home_of(given)

@@ -8,12 +8,13 @@ transform makes an interpreter of its own, so they nest in any order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from numbers import Integral
 from typing import Any
 
 import backends
-from autodiff import tree
+from autodiff import errors, tree
 from autodiff.batch import Batch
 from autodiff.core import (
     NUMBERS,
@@ -25,6 +26,7 @@ from autodiff.core import (
     box,
     device_of,
     home_of,
+    is_complex,
     lifted,
 )
 from autodiff.forward import Dual
@@ -89,6 +91,19 @@ def as_output(name: str, x: Any) -> Any:
     return x
 
 
+def with_extras(name: str, result: Any) -> tuple:
+    """What a function with has_aux returned."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{name}: with has_aux the function must return (value, aux)")
+    return result
+
+
+def check_function(name: str, f: Any) -> None:
+    """Refuse what is no function, in its place."""
+    if not callable(f):
+        raise TypeError(f"{name}: the first argument must be a function; got {errors.describe(f)}")
+
+
 # -- reverse mode --------------------------------------------------------------------------------
 
 
@@ -96,6 +111,7 @@ class Recording:
     """One run of a function on a tape of its own: its outputs, and the way back."""
 
     def __init__(self, name: str, f: Callable, primals: tuple, has_aux: bool = False) -> None:
+        check_function(name, f)
         self.name = name
         leaves, self.structure = tree.flatten(primals, held=False)
         self.primals = as_primals(name, primals)
@@ -106,9 +122,7 @@ class Recording:
         result = f(*tree.unflatten(self.structure, boxes))
         self.aux = None
         if has_aux:
-            if not isinstance(result, tuple) or len(result) != 2:
-                raise TypeError(f"{name}: with has_aux the function must return (value, aux)")
-            result, aux = result
+            result, aux = with_extras(name, result)
             self.aux = tree.map(lambda x: leave(self.tape, x, self.raw), aux)
         outputs, self.out_structure = tree.flatten(result)
         self.outputs = [as_output(name, x) for x in outputs]
@@ -201,12 +215,12 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     ValueError
         A value that is not a scalar.
     """
-    single = isinstance(argnums, int)
-    chosen = (argnums,) if single else tuple(argnums)
+    check_function("grad", f)
+    single, chosen = argument_numbers("grad", argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> tuple:
-        g, selected = chosen_arguments(f, args, kwargs, chosen)
+        g, selected = chosen_arguments("grad", f, args, kwargs, chosen)
         run = Recording("grad", g, selected, has_aux)
         check_scalar(run)
         result = run.gradients(run.pull([start(run, run.outputs[0], None)], retain=False))
@@ -216,11 +230,28 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     return wrapped
 
 
+def argument_numbers(name: str, argnums: Argnums) -> tuple[bool, tuple[int, ...]]:
+    """Whether `argnums` is a single number, and the numbers."""
+    single = isinstance(argnums, Integral)
+    numbers = (argnums,) if single else argnums
+    if not isinstance(numbers, Iterable) or not all(isinstance(i, Integral) for i in numbers):
+        raise TypeError(
+            f"{name}: argnums is an integer or a tuple of integers, the positions of arguments; "
+            f"got {argnums!r}"
+        )
+    return single, tuple(map(int, numbers))
+
+
 def chosen_arguments(
-    f: Callable, args: tuple, kwargs: dict, argnums: Sequence[int]
+    name: str, f: Callable, args: tuple, kwargs: dict, argnums: Sequence[int]
 ) -> tuple[Callable, tuple]:
     """f as a function of the chosen arguments alone, and those arguments."""
-    places = [positive_index(i, len(args)) for i in argnums]
+    places = [positive_index(name, i, len(args)) for i in argnums]
+    if len(set(places)) < len(places):
+        raise ValueError(
+            f"{name}: argnums={tuple(argnums)} names an argument twice; the function was called "
+            f"with {len(args)} arguments"
+        )
 
     def g(*selected: Any) -> Any:
         full = list(args)
@@ -231,9 +262,9 @@ def chosen_arguments(
     return g, tuple(args[i] for i in places)
 
 
-def positive_index(i: int, n: int) -> int:
+def positive_index(name: str, i: int, n: int) -> int:
     if not -n <= i < n:
-        raise ValueError(f"grad: argnums has {i}, but the function was called with {n} arguments")
+        raise ValueError(f"{name}: argnums has {i}, but the function was called with {n} arguments")
     return i % n
 
 
@@ -294,25 +325,37 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     >>> jvp(lambda x: x * x, (3.0,), (1.0,))
     (array(9.), array(6.))
     """
+    return push("jvp", f, primals, tangents, has_aux)
+
+
+def check_pairs(name: str, primals: Any, tangents: Any) -> None:
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError("jvp: primals and tangents are tuples, one entry for each argument")
+        raise TypeError(f"{name}: primals and tangents are tuples, one entry for each argument")
+
+
+def push(
+    name: str, f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False
+) -> tuple:
+    """jvp, for a caller with a name of its own."""
+    check_function(name, f)
+    check_pairs(name, primals, tangents)
     primals, tangents = tuple(primals), tuple(tangents)
     leaves, structure = tree.flatten(primals, held=False)
     given, found = tree.flatten(tangents, held=False)
-    tree.check("jvp", structure, found)
+    tree.check(name, structure, found)
     paths = tree.paths(primals, held=False)
     raw = all_raw(leaves) and all_raw(given)
     dual = Dual()
     boxes = []
-    for path, x, t in zip(paths, as_primals("jvp", primals), given, strict=True):
-        boxes.append(enter(dual, x, tangent_for(path, x, t)))
+    for path, x, t in zip(paths, as_primals(name, primals), given, strict=True):
+        boxes.append(enter(dual, x, tangent_for(name, path, x, t)))
     result = f(*tree.unflatten(structure, boxes))
     aux = None
     if has_aux:
-        result, aux = result
+        result, aux = with_extras(name, result)
         aux = tree.map(lambda x: leave(dual, x, raw), aux)
     outputs, out_structure = tree.flatten(result)
-    outputs = [as_output("jvp", x) for x in outputs]
+    outputs = [as_output(name, x) for x in outputs]
     values = [leave(dual, x, raw) for x in outputs]
     out = [tangent_of(dual, x, v) for x, v in zip(outputs, values, strict=True)]
     out = [constant_data(t) if raw else lifted(t) for t in out]
@@ -320,13 +363,18 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
     return (*pair, aux) if has_aux else tuple(pair)
 
 
-def tangent_for(path: str, x: Any, t: Any) -> Any:
+def tangent_for(name: str, path: str, x: Any, t: Any) -> Any:
     home = home_of(x)
+    if is_complex(t) and not is_complex(x):
+        raise TypeError(
+            f"{name}: the tangent of argument {path} is complex, its primal "
+            f"{errors.describe(x)}; the imaginary part would be lost: pass the real part"
+        )
     if not hasattr(t, "shape"):
         t = home.asarray(t, dtype=x.dtype, device=device_of(x))
     if tuple(t.shape) != tuple(x.shape):
         raise ValueError(
-            f"jvp: the tangent of argument {path} has shape {tuple(t.shape)}, its primal "
+            f"{name}: the tangent of argument {path} has shape {tuple(t.shape)}, its primal "
             f"{tuple(x.shape)}; they must be the same"
         )
     return astype(t, x.dtype, copy=False)
@@ -362,6 +410,9 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
     >>> per_example = vmap(grad(loss), in_axes=(None, 0, 0))
     >>> per_example(w, x, y)  # one gradient by w for each row of x and y
     """
+    check_function("vmap", f)
+    check_axes("in_axes", in_axes)
+    check_axes("out_axes", out_axes)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -383,6 +434,13 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
         return tree.unflatten(out_structure, stacks)
 
     return wrapped
+
+
+def check_axes(what: str, axes: Any) -> None:
+    """Refuse a tree of axes with something else in it."""
+    for axis in tree.flatten(axes)[0]:
+        if not isinstance(axis, Integral):
+            raise TypeError(f"vmap: {what} is an integer, None, or a tree of those; got {axis!r}")
 
 
 def argument_axes(in_axes: Any, args: tuple) -> list:

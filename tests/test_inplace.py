@@ -308,3 +308,65 @@ def test_what_a_transform_has_read_may_be_written_to(write: Callable) -> None:
     z = Tensor(SAFE)
     inside = ad.grad(lambda t: (ad.sum(t * t), write(z, ROW))[0])
     assert np.allclose(inside(z).numpy(), 2 * SAFE)
+
+
+# -- while something is staged -------------------------------------------------------------------
+
+
+def set_one(kept: dict, x: Tensor) -> None: kept["log"][0] = ad.sum(x)
+def add_in_place(kept: dict, x: Tensor) -> None: kept["log"] += x
+def in_a_gradient(kept: dict, x: Tensor) -> None: ad.grad(lambda t: (set_one(kept, t), ad.sum(t * t))[1])(x)
+def in_a_step(kept: dict, x: Tensor) -> None: ad.scan(lambda c, r: ((set_one(kept, c + r), c)[1], None), x, x)
+def through_out(kept: dict, x: Tensor) -> None: np.add(x, 1.0, out=kept["log"])
+def and_fail(kept: dict, x: Tensor) -> None:
+    set_one(kept, x)
+    raise RuntimeError("a Tensor that is kept outside: not")
+
+
+@pytest.mark.parametrize("write", [set_one, add_in_place, in_a_gradient, in_a_step, through_out, and_fail])
+def test_a_staged_function_does_not_write_to_what_is_older(write: Callable) -> None:
+    kept = {"log": ad.zeros(3)}
+
+    @ad.jit
+    def f(x: Tensor) -> Tensor:
+        write(kept, x)
+        return x * 2
+
+    with pytest.raises(RuntimeError, match="a Tensor that is kept outside"):
+        f(ROW)
+    assert kept["log"].tolist() == [0, 0, 0]
+    with pytest.raises(RuntimeError, match="a Tensor that is kept outside"):
+        ad.grad(lambda x: ad.sum(f(x)))(ROW)
+    kept["log"] += 1.0
+    assert (kept["log"] + 1.0).tolist() == [2, 2, 2]
+
+
+def test_a_staged_function_writes_to_what_it_made() -> None:
+    def f(x: Tensor) -> Tensor:
+        y, steps = ad.zeros(3), []
+
+        def again(n: int) -> None:  # a circle, which keeps y until it is collected
+            y[n] = x[n] * 2
+            steps.append(n)
+            if n:
+                again(n - 1)
+
+        again(2)
+        y += x
+        return y
+
+    assert np.allclose(ad.jit(f)(ROW), 3 * ROW)
+    assert np.allclose(ad.grad(lambda x: ad.sum(ad.jit(f)(x)))(ROW), 3)
+
+
+def test_what_a_staged_function_left_behind_says_so() -> None:
+    kept = {"n": ad.zeros(3)}
+
+    def f(x: Tensor) -> Tensor:
+        kept["n"] = kept["n"] + x
+        return x
+
+    ad.jit(f)(ROW)
+    for use in (lambda n: n.numpy(), lambda n: n + 1, lambda n: bool(n[0]), lambda n: float(ad.sum(n))):
+        with pytest.raises(RuntimeError, match="kept and used after it"):
+            use(kept["n"])

@@ -15,7 +15,8 @@ import autodiff as ad
 import backends
 import programs
 from autodiff import jit
-from autodiff.graph import numpy_actions
+from autodiff.data import one_hot
+from autodiff.graph import Graph, numpy_actions, placeholder
 from autodiff.graph.compile import Compiled, Interpreted
 from autodiff.graph.passes import PASSES
 from autodiff.testing import host
@@ -319,6 +320,13 @@ REFUSED = {
     "branch": (lambda: jit(lambda x: x if x > 0 else -x)(np.array(1.0)), TypeError, r"test_jit.py:\d+.*where"),
     "float": (lambda: jit(lambda x: x * float(x))(np.array(1.0)), TypeError, "no number yet"),
     "numpy": (lambda: jit(lambda x: np.asarray(x.numpy()))(np.array(1.0)), TypeError, "no number yet"),
+    "named": (lambda: jit(lambda x: float(x * 2.0))(np.array(1.0)), TypeError, r"it is float64\[\], the result of multiply"),
+    "length": (lambda: jit(ad.tile)(np.ones(2), np.array(2)), TypeError, r"test_jit.py:\d+: .*it is int64\[\], the argument "),
+    "size": (lambda: jit(lambda n: ad.eye(n))(np.array(2)), TypeError, r"test_jit.py:\d+: "),
+    "numpy's": (lambda: jit(lambda x: np.vectorize(lambda v: v)(x))(np.ones(2)), TypeError, r"test_jit.py:\d+: "),
+    "data's": (lambda: jit(lambda n: one_hot(n, 3))(np.array([1])), TypeError, r"test_jit.py:\d+: "),
+    "number": (lambda: jit(3), TypeError, "jit: the first argument must be a function; got 3"),
+    "backward": (lambda: jit(lambda x: x.backward())(np.array(1.0)), RuntimeError, "backward: this value has no number yet.*grad or vjp"),
     "leak": (lambda: (jit(lambda x: LEAK.append(x) or x)(np.array(1.0)), LEAK[0] + 1), RuntimeError, "used after it"),
     "result": (lambda: jit(lambda x: "text")(np.array(1.0)), TypeError, "returned a str"),
     "argument": (lambda: jit(lambda x: 1.0)(object.__new__(Unhashable)), TypeError, "Unhashable"),
@@ -326,6 +334,14 @@ REFUSED = {
     "closure": (lambda: jit(lambda x: ad.sum(x * ad.Tensor(np.ones(2), requires_grad=True)))(np.ones(2)), ValueError, "make it an argument"),
     "backend": (lambda: jit(lambda x, y: x + y)(np.ones(2), ad.Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
 }
+
+
+def backward_in_a_graph() -> None:
+    with Graph().as_default():
+        placeholder(()).backward()
+
+
+REFUSED["backward in a graph"] = (backward_in_a_graph, RuntimeError, r"its derivatives are nodes, gradients\(y, xs\)")
 
 
 class Unhashable:

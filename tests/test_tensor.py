@@ -17,6 +17,7 @@ import autodiff as ad
 import backends
 from autodiff import Tensor
 from autodiff.core import Op
+from autodiff.testing import host
 from homes import HOMES
 
 X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.5]])
@@ -273,11 +274,61 @@ BAD = [
     (lambda: ad.exp([1.0, 2.0]), TypeError, "argument 1 is a list"),
     (lambda: ad.maximum(leaf(X), "a"), TypeError, "argument 2 is a str"),
     (lambda: leaf(X) + "a", TypeError, "unsupported operand"),
+    (lambda: leaf(X) + [[1.0], [None, 2.0]], ValueError, "inhomogeneous"),
+    (lambda: leaf(X) * ["a"], TypeError, r"operand: \['a'\] gives an array of dtype <U1"),
+    (lambda: ad.sin(None), TypeError, "sin: argument 1 is None, not an array or a number$"),
+    (lambda: Tensor(None), TypeError, "Tensor: None gives an array of dtype object"),
+    (lambda: Tensor(np.array(["a"])), TypeError, "gives an array of dtype <U1"),
+    (lambda: ad.asarray([1.0, None]), TypeError, r"asarray: \[1.0, None\] gives an array of dtype object"),
+    (lambda: ad.sqrt(x=X), TypeError, "sqrt: arrays are given by position, not by name; got x="),
+    (lambda: ad.add(X, x2=X), TypeError, "add: arrays are given by position.* got x2="),
     (lambda: ad.einsum("ij,jk->ik", leaf(X), leaf(X)), ValueError, "einsum: axis 'j'.*3 and 2"),
     (lambda: ad.concat([leaf(X), np.ones((2, 2))]), ValueError, "concat: shapes differ"),
     (lambda: ad.use_backend("foo").__enter__(), ValueError, r"Unknown backend 'foo'. Available backends are \["),
     (lambda: ad.elementwise("exp", d=None), ValueError, "exists already"),
 ]
+
+
+LISTED = {
+    "add": lambda x: x + [1.0, 2.0, 3.0],
+    "right": lambda x: [1.0, 2.0, 3.0] - x,
+    "tuple": lambda x: (1.0, 2.0, 3.0) * x,
+    "matmul": lambda x: x @ [1.0, 2.0, 3.0],
+    "nested": lambda x: x * [[1.0], [2.0]],
+    "compare": lambda x: x < [0.0, 1.0, 2.0],
+    "divmod": lambda x: divmod(x, 2.0)[1],
+    "right divmod": lambda x: divmod(2.0, x)[0],
+    "divmod of a list": lambda x: divmod(x, [1.0, 2.0, 3.0])[0],
+}
+
+
+@pytest.mark.parametrize("f", LISTED.values(), ids=LISTED)
+def test_operators_take_what_numpys_take(f: Callable) -> None:
+    expected = f(X)
+    for found in (f(leaf(X)), ad.jit(f)(X)):
+        assert np.array_equal(host(found)[0], expected)
+    for name in ("fake_cupy", "array_api_strict"):
+        found = f(Tensor(X, backend=name))
+        assert found.backend.name == name
+        assert np.array_equal(host(found)[0], expected)
+
+
+def test_lists_beside_a_tensor_are_differentiated_with_it() -> None:
+    x, y = leaf(X), leaf(2.0)
+    ad.sum(x * [y, 1.0, y * 3]).backward()
+    assert np.array_equal(x.grad, np.broadcast_to([2.0, 1.0, 6.0], (2, 3)))
+    assert np.isclose(y.grad, X[:, 0].sum() + 3 * X[:, 2].sum())
+    z = Tensor(X)
+    same = z
+    z += [1.0, 2.0, 3.0]
+    assert same is z
+    assert np.array_equal(z.numpy(), X + [1.0, 2.0, 3.0])
+
+
+def test_a_name_that_is_nearly_right() -> None:
+    with pytest.raises(AttributeError) as failed:
+        ad.matmull  # noqa: B018
+    assert (failed.value.name, failed.value.obj) == ("matmull", ad)
 
 
 @pytest.mark.parametrize(("act", "error", "words"), BAD, ids=[words for *_, words in BAD])

@@ -241,6 +241,7 @@ def test_a_users_own_op_is_checked_like_ours() -> None:
 
 # -- what is refused ------------------------------------------------------------------------------
 
+DOT = lambda a, b: ad.sum(a * b)  # noqa: E731
 BAD = [
     (lambda: ad.grad(lambda x: x)(V), ValueError, r"scalar-output functions. Output had shape: \(3,\)"),
     (lambda: ad.grad(lambda x: ad.sum(x))(np.arange(3)), TypeError, r"argument \[0\] is int64 \(3,\)"),
@@ -250,6 +251,30 @@ BAD = [
     (lambda: ad.grad(lambda x: (x, x))(1.0), TypeError, "must return one scalar"),
     (lambda: ad.grad(lambda x: "y")(1.0), TypeError, "returned a str"),
     (lambda: ad.grad(lambda x: x, argnums=2)(1.0), ValueError, "argnums has 2.*1 arguments"),
+    (lambda: ad.grad(DOT, argnums=(0, 0))(V, V), ValueError, r"grad: argnums=\(0, 0\) names an argument twice"),
+    (lambda: ad.value_and_grad(DOT, argnums=[0, -2])(V, V), ValueError, r"\(0, -2\) names an argument twice"),
+    (lambda: ad.jacobian(DOT, argnums=(1, -1))(V, V), ValueError, "jacobian: argnums.* twice"),
+    (lambda: ad.hessian(DOT, argnums=(1, 1))(V, V), ValueError, r"argnums=\(1, 1\) .* twice"),
+    (lambda: ad.jacobian(DOT, argnums=2)(V, V), ValueError, "jacobian: argnums has 2"),
+    (lambda: ad.grad(DOT, argnums="x"), TypeError, "grad: argnums is an integer or a tuple .* got 'x'"),
+    (lambda: ad.jacobian(DOT, argnums=0.0), TypeError, "jacobian: argnums is an integer or a tuple .* got 0.0"),
+    (lambda: ad.grad(V, DOT), TypeError, r"grad: the first argument must be a function; got numpy float64 \(3,\)"),
+    (lambda: ad.vjp(V, DOT), TypeError, "vjp: the first argument must be a function"),
+    (lambda: ad.jvp(V, (V,), (V,)), TypeError, "jvp: the first argument must be a function"),
+    (lambda: ad.vmap(V), TypeError, "vmap: the first argument must be a function"),
+    (lambda: ad.jacobian(V), TypeError, "jacobian: the first argument must be a function"),
+    (lambda: ad.vmap(DOT, in_axes="0"), TypeError, "vmap: in_axes is an integer, None, or a tree of those; got '0'"),
+    (lambda: ad.vmap(DOT, in_axes=(0, 1.5)), TypeError, "vmap: in_axes .* got 1.5"),
+    (lambda: ad.vmap(DOT, out_axes="0"), TypeError, "vmap: out_axes .* got '0'"),
+    (lambda: ad.jacobian(DOT, chunk_size="2"), ValueError, "chunk_size must be an integer .* got '2'"),
+    (lambda: ad.vjp(lambda x: x, V)[1](V + 5j), TypeError, "the cotangent is complex, the output float64"),
+    (lambda: ad.vjp(lambda x: x, 1.0)[1](5j), TypeError, "the cotangent is complex.*pass the real part"),
+    (lambda: ad.Tensor(1.0, requires_grad=True).backward(5j), TypeError, "backward: the cotangent is complex"),
+    (lambda: ad.jvp(lambda x: x, (V,), (V + 5j,)), TypeError, r"jvp: the tangent of argument \[0\] is complex"),
+    (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V + 5j,)), TypeError, "hvp: the tangent of argument .* is complex"),
+    (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V[:2],)), ValueError, r"hvp: the tangent .* shape \(2,\)"),
+    (lambda: ad.hvp(lambda x: ad.sum(x), V, V), TypeError, "hvp: primals and tangents are tuples"),
+    (lambda: ad.jvp(lambda x: x, (V,), (V,), has_aux=True), TypeError, "jvp: with has_aux"),
     (lambda: ad.vjp(lambda x: x, V)[1](np.ones(2)), ValueError, r"shape \(2,\), the output \(3,\)"),
     (lambda: ad.vjp(lambda x: (x, x), V)[1]([V, V]), ValueError, "expected the structure tuple"),
     (lambda: ad.jvp(lambda x: x, (V,), (np.ones(2),)), ValueError, r"shape \(2,\), its primal \(3,\)"),

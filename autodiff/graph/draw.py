@@ -153,7 +153,9 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     chosen: list[int] = []
     if argnums is not None:
         given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        chosen = sorted({positive_index(i, len(args)) + len(full) - len(args) for i in given})
+        chosen = sorted(
+            {positive_index("draw", i, len(args)) + len(full) - len(args) for i in given}
+        )
         owner = Jitted(with_gradient(owner.f, chosen), owner.static, (), owner.precision)
     entry = Entry(owner, full, kwargs)
     program = entry.compiled.after

@@ -188,6 +188,7 @@ class Graph(Stage):
     """
 
     tensor_class = Symbol
+    no_backward = "a node of a graph has no value here: its derivatives are nodes, gradients(y, xs)"
 
     def __init__(self, backend: str | backends.Backend | None = None) -> None:
         chosen = backends.current() if backend is None else backends.get(backend)

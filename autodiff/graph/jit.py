@@ -34,6 +34,7 @@ from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import Outside, innermost, stage, writing_beside
+from autodiff.transforms import check_function
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
@@ -409,6 +410,7 @@ def jit(
             donate_argnums=donate_argnums,
             precision=precision,
         )
+    check_function("jit", f)
     static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
     donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
     if precision is not None and precision not in PRECISIONS:

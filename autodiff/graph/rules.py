@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
-from autodiff.core import Node
-from autodiff.errors import broadcastable
+from autodiff.declare import check_cotangent
 from autodiff.graph.jit import forget_programs
-from autodiff.kinds import OPS, General, KindOp, broadcast, reads
+from autodiff.kinds import OPS, General, KindOp, reads
 
 
 def register_gradient(op: Any) -> Callable[[Callable], Callable]:
@@ -98,20 +97,3 @@ def vjp(op: KindOp, g: Any, saved: list, inputs: Sequence, params: dict[str, Any
         if ct is not None:
             check_cotangent(f"the gradient rule of {op.name!r}", position, ct, x, len(inputs) > 1)
     return cotangents
-
-
-def check_cotangent(rule: str, position: int, ct: Any, x: Node, others: bool) -> None:
-    """Refuse what is no array of the shape of input x. Where the op may have broadcast x to the
-    shape of `others`, the engine sums a cotangent of that shape."""
-    if not hasattr(ct, "shape"):
-        raise TypeError(
-            f"{rule} returned {ct!r}, a {type(ct).__name__}, for input {position}; return an array "
-            f"of its shape {x.shape}, or None for zero"
-        )
-    own, shape = tuple(x.shape), tuple(ct.shape)
-    stretched = others and broadcastable([own, shape]) and broadcast(own, shape) == shape
-    if shape != own and not stretched:
-        raise ValueError(
-            f"{rule} returned an array of shape {shape} for input {position} of shape {own}; "
-            "a cotangent has the shape of its input"
-        )

@@ -7,15 +7,27 @@ other value, so a gradient taken inside becomes part of the program.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
+from weakref import ref
 
 import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
-from autodiff.graph.ir import Constant, Equation, Input, Program, Value, apply, as_array
+from autodiff.graph.ir import (
+    Constant,
+    Equation,
+    Input,
+    Program,
+    Value,
+    apply,
+    as_array,
+    described,
+)
 from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
@@ -65,9 +77,57 @@ class Outside(ValueError):
         self.by = by
 
 
+class Writes:
+    """Tensors that were older than a stage when they were written to, and became its values. Those
+    that the function made itself end with it. Any other is somebody else's: it would be left
+    without a value, and a compiled function would never write to it again."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[ref, Tensor, str]] = []
+
+    def note(self, tensor: Tensor) -> None:
+        self.noted.append((ref(tensor), copy(tensor), user_line()))
+
+    def undo(self) -> None:
+        """Give those that are still there their former values."""
+        for found, former, _ in self.noted:
+            tensor = found()
+            if tensor is not None:
+                tensor.__class__ = type(former)
+                tensor.data, tensor.interp, tensor.node = former.data, former.interp, former.node
+
+    def check(self) -> None:
+        """Refuse writes to what outlives the function."""
+        if self.lasting():
+            gc.collect()  # the function's own may be going round in a circle
+        lines = self.lasting()
+        if lines:
+            raise RuntimeError(
+                f"jit: at {lines[0]}: a Tensor that is kept outside of the function was written to "
+                "while it was staged. That would be done once, and not by the compiled function; "
+                "the Tensor is what it was before. Make it an argument, and return it"
+            )
+
+    def lasting(self) -> list[str]:
+        """Where those were written to that are still there."""
+        return [line for found, _, line in self.noted if found() is not None]
+
+
+def note_write(tensor: Tensor) -> None:
+    """To be called before a Tensor becomes the name of a value of another interpreter."""
+    here = innermost()
+    if here is not None and here.writes is not None and tensor.interp.level < here.level:
+        here.writes.note(tensor)
+
+
 class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
     and constants are kept in it."""
+
+    no_backward = (
+        "this value has no number yet, the function is being staged: differentiate inside of it by "
+        "grad or vjp, or call .backward() of what it returns"
+    )
 
     def __init__(self, backend: backends.Backend) -> None:
         super().__init__()
@@ -75,12 +135,15 @@ class Stage(Interpreter):
         self.device: Any = None  # where its inputs are
         self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
         self.open = True
+        self.writes: Writes | None = None  # of the function, which ends; a graph stays open
 
     def beneath(self, tensor: Tensor) -> Any:
+        if not self.open:
+            raise leaked("jit")
         raise TypeError(
-            f"at {user_line()}: this value has no number yet, the function is being staged. "
-            "No `if`, float(), .numpy() or index of it: use autodiff.where, or cond, "
-            "while_loop and scan of autodiff.graph; or mark the argument with static_argnums"
+            f"at {user_line()}: this value has no number yet, the function is being staged: it is "
+            f"{origin(tensor.data)}. No `if`, float(), .numpy(), index or length of it: use "
+            "autodiff.where, cond, while_loop or scan; or mark the argument with static_argnums"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
@@ -191,6 +254,15 @@ class Stage(Interpreter):
         return box(node, self, self.backend, None)
 
 
+def origin(node: Value) -> str:
+    """What a staged value is, and what it comes from."""
+    if isinstance(node, Equation):
+        source = f"the result of {node.op.name}"
+    else:
+        source = f"the argument {node.name}" if isinstance(node, Input) else "a constant"
+    return f"{described(node)}, {source}"
+
+
 def check_open(name: str, tensor: Tensor) -> None:
     """Refuse a value of a function that is not being staged any more."""
     while isinstance(tensor, Tensor):
@@ -213,12 +285,16 @@ def stage(
     a list of Tensors to (a list of outputs, anything)."""
     interp = Stage(backend) if interp is None else interp
     interp.device = next((x.device for x in inputs if x.device is not None), None)
+    interp.writes = writes = Writes()
     try:
         with writing(interp):
             outputs, extra = f([box(node, interp, backend, None) for node in inputs])
             nodes = [output_node(interp, x) for x in outputs]
+        del outputs
+        writes.check()
     finally:
         interp.open = False
+        writes.undo()
     return Program(inputs, nodes, backend), extra
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import backends
-from autodiff.core import ROOT, Tensor, box
+from autodiff.core import ROOT, Tensor, box, numbers
 from autodiff.dtypes import result_type
 from autodiff.kinds import linear
 from autodiff.ops.indexing import _scatter_add, getitem
@@ -66,7 +66,9 @@ def asarray(
     home = backends.of(obj) or backends.current()
     copy = True if copy is None else copy
     place = home.find_device(device)
-    return constant(home.asarray(obj, dtype=dtype, device=place, copy=copy))
+    return constant(
+        numbers("asarray", home.asarray(obj, dtype=dtype, device=place, copy=copy), obj)
+    )
 
 
 def _has_tensors(items: Any) -> bool:
