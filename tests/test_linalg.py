@@ -76,6 +76,23 @@ def test_the_derivative_of_a_norm_at_the_origin_is_0(name: str, dtype: str, home
     assert (host(ad.jvp(NORMS[name], (x,), (at(home, np.ones((2, 2), dtype)),))[1])[0] == 0).all()
 
 
+WHOLE = {
+    "uint8": np.array([[200, 100], [50, 255]], "uint8"),
+    "int8": np.array([[100, -128], [100, 0]], "int8"),
+    "int64": np.array([[4 * 10**9, 1], [0, 2]], "int64"),
+}
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_norms_of_integers_do_not_overflow(dtype: str, home: backends.Backend) -> None:
+    x = WHOLE[dtype]
+    for norm, orders in ((ad.linalg.vector_norm, (2, 3, 1, 0, np.inf, -np.inf)), (ad.linalg.matrix_norm, ("fro", "nuc", 2, 1, -np.inf))):
+        for order in orders:
+            found = host(norm(at(home, x), ord=order))[0]
+            assert found.dtype == np.float64
+            assert np.allclose(found, getattr(np.linalg, norm.__name__)(x.astype(np.float64), ord=order), rtol=1e-14)
+
+
 def test_second_derivatives_of_the_norm_at_the_origin_are_finite() -> None:
     assert np.isfinite(ad.hessian(ad.linalg.vector_norm)(np.zeros(3))).all()
 

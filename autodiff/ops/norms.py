@@ -12,6 +12,7 @@ from autodiff.kinds import general
 from autodiff.ops.creation import tril, triu
 from autodiff.ops.decompositions import matrices, solve, square, svdvals
 from autodiff.ops.elementwise import abs, conj, real, where
+from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -62,7 +63,9 @@ _norm = general("vector_norm", impl=_norm_impl, vjp=_norm_vjp, jvp=_norm_jvp)
 
 def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Any:
     """sum(|x|**ord) ** (1/ord) over `axis`: 2 (Euclidean), 1, inf (largest), -inf (smallest), 0
-    (how many are not zero), or any other number. The derivative at the origin is 0."""
+    (how many are not zero), or any other number. Integers count as float64. The derivative at the
+    origin is 0."""
+    x = floating(x)
     axes = normalize_axis("vector_norm", x, axis)
     if ord == 2:
         return _norm(x, axis=axes, keepdims=keepdims)
@@ -83,8 +86,8 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """The norms of matrices, the last two axes: "fro" (root of the sum of squares), "nuc" (sum
     of the singular values), 2 and -2 (largest and smallest of them), 1 and -1 (largest and
-    smallest sum of a column's sizes), inf and -inf (of a row's)."""
-    matrices("matrix_norm", x)
+    smallest sum of a column's sizes), inf and -inf (of a row's). Integers count as float64."""
+    x = floating(matrices("matrix_norm", x))
     last = (x.ndim - 2, x.ndim - 1)
     if ord == "fro":
         return _norm(x, axis=last, keepdims=keepdims)
