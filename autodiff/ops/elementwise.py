@@ -107,8 +107,8 @@ positive = elementwise("positive", d=lambda g, _y, _x: g)
 square = elementwise("square", d=lambda g, _y, x: g * (2 * x), singular=True)
 reciprocal = elementwise("reciprocal", d=lambda g, y, _x: -g * (y * y), singular=True)
 remainder = elementwise(
-    "remainder",
-    d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * floor(a / b)),
+    "remainder",  # floor(a / b) is not always the quotient that the value has used
+    d=(lambda g, _y, _a, _b: g, lambda g, y, a, b: -g * round((a - y) / b)),
     singular=True,
 )
 floor_divide = elementwise("floor_divide", d=(None, None))

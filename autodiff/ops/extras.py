@@ -13,7 +13,7 @@ from autodiff.core import NUMBERS, is_complex
 from autodiff.dtypes import finfo
 from autodiff.kinds import elementwise, nondiff
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import abs, equal, exp2, imag, isnan, real, sign, trunc, where
+from autodiff.ops.elementwise import abs, equal, exp2, imag, isnan, real, round, sign, where
 from autodiff.ops.manipulation import astype
 from backends.base import dtype_name, is_inexact
 
@@ -163,7 +163,7 @@ def _fmod_impl(xp: Any, a: Any, b: Any) -> Any:
 fmod = elementwise(
     "fmod",
     impl=_fmod_impl,
-    d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * trunc(a / b)),
+    d=(lambda g, _y, _a, _b: g, lambda g, y, a, b: -g * round((a - y) / b)),
     singular=True,
 )
 
