@@ -104,6 +104,19 @@ def test_the_derivative_by_a_symmetric_matrix_is_symmetric() -> None:
         assert np.allclose(g, g.T)
 
 
+@pytest.mark.parametrize("lower", [False, True])
+def test_what_a_triangular_solution_does_not_read(lower: bool, home: backends.Backend) -> None:
+    a = np.array([[np.nan, 2.0], [3.0, np.inf]])
+    a[(0, 1) if lower else (1, 0)] = np.nan
+    f = lambda a, b: ad.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=True)  # noqa: E731
+    expected = [1.0, -1.0] if lower else [-3.0, 2.0]
+    slope = [[0, 0], [-1, 0]] if lower else [[0, -2], [0, 0]]
+    x, b = at(home, a), at(home, np.array([1.0, 2.0]))
+    for way in (lambda f: f, ad.jit):
+        assert np.allclose(host(way(f)(x, b))[0], expected)
+        assert np.allclose(host(way(ad.grad(lambda a: ad.sum(f(a, b))))(x))[0], slope)
+
+
 def test_a_determinant_near_singular_and_its_logarithm() -> None:
     x = A.copy()
     x[3] = x[2] + 1e-7 * x[0]

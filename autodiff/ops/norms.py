@@ -10,7 +10,7 @@ from typing import Any
 
 from autodiff.kinds import general
 from autodiff.ops.creation import tril, triu
-from autodiff.ops.decompositions import matrices, solve, square, svdvals
+from autodiff.ops.decompositions import identity, matrices, solve, square, svdvals
 from autodiff.ops.elementwise import abs, conj, real, where
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
@@ -167,9 +167,10 @@ def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
 
 
 def solve_triangular(a: Any, b: Any, /, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """X with a @ X = b, reading only the upper (or `lower`) triangle of a."""
-    a = (tril if lower else triu)(square("solve_triangular", a))
+    """X with a @ X = b, reading only the upper (or `lower`) triangle of a, with `unit_diagonal`
+    without the diagonal, which counts as ones."""
+    square("solve_triangular", a)
+    triangle, beyond = (tril, -1) if lower else (triu, 1)
     if unit_diagonal:
-        ones = where(a == a, 1.0, a)
-        a = a - triu(tril(a)) + triu(tril(ones))
-    return solve(a, b)
+        return solve(triangle(a, k=beyond) + identity(a, a.shape[-1]), b)
+    return solve(triangle(a), b)
