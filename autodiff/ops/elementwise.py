@@ -178,13 +178,14 @@ log10 = elementwise("log10", d=lambda g, _y, x: g / (x * math.log(10)), singular
 log1p = elementwise("log1p", d=lambda g, _y, x: g / (1 + x), singular=True)
 
 
-def _weight(g: Any, y: Any, a: Any) -> Any:
-    return g * exp(a - where(y == -math.inf, 0, y))
+def _weight(g: Any, a: Any, b: Any) -> Any:
+    """g * exp(a) / (exp(a) + exp(b)), 0 where exp(a) is 0."""
+    return where(a == -math.inf, 0, g * sigmoid(a - b))
 
 
 logaddexp = elementwise(
     "logaddexp",
-    d=(lambda g, y, a, _b: _weight(g, y, a), lambda g, y, _a, b: _weight(g, y, b)),
+    d=(lambda g, _y, a, b: _weight(g, a, b), lambda g, _y, a, b: _weight(g, b, a)),
 )
 sqrt = elementwise("sqrt", d=lambda g, y, _x: g / (2 * y), singular=True)
 
@@ -250,10 +251,17 @@ softplus = elementwise(
     impl=lambda xp, x: xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x))),
     d=lambda g, _y, x: g * sigmoid(x),
 )
+
+
+def _silu_slope(g: Any, y: Any, x: Any) -> Any:
+    share = sigmoid(x)
+    return g * (share + y * (1 - share))  # y + share * (1 - y) cancels where x is large
+
+
 silu = elementwise(
     "silu",
     impl=lambda xp, x: x * _sigmoid(xp, x),
-    d=lambda g, y, x: g * (y + sigmoid(x) * (1 - y)),
+    d=_silu_slope,
 )
 relu = elementwise(
     "relu", impl=lambda xp, x: xp.maximum(x, 0.0), d=lambda g, y, _x: where(y > 0, g, 0)
