@@ -78,7 +78,7 @@ def log_ndtr(xp: Any, x: Array) -> Array:
 def expit(xp: Any, x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, xp.ones_like(x), small) / (1 + small)
+    return xp.where(x >= 0, 1.0, small) / (1 + small)
 
 
 def logit(xp: Any, x: Array) -> Array:

@@ -15,6 +15,7 @@ from typing import Any
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
 from backends.base import dtype_name, is_inexact
+from backends.special import expit
 
 __all__ = [
     "abs",
@@ -240,11 +241,13 @@ atan2 = elementwise(
 
 def _sigmoid(xp: Any, x: Any) -> Any:
     if dtype_name(x.dtype) == "float16":  # whose exponential is infinite too early
-        return xp.exp(xp.minimum(x, 0.0)) / (1 + xp.exp(-xp.abs(x)))
+        return expit(xp, x)
     with xp.quiet():  # an infinite exponential gives 0, which the result is but for its last bit
         return 1 / (1 + xp.exp(-x))
 
 
+# The slope is the cheap one, to the last digit of 1: where y is nearly 1 it has few digits of its
+# own. The slope of special.expit has all, for another exponential.
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
 softplus = elementwise(
     "softplus",
