@@ -21,8 +21,10 @@ from backends import indexing, scans, special, windows
 
 Array = Any
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-COMPLEXES = ("complex64", "complex128")
+HALVES = ("float16", "bfloat16")
+FLOATS = (*HALVES, "float32", "float64")
+REAL = {"complex64": "float32", "complex128": "float64"}  # the dtype of a complex one's parts
+COMPLEX = {parts: whole for whole, parts in REAL.items()}
 
 
 class BackendUnavailable(RuntimeError):
@@ -346,7 +348,8 @@ def is_inexact(dtype: Any) -> bool:
     try:
         return dtype.kind in "fc" or (dtype.kind == "V" and dtype_name(dtype) in FLOATS)
     except AttributeError:
-        return dtype_name(dtype) in FLOATS + COMPLEXES
+        name = dtype_name(dtype)
+        return name in FLOATS or name in REAL
 
 
 def is_complex(dtype: Any) -> bool:
@@ -354,7 +357,7 @@ def is_complex(dtype: Any) -> bool:
     try:
         return dtype.kind == "c"
     except AttributeError:
-        return dtype_name(dtype) in COMPLEXES
+        return dtype_name(dtype) in REAL
 
 
 _PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}

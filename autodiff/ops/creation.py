@@ -16,7 +16,7 @@ from autodiff.dtypes import result_type
 from autodiff.kinds import linear
 from autodiff.ops.indexing import _scatter_add, getitem
 from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape, stack
-from backends.base import dtype_name, is_inexact
+from backends.base import REAL, dtype_name, is_inexact
 
 __all__ = [
     "arange",
@@ -177,7 +177,7 @@ def linspace(
         )
     steps = max(number - 1 if endpoint else number, 1)
     exact = dtype_name(home.dtype) if is_inexact(home.dtype) else "float64"
-    real = {"complex64": "float32", "complex128": "float64"}.get(exact, exact)
+    real = REAL.get(exact, exact)
     ndim = max(getattr(v, "ndim", 0) for v in (start, stop))
     share = reshape(_ramp(number, home, real) / steps, (number, *(1,) * ndim))
     y = (1 - share) * start + share * stop

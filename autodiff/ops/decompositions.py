@@ -20,7 +20,7 @@ from autodiff.ops.creation import tril, triu
 from autodiff.ops.elementwise import conj, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose, reshape
-from backends.base import dtype_name
+from backends.base import COMPLEX, dtype_name
 
 __all__ = [
     "cholesky",
@@ -384,7 +384,7 @@ def as_complex(xp: Any, x: Any) -> Any:
     """NumPy gives real arrays where all imaginary parts happen to be zero."""
     if xp.is_complex(x.dtype):
         return x
-    return xp.astype(x, "complex64" if dtype_name(x.dtype) == "float32" else "complex128")
+    return xp.astype(x, COMPLEX[dtype_name(x.dtype)])
 
 
 _eig = general("eig", impl=_eig_impl, vjp=_eig_vjp)

@@ -29,7 +29,7 @@ from autodiff.ops.manipulation import (
     slice_axis,
 )
 from autodiff.ops.scans import cast_first, cumulative_prod
-from backends.base import dtype_name
+from backends.base import HALVES, dtype_name
 
 __all__ = [
     "all",
@@ -58,7 +58,7 @@ def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 def is_half(x: Any) -> bool:
     """Whether sums over x want a wider dtype: half precision overflows beyond 65504."""
-    return getattr(x.dtype, "itemsize", 2) == 2 and dtype_name(x.dtype) in ("float16", "bfloat16")
+    return getattr(x.dtype, "itemsize", 2) == 2 and dtype_name(x.dtype) in HALVES
 
 
 def widened(x: Any) -> Any:
