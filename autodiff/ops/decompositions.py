@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from autodiff import errors
 from autodiff.core import Tensor, device_of, home_of, is_complex
 from autodiff.kinds import general, nondiff
-from autodiff.ops.creation import tril, triu
+from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.elementwise import conj, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose, reshape
+from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose
 from backends.base import COMPLEX, dtype_name
 
 __all__ = [
@@ -75,12 +75,6 @@ def adjoint(x: Any) -> Any:
 def hermitian(x: Any) -> Any:
     """The Hermitian part of matrices."""
     return (x + adjoint(x)) * 0.5
-
-
-def diagonal_of(x: Any) -> Any:
-    """The diagonals of square matrices."""
-    n = x.shape[-1]
-    return reshape(x, (*x.shape[:-2], n * n))[..., :: n + 1]
 
 
 def scaled(x: Any, factors: Any) -> Any:
@@ -267,7 +261,7 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
 
 def half_lower(x: Any) -> Any:
     """The lower triangle, with half the diagonal."""
-    return tril(x, k=-1) + as_diagonal(diagonal_of(x) * 0.5)
+    return tril(x, k=-1) + as_diagonal(diagonal(x) * 0.5)
 
 
 def _cholesky_vjp(g: Any, y: Any, _x: Any, *, upper: bool) -> Any:
@@ -313,7 +307,7 @@ def _qr_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
         g_r, r = g_r[..., :m], r[..., :m]
     inner = matmul(r, adjoint(g_r)) - matmul(adjoint(g_q), q)
     low = tril(inner, k=-1)
-    mirrored = low + adjoint(low) + as_diagonal(real(diagonal_of(inner)))
+    mirrored = low + adjoint(low) + as_diagonal(real(diagonal(inner)))
     square_part = adjoint(_solve(r, adjoint(g_q + matmul(q, mirrored))))
     return square_part if rest is None else concat([square_part, rest], axis=-1)
 
@@ -341,7 +335,7 @@ def _eigh_vjp(g: Any, y: Any, _x: Any) -> Any:
 def _eigh_jvp(tangents: list, y: Any, _x: Any) -> tuple:
     w, v = y
     inner = matmul(adjoint(v), matmul(hermitian(tangents[0]), v))
-    return real(diagonal_of(inner)), matmul(v, gaps(w) * inner)
+    return real(diagonal(inner)), matmul(v, gaps(w) * inner)
 
 
 _eigh = general("eigh", impl=lambda xp, x: tuple(xp.linalg.eigh(x)), vjp=_eigh_vjp, jvp=_eigh_jvp)
@@ -371,7 +365,7 @@ def _eig_vjp(g: Any, y: Any, _x: Any) -> Any:
     vh = adjoint(v)
     cross = matmul(vh, g_v)
     # Eigenvectors have length one: what would change it is taken out.
-    along = scaled(matmul(vh, v), real(diagonal_of(cross)))
+    along = scaled(matmul(vh, v), real(diagonal(cross)))
     inner = as_diagonal(g_w) + conj(gaps(w)) * off_diagonal(cross - along)
     return _solve(vh, matmul(inner, vh))
 
@@ -425,7 +419,7 @@ def _svd_vjp(g: Any, y: Any, _x: Any, *, full_matrices: bool) -> Any:
     inner = inner + expand_dims(s, axis=-1) * (apart * (turn_v - adjoint(turn_v)))
     over = safe_inverse(s)
     if is_complex(u):
-        inner = inner + as_diagonal((imag(diagonal_of(turn_u)) * over) * 1j)
+        inner = inner + as_diagonal((imag(diagonal(turn_u)) * over) * 1j)
     off_u = scaled(g_u1 - matmul(u1, turn_u), over)
     off_v = scaled(g_v1 - matmul(v1, turn_v), over)
     if full_matrices:

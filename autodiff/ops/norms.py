@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from autodiff.kinds import general
-from autodiff.ops.creation import tril, triu
+from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.decompositions import identity, matrices, solve, square, svdvals
 from autodiff.ops.elementwise import abs, conj, real, where
 from autodiff.ops.extras import floating
@@ -145,17 +145,7 @@ def kron(a: Any, b: Any, /) -> Any:
     return reshape(spread * blocks, tuple(m * n for m, n in zip(left, right, strict=True)))
 
 
-# -- diagonals -----------------------------------------------------------------------------------
-
-
-def diagonal(x: Any, /, *, offset: int = 0) -> Any:
-    """The diagonals of matrices: elements [..., i, i + offset]."""
-    m, n = matrices("diagonal", x).shape[-2:]
-    count = builtins.min(m, n - offset) if offset >= 0 else builtins.min(m + offset, n)
-    start = offset if offset >= 0 else -offset * n
-    flat = reshape(x, (*x.shape[:-2], m * n))
-    stop = start + (count - 1) * (n + 1) + 1 if count > 0 else start
-    return flat[(Ellipsis, slice(start, stop, n + 1))]
+# -- traces ---------------------------------------------------------------------------------------
 
 
 def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
