@@ -145,7 +145,7 @@ def kron(a: Any, b: Any, /) -> Any:
     return reshape(spread * blocks, tuple(m * n for m, n in zip(left, right, strict=True)))
 
 
-# -- traces ---------------------------------------------------------------------------------------
+# -- traces --------------------------------------------------------------------------------------
 
 
 def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:

@@ -22,6 +22,7 @@ from autodiff.ops.manipulation import (
     count,
     expand_dims,
     flip,
+    inverse,
     normalize_axis,
     one_axis,
     permute_dims,
@@ -113,7 +114,7 @@ def _others(x: Any, axis: tuple[int, ...]) -> Any:
     moved = permute_dims(x, order)
     factors = reshape(moved, (count(x, axis), *moved.shape[len(axis) :]))
     others = reshape(_before(factors) * flip(_before(flip(factors, axis=0)), axis=0), moved.shape)
-    return permute_dims(others, tuple(order.index(i) for i in range(x.ndim)))
+    return permute_dims(others, inverse(order))
 
 
 def _before(x: Any) -> Any:

@@ -39,6 +39,7 @@ from autodiff.ops.manipulation import (
     concat,
     count,
     expand_dims,
+    inverse,
     matrix_transpose,
     moveaxis,
     normalize_axis,
@@ -435,7 +436,7 @@ def _aligned_weights(a: Any, w: Any, axis: Axis, axes: tuple[int, ...]) -> Any:
             f"average: weights have shape {tuple(w.shape)}; axis {axis} of shape "
             f"{tuple(a.shape)} needs {tuple(a.shape[i] for i in axes)}"
         )
-    w = permute_dims(w, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    w = permute_dims(w, inverse(axes))
     return reshape(w, tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
 
 
