@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import backends
@@ -524,10 +524,13 @@ def inspect(node: Node, y: Any, backend: backends.Backend) -> None:
 def user_line() -> str:
     """file:line of the innermost frame outside this library."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__package__", "") in _OWN:
+    while frame.f_back is not None and is_own(frame.f_globals.get("__package__")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-_PARTS = ("graph", "learn", "nn", "numpy_face", "ops", "optim")
-_OWN = ("autodiff", "backends", *(f"autodiff.{part}" for part in _PARTS))
+@cache
+def is_own(package: str | None) -> bool:
+    """Whether code is the library's. The examples are what a user would write."""
+    root = (package or "").partition(".")[0]
+    return root in ("autodiff", "backends") and package != "autodiff.examples"
