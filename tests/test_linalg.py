@@ -11,6 +11,7 @@ import pytest
 import autodiff as ad
 import backends
 from autodiff.testing import host
+from backends.base import TRIANGLE
 from homes import HOMES
 
 RNG = np.random.default_rng(8)
@@ -117,6 +118,17 @@ def test_what_a_triangular_solution_does_not_read(lower: bool, home: backends.Ba
         assert np.allclose(host(way(ad.grad(lambda a: ad.sum(f(a, b))))(x))[0], slope)
 
 
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("unit", [False, True])
+def test_large_triangles_are_solved_by_halves(lower: bool, unit: bool, home: backends.Backend) -> None:
+    n = 3 * TRIANGLE + 1
+    a, b = RNG.standard_normal((2, n, n)) / n + 2 * np.eye(n), RNG.standard_normal((n, 2))
+    t = (np.tril if lower else np.triu)(a)
+    t = t * (1 - np.eye(n)) + np.eye(n) if unit else t
+    found = ad.linalg.solve_triangular(at(home, a), at(home, b), lower=lower, unit_diagonal=unit)
+    assert np.allclose(host(found)[0], np.linalg.solve(t, b), rtol=1e-12)
+
+
 def test_a_determinant_near_singular_and_its_logarithm() -> None:
     x = A.copy()
     x[3] = x[2] + 1e-7 * x[0]
@@ -149,6 +161,8 @@ REFUSED = {
     "inv": (lambda: L.inv(A[:2]), ValueError, r"inv: needs square matrices.*\(2, 4\)"),
     "singular": (lambda: L.inv(np.zeros((2, 2))), np.linalg.LinAlgError, "Singular"),
     "solve": (lambda: L.solve(A, A[:2]), ValueError, r"solve got incompatible shapes: \(4, 4\), \(2, 4\)"),
+    "solve_triangular": (lambda: L.solve_triangular(A, A[:2]), ValueError, r"solve_triangular got incompatible shapes: \(4, 4\), \(2, 4\)"),
+    "singular triangle": (lambda: L.solve_triangular(np.zeros((2, 2)), A[:2]), np.linalg.LinAlgError, "Singular"),
     "cholesky": (lambda: L.cholesky(-np.eye(2)), np.linalg.LinAlgError, "positive definite"),
     "mode": (lambda: L.qr(A, mode="raw"), ValueError, "'reduced' or 'complete'"),
     "complete": (lambda: ad.grad(lambda x: ad.sum(L.qr(x, mode="complete").Q))(A[:, :2]), ValueError, "4 x 2.*reduced"),

@@ -11,11 +11,12 @@ arXiv:1701.00392; for pinv Golub and Pereyra (1973).
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from autodiff import errors
 from autodiff.core import Tensor, device_of, home_of, is_complex
-from autodiff.kinds import general, nondiff
+from autodiff.kinds import general, nondiff, total
 from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.elementwise import conj, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
@@ -36,6 +37,7 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "solve_triangular",
     "svd",
     "svdvals",
 ]
@@ -158,15 +160,45 @@ def solve(x1: Any, x2: Any, /) -> Any:
     """X with x1 @ X = x2, for square x1 of shape (..., n, n); x2 is a vector (n,), or matrices
     (..., n, k) whose other axes broadcast against those of x1. A singular x1 is a LinAlgError.
     """
-    square("solve", x1)
-    if not x2.shape or x1.shape[-1] != x2.shape[-1 if x2.ndim == 1 else -2]:
+    return solved("solve", _solve, x1, x2)
+
+
+def solved(name: str, op: Callable, a: Any, b: Any, **params: Any) -> Any:
+    """What an op that takes matrices gives for them, or for a vector b."""
+    square(name, a)
+    if not b.shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
         raise ValueError(
-            f"solve got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; x2 must be "
-            "(n,) or (..., n, k) for an x1 of (..., n, n)"
+            f"{name} got incompatible shapes: {tuple(a.shape)}, {tuple(b.shape)}; the second must "
+            "be (n,) or (..., n, k) for a first of (..., n, n)"
         )
-    if x2.ndim > 1:
-        return _solve(x1, x2)
-    return _solve(x1, expand_dims(x2, axis=-1))[..., 0]
+    if b.ndim > 1:
+        return op(a, b, **params)
+    return op(a, expand_dims(b, axis=-1), **params)[..., 0]
+
+
+def triangle(x: Any, lower: bool, unit: bool) -> Any:
+    """The triangle of matrices that a triangular solution reads."""
+    return tril(x, k=-1 if unit else 0) if lower else triu(x, k=1 if unit else 0)
+
+
+def _triangular_vjp(g: Any, y: Any, a: Any, _b: Any, *, lower: bool, unit: bool) -> tuple:
+    g_b = _triangular(adjoint(a), g, lower=not lower, unit=unit)
+    return triangle(-matmul(g_b, adjoint(y)), lower, unit), g_b
+
+
+def _triangular_jvp(tangents: list, y: Any, a: Any, _b: Any, *, lower: bool, unit: bool) -> Any:
+    t_a, t_b = tangents
+    turned = None if t_a is None else -matmul(triangle(t_a, lower, unit), y)
+    return _triangular(a, total([turned, t_b]), lower=lower, unit=unit)
+
+
+_triangular = general("solve_triangular", vjp=_triangular_vjp, jvp=_triangular_jvp)
+
+
+def solve_triangular(a: Any, b: Any, /, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
+    """X with a @ X = b, reading only the upper (or `lower`) triangle of a, with `unit_diagonal`
+    without the diagonal, which counts as ones."""
+    return solved("solve_triangular", _triangular, a, b, lower=lower, unit=unit_diagonal)
 
 
 def _pinv_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
@@ -267,14 +299,15 @@ def half_lower(x: Any) -> Any:
 def _cholesky_vjp(g: Any, y: Any, _x: Any, *, upper: bool) -> Any:
     low, g = (adjoint(y), adjoint(g)) if upper else (y, g)
     inner = hermitian(half_lower(matmul(adjoint(low), g)))
-    back = _solve(adjoint(low), inner)
-    return hermitian(adjoint(_solve(adjoint(low), adjoint(back))))
+    back = _triangular(adjoint(low), inner, lower=False, unit=False)
+    return hermitian(adjoint(_triangular(adjoint(low), adjoint(back), lower=False, unit=False)))
 
 
 def _cholesky_jvp(tangents: list, y: Any, _x: Any, *, upper: bool) -> Any:
     low = adjoint(y) if upper else y
-    left = _solve(low, hermitian(tangents[0]))
-    t = matmul(low, half_lower(adjoint(_solve(low, adjoint(left)))))
+    left = _triangular(low, hermitian(tangents[0]), lower=True, unit=False)
+    inner = _triangular(low, adjoint(left), lower=True, unit=False)
+    t = matmul(low, half_lower(adjoint(inner)))
     return adjoint(t) if upper else t
 
 
@@ -308,7 +341,8 @@ def _qr_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
     inner = matmul(r, adjoint(g_r)) - matmul(adjoint(g_q), q)
     low = tril(inner, k=-1)
     mirrored = low + adjoint(low) + as_diagonal(real(diagonal(inner)))
-    square_part = adjoint(_solve(r, adjoint(g_q + matmul(q, mirrored))))
+    along = adjoint(g_q + matmul(q, mirrored))
+    square_part = adjoint(_triangular(r, along, lower=False, unit=False))
     return square_part if rest is None else concat([square_part, rest], axis=-1)
 
 

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from autodiff.kinds import general
-from autodiff.ops.creation import diagonal, tril, triu
-from autodiff.ops.decompositions import identity, matrices, solve, square, svdvals
+from autodiff.ops.creation import diagonal
+from autodiff.ops.decompositions import matrices, svdvals
 from autodiff.ops.elementwise import abs, conj, real, where
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
@@ -33,7 +33,6 @@ __all__ = [
     "kron",
     "matrix_norm",
     "outer",
-    "solve_triangular",
     "trace",
     "vector_norm",
 ]
@@ -151,16 +150,3 @@ def kron(a: Any, b: Any, /) -> Any:
 def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
     """The sums of the diagonals of matrices."""
     return sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
-
-
-# -- solving -------------------------------------------------------------------------------------
-
-
-def solve_triangular(a: Any, b: Any, /, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """X with a @ X = b, reading only the upper (or `lower`) triangle of a, with `unit_diagonal`
-    without the diagonal, which counts as ones."""
-    square("solve_triangular", a)
-    triangle, beyond = (tril, -1) if lower else (triu, 1)
-    if unit_diagonal:
-        return solve(triangle(a, k=beyond) + identity(a, a.shape[-1]), b)
-    return solve(triangle(a), b)
