@@ -16,7 +16,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import backends
@@ -547,6 +547,7 @@ def user_line() -> str:
 _LIBRARIES = ("autodiff", "backends", "numpy", "cupy", "torch", "array_api_strict")
 
 
+@cache
 def is_users(package: str) -> bool:
     """Whether code of a package is a user's, as the examples are."""
     return package.partition(".")[0] not in _LIBRARIES or package == "autodiff.examples"

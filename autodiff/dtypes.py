@@ -14,7 +14,7 @@ import numpy as np
 
 import backends
 from autodiff.core import NUMBERS, Tensor
-from backends.base import dtype_name
+from backends.base import HALVES, dtype_name
 
 __all__ = [
     "bool",
@@ -75,8 +75,6 @@ KINDS: dict[str, tuple[str, ...]] = {
 KINDS["integral"] = KINDS["signed integer"] + KINDS["unsigned integer"]
 KINDS["numeric"] = KINDS["integral"] + KINDS["real floating"] + KINDS["complex floating"]
 
-HALVES = ("float16", "bfloat16")  # real floating too, but none of the standard's
-
 
 def names_of(kind: Any) -> tuple[str, ...]:
     """The standard's dtypes of a kind, or of any of a tuple of kinds, by their names."""
@@ -111,6 +109,7 @@ def isdtype(dtype: Any, kind: Any) -> builtins.bool:
     if isinstance(kind, tuple):
         return any(isdtype(dtype, part) for part in kind)
     if isinstance(kind, str):
+        # Half precision is floating too, but none of the standard's dtypes.
         halves = HALVES if kind in ("real floating", "numeric") else ()
         return name in names_of(kind) + halves
     return name == name_of("isdtype", kind)

@@ -15,8 +15,9 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 import backends
-from autodiff import errors
 from autodiff.core import NUMBERS, Aval, Op, Tensor, device_of, home_of
 from backends import abstract
 from backends.base import is_inexact
@@ -124,11 +125,7 @@ def known(a: Any) -> tuple:
 
 def broadcast(*shapes: tuple[int, ...], **_: Any) -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to."""
-    if not errors.broadcastable(list(shapes)):
-        raise ValueError("shapes that do not broadcast together")
-    longest = max((len(s) for s in shapes), default=0)
-    padded = [(1,) * (longest - len(s)) + tuple(s) for s in shapes]
-    return tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*padded, strict=True))
+    return np.broadcast_shapes(*shapes)
 
 
 ARGUMENTS = {1: ("x",), 2: ("x1", "x2"), 3: ("condition", "x1", "x2")}

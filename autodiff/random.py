@@ -74,14 +74,14 @@ class Generator:
         """Numbers in [low, high)."""
         size = as_shape("uniform", shape)
         name = checked("uniform", dtype)
-        draw = lambda home: self.stream.uniform(size, low, high, home.native(name), home)  # noqa: E731
+        draw = lambda home: self.stream.uniform(size, low, high, home.native(name), backend=home)  # noqa: E731
         return drawn(draw, size, name, backend)
 
     def normal(self, shape: Shape = (), dtype: Any = "float64", backend: Home = None) -> Tensor:
         """Standard normal numbers."""
         size = as_shape("normal", shape)
         name = checked("normal", dtype)
-        draw = lambda home: self.stream.normal(size, home.native(name), home)  # noqa: E731
+        draw = lambda home: self.stream.normal(size, home.native(name), backend=home)  # noqa: E731
         return drawn(draw, size, name, backend)
 
     def bernoulli(self, p: float, shape: Shape = (), backend: Home = None) -> Tensor:

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 ENTRY_POINTS = "autodiff.backends"
+OPTIONAL = ("cupy", "array_api_strict", "torch")  # libraries that may be installed
 
 _loaders: dict[str, Callable[[str | None], Backend]] = {}
 _loaded: dict[str, Backend] = {}
@@ -50,9 +51,8 @@ def available() -> list[str]:
     """The names that can be chosen: built in and installed, registered, or found as plugins.
     Whether a device works behind one is found out when it is named, not before."""
     installed = {point.name for point in plugins()}
-    optional = {"cupy": "cupy", "array_api_strict": "array_api_strict", "torch": "torch"}
-    found = {name for name, module in optional.items() if importlib.util.find_spec(module)}
-    known = {name for name in _loaders if name not in optional}
+    found = {name for name in OPTIONAL if importlib.util.find_spec(name)}
+    known = {name for name in _loaders if name not in OPTIONAL}
     return sorted(known | installed | found)
 
 
@@ -141,7 +141,7 @@ def _find(array: Any) -> Backend | None:
         if isinstance(array, backend.array_types):
             return get(name.partition(":")[0])  # the device decides nothing here
     home = type(array).__module__.partition(".")[0]
-    if home in ("numpy", "cupy", "torch", "array_api_strict"):
+    if home in ("numpy", *OPTIONAL):
         backend = get(home)
         return backend if isinstance(array, backend.array_types) else None
     return None

@@ -21,8 +21,11 @@ from backends import indexing, scans, special, windows
 
 Array = Any
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-COMPLEXES = ("complex64", "complex128")
+HALVES = ("float16", "bfloat16")
+FLOATS = (*HALVES, "float32", "float64")
+REAL = {"complex64": "float32", "complex128": "float64"}  # the dtype of a complex one's parts
+COMPLEX = {parts: whole for whole, parts in REAL.items()}
+TRIANGLE = 64  # rows up to which a triangular matrix is solved as any other
 
 
 class BackendUnavailable(RuntimeError):
@@ -221,6 +224,24 @@ class Backend:
             return self.into(out, "add", out, self.xp.matmul(a, b))
         return self.into(out, "matmul", a, b)
 
+    def solve_triangular(self, a: Array, b: Array, *, lower: bool, unit: bool) -> Array:
+        """x with a @ x = b for stacks of matrices, of which only the upper or the lower triangle
+        counts, with `unit` with ones for its diagonal. Half after half, so that most of it is
+        products: the general way is for small ones."""
+        xp, inner, half = self.xp, int(unit), a.shape[-1] // 2
+        if half > TRIANGLE // 2:
+            first, last = slice(None, half), slice(half, None)
+            known, rest = (first, last) if lower else (last, first)
+            solve = partial(self.solve_triangular, lower=lower, unit=unit)
+            x = solve(a[..., known, known], b[..., known, :])
+            left = b[..., rest, :] - xp.matmul(a[..., rest, known], x)
+            y = solve(a[..., rest, rest], left)
+            return xp.concat([x, y] if lower else [y, x], axis=-2)
+        a = xp.tril(a, k=-inner) if lower else xp.triu(a, k=inner)
+        if unit:
+            a = a + xp.eye(a.shape[-1], dtype=a.dtype, device=self.device_of(a))
+        return self.linalg.solve(a, b)
+
     # -- windows over images: see backends.windows ------------------------------------------------
 
     def im2col(self, x: Array, *, window: windows.Window) -> Array:
@@ -346,7 +367,8 @@ def is_inexact(dtype: Any) -> bool:
     try:
         return dtype.kind in "fc" or (dtype.kind == "V" and dtype_name(dtype) in FLOATS)
     except AttributeError:
-        return dtype_name(dtype) in FLOATS + COMPLEXES
+        name = dtype_name(dtype)
+        return name in FLOATS or name in REAL
 
 
 def is_complex(dtype: Any) -> bool:
@@ -354,7 +376,7 @@ def is_complex(dtype: Any) -> bool:
     try:
         return dtype.kind == "c"
     except AttributeError:
-        return dtype_name(dtype) in COMPLEXES
+        return dtype_name(dtype) in REAL
 
 
 _PYTHON_TYPES = {bool: "bool", int: "int64", float: "float64", complex: "complex128"}

@@ -214,7 +214,7 @@ class NumpyBackend(Backend):
     def conv_input(
         self, g: Any, w: Any, size: windows.Pair, window: windows.Window, groups: int
     ) -> np.ndarray:
-        found = numpy_windows.convolve_input(g, w, size, window, groups)
+        found = numpy_windows.convolve_input(g, w, window, groups)
         if found is not None:
             return found
         shape = (len(g), w.shape[1] * groups, *size)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from backends.threads import Pool, count
-from backends.windows import Pair, Window, inner
+from backends.windows import Window, inner
 
 BLOCK = 2**21  # bytes of columns at a time: about a core's own cache
 SINGLE = 2**19 - 1  # the most multiplications for which OpenBLAS uses one thread
@@ -201,10 +201,8 @@ def convolve_weight(x: np.ndarray, g: np.ndarray, window: Window, groups: int) -
     return matrix.reshape(filters, x.shape[1] // groups, *window.kernel)
 
 
-def convolve_input(
-    g: np.ndarray, w: np.ndarray, size: Pair, window: Window, groups: int
-) -> np.ndarray | None:
-    """The adjoint of `convolve` by images of this size: with a stride of 1 a convolution too, by
+def convolve_input(g: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.ndarray | None:
+    """The adjoint of `convolve` by the images: with a stride of 1 a convolution too, by
     the weights turned around (else None)."""
     margins = [
         (window.reach(axis) - 1 - before, window.reach(axis) - 1 - after)

@@ -29,7 +29,7 @@ class Generator:
     Example
     -------
     >>> stream = Generator(0)
-    >>> noise = stream.normal((2, 3), dtype="float32")
+    >>> noise = stream.normal((2, 3), dtype="float32", backend="numpy")
 
     `state` is (seed, counter); set it to go back to that point.
     """
@@ -51,23 +51,21 @@ class Generator:
         low: float = 0.0,
         high: float = 1.0,
         dtype: Any = "float64",
-        backend: str | Backend | None = None,
+        *,
+        backend: str | Backend,
     ) -> Array:
         """Numbers in [low, high)."""
-        home = chosen(backend)
+        home = backends.get(backend)
         unit = self.unit(math.prod(shape), home)
         drawn = home.astype(home.reshape(unit * (high - low) + low, shape), dtype)
         kind = np.dtype(dtype_name(dtype)).type
         return home.minimum(drawn, float(np.nextafter(kind(high), kind(low))))  # never `high`
 
     def normal(
-        self,
-        shape: tuple[int, ...],
-        dtype: Any = "float64",
-        backend: str | Backend | None = None,
+        self, shape: tuple[int, ...], dtype: Any = "float64", *, backend: str | Backend
     ) -> Array:
         """Standard normal numbers, by the transform of Box and Muller (1958)."""
-        home = chosen(backend)
+        home = backends.get(backend)
         count = math.prod(shape)
         half = (count + 1) // 2
         draws = self.unit(2 * half, home)
@@ -76,19 +74,13 @@ class Generator:
         both = home.concat([radius * home.cos(angle), radius * home.sin(angle)])
         return home.astype(home.reshape(both[:count], shape), dtype)
 
-    def bernoulli(
-        self, p: float, shape: tuple[int, ...], backend: str | Backend | None = None
-    ) -> Array:
+    def bernoulli(self, p: float, shape: tuple[int, ...], backend: str | Backend) -> Array:
         """True with probability p."""
         if not 0 <= p <= 1:
             raise ValueError(f"bernoulli: p must be from 0 to 1; got {p}")
         return self.uniform(shape, backend=backend) < p
 
-    def permutation(self, count: int, backend: str | Backend | None = None) -> Array:
+    def permutation(self, count: int, backend: str | Backend) -> Array:
         """The numbers from 0 to count - 1 in random order, int64."""
-        home = chosen(backend)
+        home = backends.get(backend)
         return home.astype(home.argsort(self.unit(count, home), stable=True), "int64")
-
-
-def chosen(backend: str | Backend | None) -> Backend:
-    return backends.current() if backend is None else backends.get(backend)

@@ -78,7 +78,7 @@ def log_ndtr(xp: Any, x: Array) -> Array:
 def expit(xp: Any, x: Array) -> Array:
     """1 / (1 + exp(-x))."""
     small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, xp.ones_like(x), small) / (1 + small)
+    return xp.where(x >= 0, 1.0, small) / (1 + small)
 
 
 def logit(xp: Any, x: Array) -> Array:
@@ -114,15 +114,15 @@ def rel_entr(xp: Any, x: Array, y: Array) -> Array:
     far = xp.where((ratio == 0) | xp.isinf(ratio), xp.log(x) - xp.log(y), xp.log(ratio))
     z = x * xp.where(near, close, far)
     z = xp.where((x == 0) & (y >= 0), xp.zeros_like(z), z)
-    return xp.where(_outside(xp, x, y), math.inf, z)
+    return xp.where(_outside(x, y), math.inf, z)
 
 
 def kl_div(xp: Any, x: Array, y: Array) -> Array:
     """rel_entr(x, y) - x + y."""
-    return xp.where(_outside(xp, x, y), math.inf, rel_entr(xp, x, y) - x + y)
+    return xp.where(_outside(x, y), math.inf, rel_entr(xp, x, y) - x + y)
 
 
-def _outside(xp: Any, x: Array, y: Array) -> Array:
+def _outside(x: Array, y: Array) -> Array:
     """Where relative entropies are infinite."""
     known = (x == x) & (y == y)
     return known & ((x < 0) | (y < 0) | ((x > 0) & (y == 0)))

@@ -42,8 +42,13 @@ TABLE = {
     "atan2 where the squares overflow": (ad.atan2, [[1e200], [1e200]], [[5e-201], [-5e-201]]),
     "asinh where the square overflows": (ad.asinh, [[1e200]], [[1e-200]]),
     "logaddexp over all -inf": (ad.logaddexp, [[-INF, 0.0], [-INF, -INF]], [[0, 1], [0, 0]]),
+    "logaddexp of infinity": (
+        lambda a, b: ad.logaddexp(a, b) + ad.logaddexp2(a, b), [[INF, 0.0, -INF], [0.0, INF, 0.0]], [[2, 0, 0], [0, 2, 2]]),
+    "silu far out": (ad.silu, [[1e300, -1e300]], [[1, 0]]),
     "remainder in the branch not taken": (
         lambda y: ad.where(y != 0, ad.remainder(7.0 + 0 * y, y), 0.0), [[0.0, 2.0]], [[0, -3]]),
+    "remainder where the quotient is rounded up": (
+        lambda a, b: ad.remainder(a, b) + ad.fmod(a, b), [[1.0, -1.0, 1.0], [0.1, 0.1, INF]], [[2, 2, 2], [-18, 19, 0]]),
     "hypot at the origin": (ad.hypot, [[0.0, 3.0], [0.0, 4.0]], [[0, 0.6], [0, 0.8]]),
     "atan2 at the origin": (ad.atan2, [[0.0, 1.0], [0.0, 1.0]], [[0, 0.5], [0, -0.5]]),
     "0**0 by the base": (lambda a: ad.pow(a, ad.zeros_like(a)), [[0.0, 2.0]], [[0, 0]]),

@@ -11,6 +11,7 @@ import pytest
 import autodiff as ad
 import backends
 from autodiff.testing import host
+from backends.base import TRIANGLE
 from homes import HOMES
 
 RNG = np.random.default_rng(8)
@@ -76,6 +77,23 @@ def test_the_derivative_of_a_norm_at_the_origin_is_0(name: str, dtype: str, home
     assert (host(ad.jvp(NORMS[name], (x,), (at(home, np.ones((2, 2), dtype)),))[1])[0] == 0).all()
 
 
+WHOLE = {
+    "uint8": np.array([[200, 100], [50, 255]], "uint8"),
+    "int8": np.array([[100, -128], [100, 0]], "int8"),
+    "int64": np.array([[4 * 10**9, 1], [0, 2]], "int64"),
+}
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_norms_of_integers_do_not_overflow(dtype: str, home: backends.Backend) -> None:
+    x = WHOLE[dtype]
+    for norm, orders in ((ad.linalg.vector_norm, (2, 3, 1, 0, np.inf, -np.inf)), (ad.linalg.matrix_norm, ("fro", "nuc", 2, 1, -np.inf))):
+        for order in orders:
+            found = host(norm(at(home, x), ord=order))[0]
+            assert found.dtype == np.float64
+            assert np.allclose(found, getattr(np.linalg, norm.__name__)(x.astype(np.float64), ord=order), rtol=1e-14)
+
+
 def test_second_derivatives_of_the_norm_at_the_origin_are_finite() -> None:
     assert np.isfinite(ad.hessian(ad.linalg.vector_norm)(np.zeros(3))).all()
 
@@ -85,6 +103,30 @@ def test_the_derivative_by_a_symmetric_matrix_is_symmetric() -> None:
     for f in (ad.linalg.cholesky, ad.linalg.eigvalsh, lambda x: ad.linalg.eigh(x).eigenvalues):
         g = ad.grad(lambda x, f=f: ad.sum(ad.sin(f(x))))(s)
         assert np.allclose(g, g.T)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_what_a_triangular_solution_does_not_read(lower: bool, home: backends.Backend) -> None:
+    a = np.array([[np.nan, 2.0], [3.0, np.inf]])
+    a[(0, 1) if lower else (1, 0)] = np.nan
+    f = lambda a, b: ad.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=True)  # noqa: E731
+    expected = [1.0, -1.0] if lower else [-3.0, 2.0]
+    slope = [[0, 0], [-1, 0]] if lower else [[0, -2], [0, 0]]
+    x, b = at(home, a), at(home, np.array([1.0, 2.0]))
+    for way in (lambda f: f, ad.jit):
+        assert np.allclose(host(way(f)(x, b))[0], expected)
+        assert np.allclose(host(way(ad.grad(lambda a: ad.sum(f(a, b))))(x))[0], slope)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("unit", [False, True])
+def test_large_triangles_are_solved_by_halves(lower: bool, unit: bool, home: backends.Backend) -> None:
+    n = 3 * TRIANGLE + 1
+    a, b = RNG.standard_normal((2, n, n)) / n + 2 * np.eye(n), RNG.standard_normal((n, 2))
+    t = (np.tril if lower else np.triu)(a)
+    t = t * (1 - np.eye(n)) + np.eye(n) if unit else t
+    found = ad.linalg.solve_triangular(at(home, a), at(home, b), lower=lower, unit_diagonal=unit)
+    assert np.allclose(host(found)[0], np.linalg.solve(t, b), rtol=1e-12)
 
 
 def test_a_determinant_near_singular_and_its_logarithm() -> None:
@@ -119,6 +161,8 @@ REFUSED = {
     "inv": (lambda: L.inv(A[:2]), ValueError, r"inv: needs square matrices.*\(2, 4\)"),
     "singular": (lambda: L.inv(np.zeros((2, 2))), np.linalg.LinAlgError, "Singular"),
     "solve": (lambda: L.solve(A, A[:2]), ValueError, r"solve got incompatible shapes: \(4, 4\), \(2, 4\)"),
+    "solve_triangular": (lambda: L.solve_triangular(A, A[:2]), ValueError, r"solve_triangular got incompatible shapes: \(4, 4\), \(2, 4\)"),
+    "singular triangle": (lambda: L.solve_triangular(np.zeros((2, 2)), A[:2]), np.linalg.LinAlgError, "Singular"),
     "cholesky": (lambda: L.cholesky(-np.eye(2)), np.linalg.LinAlgError, "positive definite"),
     "mode": (lambda: L.qr(A, mode="raw"), ValueError, "'reduced' or 'complete'"),
     "complete": (lambda: ad.grad(lambda x: ad.sum(L.qr(x, mode="complete").Q))(A[:, :2]), ValueError, "4 x 2.*reduced"),

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import autodiff as ad
+import backends
+from autodiff.testing import host
+from homes import HOMES
 from routes import of_table
 
 INF, NAN = np.inf, np.nan
@@ -40,6 +43,8 @@ TABLE = {
     "nanvar of one": (lambda x: ad.nanvar(x, ddof=1), [[1.0, NAN]], [[0, 0]]),
     "nanstd of a constant": (ad.nanstd, [[2.0, NAN, 2.0]], [[0, 0, 0]]),
     "nanstd of a constant that its mean only rounds to": (ad.nanstd, [[0.1, 0.1, 0.1, NAN]], [[0, 0, 0, 0]]),
+    "std of what is nearly equal": (ad.std, [[3e15, 3e15 + 1]], [[-0.5, 0.5]]),
+    "nanstd of what is nearly equal": (ad.nanstd, [[3e15, NAN, 3e15 + 1]], [[-0.5, 0, 0.5]]),
     "ptp at ties": (ad.ptp, [[3.0, 3.0, 1.0]], [[0.5, 0.5, -1]]),
     "average by its weights": (
         lambda a, w: ad.average(a, weights=w), [[1.0, 3.0], [1.0, 1.0]], [[0.5, 0.5], [-0.5, 0.5]]),
@@ -61,6 +66,45 @@ def test_half_precision_sums_in_single() -> None:
     mean, gradient = ad.value_and_grad(ad.nanmean)(x)
     assert mean == 1 and mean.dtype == gradient.dtype == np.float16
     assert ad.nanvar(x) == 0
+
+
+@pytest.mark.parametrize("f", [ad.std, ad.nanstd])
+@pytest.mark.parametrize(("x", "value"), [([1000, 2000], 500), ([0, 2e-4], 1e-4), ([1000, 1001], 0.5)])
+def test_deviations_of_half_precision_are_found_in_single(f, x: list, value: float) -> None:
+    found, gradient = ad.value_and_grad(f)(np.array(x, dtype=np.float16))
+    assert found.dtype == gradient.dtype == np.float16
+    assert np.allclose(found, value, rtol=1e-3) and np.allclose(gradient, [-0.5, 0.5], rtol=2e-3)
+
+
+def test_deviations_far_from_zero_in_single_precision() -> None:
+    x = (3e6 + np.random.default_rng(0).standard_normal((4, 100))).astype(np.float32)
+    wide = ad.grad(lambda x: ad.sum(ad.std(x, axis=1)))(x.astype(np.float64))
+    for f in (ad.std, ad.nanstd):
+        assert np.allclose(ad.grad(lambda x, f=f: ad.sum(f(x, axis=1)))(x), wide, rtol=0, atol=2e-3)  # the mean is rounded
+
+
+@pytest.mark.parametrize("home", HOMES)
+@pytest.mark.parametrize("f", [ad.std, ad.nanstd])
+def test_constant_rows_among_others(f, home: str) -> None:
+    x = backends.get(home).from_host(np.array([[0.1, 0.1, 0.1], [1.0, 2.0, 4.0], [0.0, 0.0, 0.0]]))
+    expected = ad.grad(lambda row: ad.sum((row - ad.mean(row)) ** 2) ** 0.5 / 3**0.5)(np.array([1.0, 2.0, 4.0]))
+    row = ad.grad(f)
+    for ways in (ad.grad(lambda x: ad.sum(f(x, axis=1))), ad.vmap(row), ad.jit(ad.vmap(row))):
+        assert np.allclose(host(ways(x))[0], [[0, 0, 0], expected, [0, 0, 0]], rtol=1e-12, atol=0)
+    assert (host(ad.hessian(f)(x[0, :]))[0] == 0).all()
+    assert (host(ad.grad(lambda x: ad.sum(f(x[1:, :], axis=(0, 1))))(x * 0 + 0.1))[0] == 0).all()
+
+
+@pytest.mark.parametrize("f", [ad.std, ad.nanstd])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 2)])
+@pytest.mark.filterwarnings("ignore")
+def test_deviations_of_nothing(f, shape: tuple) -> None:
+    assert ad.grad(lambda x: ad.sum(f(x, axis=1)))(np.zeros(shape)).shape == shape
+
+
+def test_nan_that_arises_on_the_way_is_not_left_out() -> None:
+    for x in ([INF, -INF, 1.0], [INF, 1.0, 2.0], [INF, INF, NAN]):
+        assert np.isnan(ad.nanvar(np.array(x))) and np.isnan(ad.nanstd(np.array(x)))
 
 
 def test_numbers_among_shares_are_weak_and_arrays_are_not() -> None:

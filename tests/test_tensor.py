@@ -15,7 +15,7 @@ import pytest
 
 import autodiff as ad
 import backends
-from autodiff import Tensor
+from autodiff import Tensor, core
 from autodiff.core import Op
 from autodiff.testing import host
 from homes import HOMES
@@ -251,6 +251,14 @@ def test_debug_names_the_line_that_made_the_first_nan() -> None:
     ):
         ad.log(x)
     assert np.isfinite(ad.exp(x).numpy())
+
+
+@pytest.mark.parametrize("package", ["autodiff", "autodiff.data", "autodiff.graph.passes", "autodiff.examples", "autodiffer", "", None])
+def test_the_line_that_is_named_is_outside_of_every_package_of_ours(package: str | None) -> None:
+    module = {"__package__": package, "user_line": core.user_line}
+    exec(compile("def f(): return user_line()", "inner.py", "exec"), module)
+    inside = package in ("autodiff", "autodiff.data", "autodiff.graph.passes")
+    assert module["f"]().rpartition(":")[0] == (__file__ if inside else "inner.py")
 
 
 # Each: what is done, the error, words that must be in its message.

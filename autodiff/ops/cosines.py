@@ -20,7 +20,6 @@ from autodiff.core import is_complex
 from autodiff.kinds import linear
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.fft import (
-    COMPLEX,
     Axes,
     as_real,
     check_axes,
@@ -29,7 +28,7 @@ from autodiff.ops.fft import (
     resize,
     wanted,
 )
-from backends.base import dtype_name
+from backends.base import COMPLEX, dtype_name
 
 __all__ = ["dct", "dctn", "dst", "dstn", "idct", "idctn", "idst", "idstn"]
 

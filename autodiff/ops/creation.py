@@ -16,7 +16,7 @@ from autodiff.dtypes import result_type
 from autodiff.kinds import linear
 from autodiff.ops.indexing import _scatter_add, getitem
 from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape, stack
-from backends.base import dtype_name, is_inexact
+from backends.base import REAL, dtype_name, is_inexact
 
 __all__ = [
     "arange",
@@ -179,7 +179,7 @@ def linspace(
         )
     steps = max(number - 1 if endpoint else number, 1)
     exact = dtype_name(home.dtype) if is_inexact(home.dtype) else "float64"
-    real = {"complex64": "float32", "complex128": "float64"}.get(exact, exact)
+    real = REAL.get(exact, exact)
     ndim = max(getattr(v, "ndim", 0) for v in (start, stop))
     share = reshape(_ramp(number, home, real) / steps, (number, *(1,) * ndim))
     y = (1 - share) * start + share * stop
@@ -289,19 +289,25 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
 def diag(v: Any, k: int = 0) -> Any:
     """The square matrix with a 1-D v on its k-th diagonal; of a matrix, that diagonal."""
     if v.ndim == 2:
-        rows, columns = v.shape
-        length = max(min(rows, columns - k, columns, rows + k), 0)
-        return getitem(reshape(v, (-1,)), _diagonal(columns, length, k))
+        return diagonal(v, offset=k)
     if v.ndim != 1:
         raise ValueError(f"diag: v must have one axis or two; got shape {tuple(v.shape)}")
     size = v.shape[0] + abs(k)
-    key = (_diagonal(size, v.shape[0], k),)
+    key = (_diagonal(size, size, k),)
     return reshape(_scatter_add(v, key=key, shape=(size * size,)), (size, size))
 
 
-def _diagonal(columns: int, length: int, k: int) -> slice:
+def diagonal(x: Any, /, *, offset: int = 0) -> Any:
+    """The diagonals of matrices: elements [..., i, i + offset]."""
+    rows, columns = _matrix("diagonal", x).shape[-2:]
+    flat = reshape(x, (*x.shape[:-2], rows * columns))
+    return getitem(flat, (Ellipsis, _diagonal(rows, columns, offset)))
+
+
+def _diagonal(rows: int, columns: int, k: int) -> slice:
     """Where the k-th diagonal lies in a flattened matrix."""
     start = k if k >= 0 else -k * columns
+    length = max(min(rows, columns - k, columns, rows + k), 0)
     return slice(start, start + length * (columns + 1), columns + 1)
 
 

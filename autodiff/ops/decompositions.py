@@ -11,16 +11,17 @@ arXiv:1701.00392; for pinv Golub and Pereyra (1973).
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from autodiff import errors
 from autodiff.core import Tensor, device_of, home_of, is_complex
-from autodiff.kinds import general, nondiff
-from autodiff.ops.creation import tril, triu
+from autodiff.kinds import general, nondiff, total
+from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.elementwise import conj, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose, reshape
-from backends.base import dtype_name
+from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose
+from backends.base import COMPLEX, dtype_name
 
 __all__ = [
     "cholesky",
@@ -36,6 +37,7 @@ __all__ = [
     "qr",
     "slogdet",
     "solve",
+    "solve_triangular",
     "svd",
     "svdvals",
 ]
@@ -75,12 +77,6 @@ def adjoint(x: Any) -> Any:
 def hermitian(x: Any) -> Any:
     """The Hermitian part of matrices."""
     return (x + adjoint(x)) * 0.5
-
-
-def diagonal_of(x: Any) -> Any:
-    """The diagonals of square matrices."""
-    n = x.shape[-1]
-    return reshape(x, (*x.shape[:-2], n * n))[..., :: n + 1]
 
 
 def scaled(x: Any, factors: Any) -> Any:
@@ -164,15 +160,45 @@ def solve(x1: Any, x2: Any, /) -> Any:
     """X with x1 @ X = x2, for square x1 of shape (..., n, n); x2 is a vector (n,), or matrices
     (..., n, k) whose other axes broadcast against those of x1. A singular x1 is a LinAlgError.
     """
-    square("solve", x1)
-    if not x2.shape or x1.shape[-1] != x2.shape[-1 if x2.ndim == 1 else -2]:
+    return solved("solve", _solve, x1, x2)
+
+
+def solved(name: str, op: Callable, a: Any, b: Any, **params: Any) -> Any:
+    """What an op that takes matrices gives for them, or for a vector b."""
+    square(name, a)
+    if not b.shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
         raise ValueError(
-            f"solve got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; x2 must be "
-            "(n,) or (..., n, k) for an x1 of (..., n, n)"
+            f"{name} got incompatible shapes: {tuple(a.shape)}, {tuple(b.shape)}; the second must "
+            "be (n,) or (..., n, k) for a first of (..., n, n)"
         )
-    if x2.ndim > 1:
-        return _solve(x1, x2)
-    return _solve(x1, expand_dims(x2, axis=-1))[..., 0]
+    if b.ndim > 1:
+        return op(a, b, **params)
+    return op(a, expand_dims(b, axis=-1), **params)[..., 0]
+
+
+def triangle(x: Any, lower: bool, unit: bool) -> Any:
+    """The triangle of matrices that a triangular solution reads."""
+    return tril(x, k=-1 if unit else 0) if lower else triu(x, k=1 if unit else 0)
+
+
+def _triangular_vjp(g: Any, y: Any, a: Any, _b: Any, *, lower: bool, unit: bool) -> tuple:
+    g_b = _triangular(adjoint(a), g, lower=not lower, unit=unit)
+    return triangle(-matmul(g_b, adjoint(y)), lower, unit), g_b
+
+
+def _triangular_jvp(tangents: list, y: Any, a: Any, _b: Any, *, lower: bool, unit: bool) -> Any:
+    t_a, t_b = tangents
+    turned = None if t_a is None else -matmul(triangle(t_a, lower, unit), y)
+    return _triangular(a, total([turned, t_b]), lower=lower, unit=unit)
+
+
+_triangular = general("solve_triangular", vjp=_triangular_vjp, jvp=_triangular_jvp)
+
+
+def solve_triangular(a: Any, b: Any, /, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
+    """X with a @ X = b, reading only the upper (or `lower`) triangle of a, with `unit_diagonal`
+    without the diagonal, which counts as ones."""
+    return solved("solve_triangular", _triangular, a, b, lower=lower, unit=unit_diagonal)
 
 
 def _pinv_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
@@ -267,20 +293,21 @@ def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
 
 def half_lower(x: Any) -> Any:
     """The lower triangle, with half the diagonal."""
-    return tril(x, k=-1) + as_diagonal(diagonal_of(x) * 0.5)
+    return tril(x, k=-1) + as_diagonal(diagonal(x) * 0.5)
 
 
 def _cholesky_vjp(g: Any, y: Any, _x: Any, *, upper: bool) -> Any:
     low, g = (adjoint(y), adjoint(g)) if upper else (y, g)
     inner = hermitian(half_lower(matmul(adjoint(low), g)))
-    back = _solve(adjoint(low), inner)
-    return hermitian(adjoint(_solve(adjoint(low), adjoint(back))))
+    back = _triangular(adjoint(low), inner, lower=False, unit=False)
+    return hermitian(adjoint(_triangular(adjoint(low), adjoint(back), lower=False, unit=False)))
 
 
 def _cholesky_jvp(tangents: list, y: Any, _x: Any, *, upper: bool) -> Any:
     low = adjoint(y) if upper else y
-    left = _solve(low, hermitian(tangents[0]))
-    t = matmul(low, half_lower(adjoint(_solve(low, adjoint(left)))))
+    left = _triangular(low, hermitian(tangents[0]), lower=True, unit=False)
+    inner = _triangular(low, adjoint(left), lower=True, unit=False)
+    t = matmul(low, half_lower(adjoint(inner)))
     return adjoint(t) if upper else t
 
 
@@ -313,8 +340,9 @@ def _qr_vjp(g: Any, y: Any, x: Any, **_: Any) -> Any:
         g_r, r = g_r[..., :m], r[..., :m]
     inner = matmul(r, adjoint(g_r)) - matmul(adjoint(g_q), q)
     low = tril(inner, k=-1)
-    mirrored = low + adjoint(low) + as_diagonal(real(diagonal_of(inner)))
-    square_part = adjoint(_solve(r, adjoint(g_q + matmul(q, mirrored))))
+    mirrored = low + adjoint(low) + as_diagonal(real(diagonal(inner)))
+    along = adjoint(g_q + matmul(q, mirrored))
+    square_part = adjoint(_triangular(r, along, lower=False, unit=False))
     return square_part if rest is None else concat([square_part, rest], axis=-1)
 
 
@@ -341,7 +369,7 @@ def _eigh_vjp(g: Any, y: Any, _x: Any) -> Any:
 def _eigh_jvp(tangents: list, y: Any, _x: Any) -> tuple:
     w, v = y
     inner = matmul(adjoint(v), matmul(hermitian(tangents[0]), v))
-    return real(diagonal_of(inner)), matmul(v, gaps(w) * inner)
+    return real(diagonal(inner)), matmul(v, gaps(w) * inner)
 
 
 _eigh = general("eigh", impl=lambda xp, x: tuple(xp.linalg.eigh(x)), vjp=_eigh_vjp, jvp=_eigh_jvp)
@@ -371,7 +399,7 @@ def _eig_vjp(g: Any, y: Any, _x: Any) -> Any:
     vh = adjoint(v)
     cross = matmul(vh, g_v)
     # Eigenvectors have length one: what would change it is taken out.
-    along = scaled(matmul(vh, v), real(diagonal_of(cross)))
+    along = scaled(matmul(vh, v), real(diagonal(cross)))
     inner = as_diagonal(g_w) + conj(gaps(w)) * off_diagonal(cross - along)
     return _solve(vh, matmul(inner, vh))
 
@@ -384,7 +412,7 @@ def as_complex(xp: Any, x: Any) -> Any:
     """NumPy gives real arrays where all imaginary parts happen to be zero."""
     if xp.is_complex(x.dtype):
         return x
-    return xp.astype(x, "complex64" if dtype_name(x.dtype) == "float32" else "complex128")
+    return xp.astype(x, COMPLEX[dtype_name(x.dtype)])
 
 
 _eig = general("eig", impl=_eig_impl, vjp=_eig_vjp)
@@ -425,7 +453,7 @@ def _svd_vjp(g: Any, y: Any, _x: Any, *, full_matrices: bool) -> Any:
     inner = inner + expand_dims(s, axis=-1) * (apart * (turn_v - adjoint(turn_v)))
     over = safe_inverse(s)
     if is_complex(u):
-        inner = inner + as_diagonal((imag(diagonal_of(turn_u)) * over) * 1j)
+        inner = inner + as_diagonal((imag(diagonal(turn_u)) * over) * 1j)
     off_u = scaled(g_u1 - matmul(u1, turn_u), over)
     off_v = scaled(g_v1 - matmul(v1, turn_v), over)
     if full_matrices:

@@ -15,6 +15,7 @@ from typing import Any
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
 from backends.base import dtype_name, is_inexact
+from backends.special import expit
 
 __all__ = [
     "abs",
@@ -107,8 +108,8 @@ positive = elementwise("positive", d=lambda g, _y, _x: g)
 square = elementwise("square", d=lambda g, _y, x: g * (2 * x), singular=True)
 reciprocal = elementwise("reciprocal", d=lambda g, y, _x: -g * (y * y), singular=True)
 remainder = elementwise(
-    "remainder",
-    d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * floor(a / b)),
+    "remainder",  # floor(a / b) is not always the quotient that the value has used
+    d=(lambda g, _y, _a, _b: g, lambda g, y, a, b: -g * round((a - y) / b)),
     singular=True,
 )
 floor_divide = elementwise("floor_divide", d=(None, None))
@@ -178,13 +179,14 @@ log10 = elementwise("log10", d=lambda g, _y, x: g / (x * math.log(10)), singular
 log1p = elementwise("log1p", d=lambda g, _y, x: g / (1 + x), singular=True)
 
 
-def _weight(g: Any, y: Any, a: Any) -> Any:
-    return g * exp(a - where(y == -math.inf, 0, y))
+def _weight(g: Any, a: Any, b: Any) -> Any:
+    """g * exp(a) / (exp(a) + exp(b)), 0 where exp(a) is 0."""
+    return where(a == -math.inf, 0, g * sigmoid(a - b))
 
 
 logaddexp = elementwise(
     "logaddexp",
-    d=(lambda g, y, a, _b: _weight(g, y, a), lambda g, y, _a, b: _weight(g, y, b)),
+    d=(lambda g, _y, a, b: _weight(g, a, b), lambda g, _y, a, b: _weight(g, b, a)),
 )
 sqrt = elementwise("sqrt", d=lambda g, y, _x: g / (2 * y), singular=True)
 
@@ -239,21 +241,30 @@ atan2 = elementwise(
 
 def _sigmoid(xp: Any, x: Any) -> Any:
     if dtype_name(x.dtype) == "float16":  # whose exponential is infinite too early
-        return xp.exp(xp.minimum(x, 0.0)) / (1 + xp.exp(-xp.abs(x)))
+        return expit(xp, x)
     with xp.quiet():  # an infinite exponential gives 0, which the result is but for its last bit
         return 1 / (1 + xp.exp(-x))
 
 
+# The slope is the cheap one, to the last digit of 1: where y is nearly 1 it has few digits of its
+# own. The slope of special.expit has all, for another exponential.
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
 softplus = elementwise(
     "softplus",
     impl=lambda xp, x: xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x))),
     d=lambda g, _y, x: g * sigmoid(x),
 )
+
+
+def _silu_slope(g: Any, y: Any, x: Any) -> Any:
+    share = sigmoid(x)
+    return g * (share + y * (1 - share))  # y + share * (1 - y) cancels where x is large
+
+
 silu = elementwise(
     "silu",
     impl=lambda xp, x: x * _sigmoid(xp, x),
-    d=lambda g, y, x: g * (y + sigmoid(x) * (1 - y)),
+    d=_silu_slope,
 )
 relu = elementwise(
     "relu", impl=lambda xp, x: xp.maximum(x, 0.0), d=lambda g, y, _x: where(y > 0, g, 0)

@@ -13,7 +13,7 @@ from autodiff.core import NUMBERS, is_complex
 from autodiff.dtypes import finfo
 from autodiff.kinds import elementwise, nondiff
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import abs, equal, exp2, imag, isnan, real, sign, trunc, where
+from autodiff.ops.elementwise import abs, equal, imag, isnan, real, round, sigmoid, sign, where
 from autodiff.ops.manipulation import astype
 from backends.base import dtype_name, is_inexact
 
@@ -107,14 +107,15 @@ def _logaddexp2_impl(xp: Any, a: Any, b: Any) -> Any:
     return top + xp.log1p(xp.exp(-math.log(2) * gap)) / math.log(2)
 
 
-def _weight(g: Any, y: Any, a: Any) -> Any:
-    return g * exp2(a - where(y == -math.inf, 0, y))
+def _weight(g: Any, a: Any, b: Any) -> Any:
+    """g * 2**a / (2**a + 2**b), 0 where 2**a is 0."""
+    return where(a == -math.inf, 0, g * sigmoid((a - b) * math.log(2)))
 
 
 logaddexp2 = elementwise(
     "logaddexp2",
     impl=_logaddexp2_impl,
-    d=(lambda g, y, a, _b: _weight(g, y, a), lambda g, y, _a, b: _weight(g, y, b)),
+    d=(lambda g, _y, a, b: _weight(g, a, b), lambda g, _y, a, b: _weight(g, b, a)),
 )
 
 
@@ -163,7 +164,7 @@ def _fmod_impl(xp: Any, a: Any, b: Any) -> Any:
 fmod = elementwise(
     "fmod",
     impl=_fmod_impl,
-    d=(lambda g, _y, _a, _b: g, lambda g, _y, a, b: -g * trunc(a / b)),
+    d=(lambda g, _y, _a, _b: g, lambda g, y, a, b: -g * round((a - y) / b)),
     singular=True,
 )
 

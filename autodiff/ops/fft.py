@@ -22,7 +22,7 @@ from autodiff.ops.creation import arange
 from autodiff.ops.elementwise import conj
 from autodiff.ops.manipulation import astype, normalize_axis, roll, slice_axis
 from autodiff.ops.signal import _pad
-from backends.base import dtype_name
+from backends.base import COMPLEX, HALVES, REAL, dtype_name
 
 __all__ = [
     "fft",
@@ -47,8 +47,6 @@ __all__ = [
 
 Axes = Sequence[int] | None
 OTHER_SIDE = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
-REAL = {"complex64": "float32", "complex128": "float64"}
-COMPLEX = {"float32": "complex64", "float64": "complex128"}
 
 
 # -- the ops -------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ def as_complex(x: Any) -> Any:
     """x in the complex dtype of its precision; integers in double."""
     if is_complex(x):
         return x
-    single = dtype_name(x.dtype) in ("float16", "bfloat16", "float32")
+    single = dtype_name(x.dtype) in (*HALVES, "float32")
     return astype(x, "complex64" if single else "complex128")
 
 
@@ -141,7 +139,7 @@ def as_real(name: str, x: Any) -> Any:
             f"{name}: x must be real; got {dtype_name(x.dtype)}. Transform it with fft or fftn, "
             "or its autodiff.real(x)"
         )
-    single = dtype_name(x.dtype) in ("float16", "bfloat16", "float32")
+    single = dtype_name(x.dtype) in (*HALVES, "float32")
     return astype(x, "float32" if single else "float64", copy=False)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autodiff.kinds import broadcast, multilinear
+from autodiff.ops.creation import diagonal
 from autodiff.ops.elementwise import conj
 from autodiff.ops.manipulation import (
     astype,
@@ -20,7 +21,6 @@ from autodiff.ops.manipulation import (
     one_axis,
     permute_dims,
     reshape,
-    slice_axis,
     squeeze,
 )
 from autodiff.ops.reductions import sum
@@ -183,10 +183,8 @@ def _diagonal(x: Any, labels: Labels) -> tuple[Any, Labels]:
         while labels.count(label) > 1:
             first = labels.index(label)
             second = labels.index(label, first + 1)
-            x = moveaxis(x, (first, second), (0, 1))
-            n, rest = x.shape[0], tuple(x.shape[2:])
-            x = slice_axis(reshape(x, (n * n, *rest)), 0, None, None, n + 1)
-            labels = [label, *[c for i, c in enumerate(labels) if i not in (first, second)]]
+            x = diagonal(moveaxis(x, (first, second), (-2, -1)))
+            labels = [*[c for i, c in enumerate(labels) if i not in (first, second)], label]
     return x, labels
 
 

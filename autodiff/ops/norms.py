@@ -9,9 +9,10 @@ import math
 from typing import Any
 
 from autodiff.kinds import general
-from autodiff.ops.creation import tril, triu
-from autodiff.ops.decompositions import matrices, solve, square, svdvals
+from autodiff.ops.creation import diagonal
+from autodiff.ops.decompositions import matrices, svdvals
 from autodiff.ops.elementwise import abs, conj, real, where
+from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -32,7 +33,6 @@ __all__ = [
     "kron",
     "matrix_norm",
     "outer",
-    "solve_triangular",
     "trace",
     "vector_norm",
 ]
@@ -62,7 +62,9 @@ _norm = general("vector_norm", impl=_norm_impl, vjp=_norm_vjp, jvp=_norm_jvp)
 
 def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Any:
     """sum(|x|**ord) ** (1/ord) over `axis`: 2 (Euclidean), 1, inf (largest), -inf (smallest), 0
-    (how many are not zero), or any other number. The derivative at the origin is 0."""
+    (how many are not zero), or any other number. Integers count as float64. The derivative at the
+    origin is 0."""
+    x = floating(x)
     axes = normalize_axis("vector_norm", x, axis)
     if ord == 2:
         return _norm(x, axis=axes, keepdims=keepdims)
@@ -83,8 +85,8 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """The norms of matrices, the last two axes: "fro" (root of the sum of squares), "nuc" (sum
     of the singular values), 2 and -2 (largest and smallest of them), 1 and -1 (largest and
-    smallest sum of a column's sizes), inf and -inf (of a row's)."""
-    matrices("matrix_norm", x)
+    smallest sum of a column's sizes), inf and -inf (of a row's). Integers count as float64."""
+    x = floating(matrices("matrix_norm", x))
     last = (x.ndim - 2, x.ndim - 1)
     if ord == "fro":
         return _norm(x, axis=last, keepdims=keepdims)
@@ -142,31 +144,9 @@ def kron(a: Any, b: Any, /) -> Any:
     return reshape(spread * blocks, tuple(m * n for m, n in zip(left, right, strict=True)))
 
 
-# -- diagonals -----------------------------------------------------------------------------------
-
-
-def diagonal(x: Any, /, *, offset: int = 0) -> Any:
-    """The diagonals of matrices: elements [..., i, i + offset]."""
-    m, n = matrices("diagonal", x).shape[-2:]
-    count = builtins.min(m, n - offset) if offset >= 0 else builtins.min(m + offset, n)
-    start = offset if offset >= 0 else -offset * n
-    flat = reshape(x, (*x.shape[:-2], m * n))
-    stop = start + (count - 1) * (n + 1) + 1 if count > 0 else start
-    return flat[(Ellipsis, slice(start, stop, n + 1))]
+# -- traces --------------------------------------------------------------------------------------
 
 
 def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
     """The sums of the diagonals of matrices."""
     return sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
-
-
-# -- solving -------------------------------------------------------------------------------------
-
-
-def solve_triangular(a: Any, b: Any, /, *, lower: bool = False, unit_diagonal: bool = False) -> Any:
-    """X with a @ X = b, reading only the upper (or `lower`) triangle of a."""
-    a = (tril if lower else triu)(square("solve_triangular", a))
-    if unit_diagonal:
-        ones = where(a == a, 1.0, a)
-        a = a - triu(tril(a)) + triu(tril(ones))
-    return solve(a, b)

@@ -14,7 +14,7 @@ from typing import Any
 from autodiff.dtypes import isdtype
 from autodiff.kinds import general, linear, nondiff, total
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import abs, conj, exp, isfinite, where
+from autodiff.ops.elementwise import conj, exp, isfinite, sqrt, stop_gradient, where
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -22,6 +22,7 @@ from autodiff.ops.manipulation import (
     count,
     expand_dims,
     flip,
+    inverse,
     normalize_axis,
     one_axis,
     permute_dims,
@@ -29,7 +30,7 @@ from autodiff.ops.manipulation import (
     slice_axis,
 )
 from autodiff.ops.scans import cast_first, cumulative_prod
-from backends.base import dtype_name, spacing
+from backends.base import HALVES, dtype_name
 
 __all__ = [
     "all",
@@ -58,7 +59,7 @@ def restore(y: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 def is_half(x: Any) -> bool:
     """Whether sums over x want a wider dtype: half precision overflows beyond 65504."""
-    return getattr(x.dtype, "itemsize", 2) == 2 and dtype_name(x.dtype) in ("float16", "bfloat16")
+    return getattr(x.dtype, "itemsize", 2) == 2 and dtype_name(x.dtype) in HALVES
 
 
 def widened(x: Any) -> Any:
@@ -113,7 +114,7 @@ def _others(x: Any, axis: tuple[int, ...]) -> Any:
     moved = permute_dims(x, order)
     factors = reshape(moved, (count(x, axis), *moved.shape[len(axis) :]))
     others = reshape(_before(factors) * flip(_before(flip(factors, axis=0)), axis=0), moved.shape)
-    return permute_dims(others, tuple(order.index(i) for i in range(x.ndim)))
+    return permute_dims(others, inverse(order))
 
 
 def _before(x: Any) -> Any:
@@ -174,13 +175,31 @@ def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
     return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom else math.nan)
 
 
+@summed_wide
+def _std_impl(xp: Any, x: Any, **how: Any) -> Any:
+    return xp.sqrt(_var_impl(xp, x, **how))
+
+
+def all_equal(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """Whether the elements over `axis` are all equal. Their computed variance is seldom exactly 0:
+    the mean is rounded."""
+    first = x
+    for i in axis:
+        first = slice_axis(first, i, 0, 1)
+    return all(x == first, axis=axis, keepdims=keepdims)
+
+
+def root_of_variance(v: Any, constant: Any = False) -> Any:
+    """sqrt(v). The derivative is 0 where what varies is `constant`, or the variance is 0."""
+    still = (v == 0) | constant
+    return where(still, stop_gradient(sqrt(v)), sqrt(where(still, 1, v)))
+
+
 def _std_vjp(
     g: Any, y: Any, x: Any, *, axis: tuple[int, ...], correction: float, keepdims: bool
 ) -> Any:
-    # A constant's deviations are rounding errors of its mean.
-    noise = 4 * spacing(x.dtype) * mean(abs(x), axis=axis, keepdims=keepdims)
-    constant = y <= noise
-    scale = where(constant, 0, g / where(constant, 1, y))
+    still = (y == 0) | all_equal(x, axis, keepdims)
+    scale = where(still, 0, widened(g) / where(still, 1, widened(y)))
     return restore(scale, axis, keepdims) * _spread(x, axis, correction)
 
 
@@ -191,7 +210,7 @@ _var = general(
         restore(2 * g, axis, keepdims) * _spread(x, axis, correction)
     ),
 )
-_std = general("std", impl=lambda xp, x, **kw: xp.sqrt(_var_impl(xp, x, **kw)), vjp=_std_vjp)
+_std = general("std", impl=_std_impl, vjp=_std_vjp)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:

@@ -125,7 +125,8 @@ log_ndtr = unary("log_ndtr", _log_ndtr_slope)
 
 # -- logistic functions --------------------------------------------------------------------------
 
-expit = unary("expit", lambda g, y, x: g * (y * expit(-x)))  # 1 - y would lose its digits
+# elementwise.sigmoid, but for the slope: in 1 - y most digits are lost where y is nearly 1.
+expit = unary("expit", lambda g, y, x: g * (y * expit(-x)))
 logit = unary("logit", lambda g, _y, x: g / (x * (1 - x)), singular=True)
 
 # -- gamma functions -----------------------------------------------------------------------------

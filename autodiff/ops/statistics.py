@@ -15,7 +15,6 @@ from autodiff.core import is_complex
 from autodiff.kinds import general
 from autodiff.ops.creation import diag, full_like, zeros_like
 from autodiff.ops.elementwise import (
-    abs,
     ceil,
     clip,
     conj,
@@ -40,6 +39,7 @@ from autodiff.ops.manipulation import (
     concat,
     count,
     expand_dims,
+    inverse,
     matrix_transpose,
     moveaxis,
     normalize_axis,
@@ -50,9 +50,18 @@ from autodiff.ops.manipulation import (
     squeeze,
 )
 from autodiff.ops.ordering import count_nonzero, sort, take_along_axis
-from autodiff.ops.reductions import _extreme_vjp, max, mean, min, prod, sum, widened
+from autodiff.ops.reductions import (
+    _extreme_vjp,
+    max,
+    mean,
+    min,
+    prod,
+    root_of_variance,
+    sum,
+    widened,
+)
 from autodiff.ops.scans import cumulative_prod, cumulative_sum
-from backends.base import is_inexact, spacing
+from backends.base import is_inexact
 
 __all__ = [
     "average",
@@ -186,7 +195,7 @@ def nanvar(
 
 
 def _variance(x: Any, axes: tuple[int, ...], ddof: float, keepdims: bool) -> Any:
-    apart = without_nan(x - nanmean(x, axes, keepdims=True), 0)
+    apart = where(isnan(x), 0, x - nanmean(x, axes, keepdims=True))
     total = sum(real(apart * conj(apart)), axis=axes, keepdims=keepdims)
     return share(total, numbers(x, axes, keepdims) - ddof)
 
@@ -204,11 +213,22 @@ def nanstd(
     axes = normalize_axis("nanstd", x, axis)
     wide = widened(x)
     v = _variance(wide, axes, ddof if correction is None else correction, keepdims)
-    # A constant's deviations are rounding errors of its mean.
-    noise = 4 * spacing(x.dtype) * nanmean(abs(wide), axes, keepdims=keepdims)
-    constant = v <= noise * noise
-    y = where(constant, stop_gradient(sqrt(v)), sqrt(where(constant, 1, v)))
+    y = root_of_variance(v, numbers_equal(wide, axes, keepdims))
     return astype(y, real(x).dtype, copy=False)
+
+
+def numbers_equal(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Whether the elements over `axes` that are not NaN are all equal: in each part the largest
+    is the smallest."""
+    if not count(x, axes):
+        return False
+    lost, x = isnan(x), stop_gradient(x)
+    equal = [
+        max(where(lost, -math.inf, part), axis=axes, keepdims=keepdims)
+        <= min(where(lost, math.inf, part), axis=axes, keepdims=keepdims)
+        for part in ((real(x), imag(x)) if is_complex(x) else (x,))
+    ]
+    return equal[0] & equal[-1]
 
 
 # -- order statistics ----------------------------------------------------------------------------
@@ -416,7 +436,7 @@ def _aligned_weights(a: Any, w: Any, axis: Axis, axes: tuple[int, ...]) -> Any:
             f"average: weights have shape {tuple(w.shape)}; axis {axis} of shape "
             f"{tuple(a.shape)} needs {tuple(a.shape[i] for i in axes)}"
         )
-    w = permute_dims(w, tuple(sorted(range(len(axes)), key=axes.__getitem__)))
+    w = permute_dims(w, inverse(axes))
     return reshape(w, tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
 
 

@@ -9,11 +9,9 @@ from autodiff.core import is_complex
 from autodiff.ops.elementwise import clip, conj, imag, maximum, real, sqrt
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import astype, reshape
-from backends.base import dtype_name
+from backends.base import HALVES, dtype_name
 
 __all__ = ["by_norm", "by_value", "global_norm"]
-
-HALVES = ("float16", "bfloat16")
 
 
 def global_norm(grads: Any) -> Any:

@@ -22,9 +22,8 @@ from autodiff.errors import differences, kinds
 from autodiff.inplace import is_leaf
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.manipulation import astype, stack
-from autodiff.optim.clipping import HALVES
 from autodiff.reverse import constant_data
-from backends.base import dtype_name
+from backends.base import HALVES, dtype_name
 
 # -- variables of a tree -------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ from typing import Any
 from autodiff import tree
 from autodiff.ops.elementwise import clip, isfinite, where
 from autodiff.ops.manipulation import astype
-from autodiff.optim.clipping import HALVES, global_norm
+from autodiff.optim.clipping import global_norm
 from autodiff.optim.leaves import filled, plain
 from autodiff.optim.optimizer import Around, Optimizer
-from backends.base import dtype_name
+from backends.base import HALVES, dtype_name
 
 BOUNDS = (1.0, 2.0**64)  # of the scale
 

@@ -131,9 +131,12 @@ SPECS: dict[str, list[Sample]] = {
         pair("solve", STACK, VECTORS[0], "stack and vector"),
     ],
     "linalg.solve_triangular": [
-        S(f"{lower} {unit}", lambda a, b, lower=lower, unit=unit: ad.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit), (REAL, TALL[:3]),
+        S(f"{lower} {unit} {kind}", lambda a, b, lower=lower, unit=unit: ad.linalg.solve_triangular(a, b, lower=lower, unit_diagonal=unit), args,
           lambda a, b, lower=lower, unit=unit: np.linalg.solve((np.tril if lower else np.triu)(a, (-1 if lower else 1) if unit else 0) + unit * np.eye(3), b))
-        for lower in (False, True) for unit in (False, True)],
+        for lower in (False, True) for unit in (False, True)
+        for kind, args in {
+            "matrix": (REAL, TALL[:3]), "vector": (REAL, VECTORS[0]), "stack and matrix": (STACK, TALL[:3]), "matrix and stack": (REAL, RNG.standard_normal((2, 3, 1))),
+            "real and complex": (REAL, TALL_COMPLEX[:3]), "complex": (COMPLEX, TALL_COMPLEX[:3])}.items()],
     "linalg.pinv": plain("pinv", MATRICES) + [S("rtol", lambda x: ad.linalg.pinv(x, rtol=1e-3), (TALL,), lambda x: np.linalg.pinv(x, rtol=1e-3))],
     "linalg.matrix_power": [s for n in (-2, -1, 0, 1, 2, 5) for s in over(f"{n}", lambda x, n=n: ad.linalg.matrix_power(x, n), lambda x, n=n: np.linalg.matrix_power(x, n),
                                                                        {k: SQUARES[k] for k in ("plain", "stack", "complex")})],
