@@ -197,17 +197,18 @@ class Graph(Stage):
         self.parts: dict[Node, list[Node]] = {}  # of ops with several outputs
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}  # up to which each name has numbered ones
         self.variables: list[Variable] = []
         self.backward: set[Node] = set()  # what `gradients` added
 
     @contextmanager
     def as_default(self) -> Iterator[Graph]:
         """Put new nodes here inside a `with` block; blocks nest."""
-        token = _default.set(self)
+        enter_default(self)
         try:
             yield self
         finally:
-            _default.reset(token)
+            leave_default()
 
     def trainable_variables(self) -> list[Variable]:
         """Those that optimizers change, in the order they were made."""
@@ -237,10 +238,11 @@ class Graph(Stage):
         """Make `symbol` the one that stands for `node`, under a name that nothing else has."""
         standing(symbol, node, self)
         base = symbol.kind if name is None else str(name)
-        free, number = base, 0
+        free, number = base, self.numbers.get(base, 0)
         while free in self.taken:
             number += 1
             free = f"{base}_{number}"
+        self.numbers[base] = number
         self.taken.add(free)
         self.names[node] = free
         self.symbols[node] = symbol
@@ -373,20 +375,30 @@ def check_unmasked(whose: str, x: Any) -> None:
         )
 
 
-_default: ContextVar[Graph | None] = ContextVar("autodiff_graph", default=None)
+_defaults: ContextVar[tuple[Graph, ...]] = ContextVar("autodiff_graphs", default=())
 _lasting: dict[backends.Backend, Graph] = {}
 
 
 def default_graph() -> Graph:
     """The graph that new nodes go to: that of the innermost `as_default`, else one that lasts
     as long as the program, one for each backend."""
-    chosen = _default.get()
-    if chosen is None:
-        here = backends.current()
-        chosen = _lasting.get(here)
-        if chosen is None:
-            chosen = _lasting[here] = Graph(here)
-    return chosen
+    inside = _defaults.get()
+    if inside:
+        return inside[-1]
+    here = backends.current()
+    if here not in _lasting:
+        _lasting[here] = Graph(here)
+    return _lasting[here]
+
+
+def enter_default(graph: Graph) -> None:
+    """Make a graph the innermost default, in this thread or task alone."""
+    _defaults.set((*_defaults.get(), graph))
+
+
+def leave_default() -> None:
+    """Go back to the default graph around the innermost one."""
+    _defaults.set(_defaults.get()[:-1])
 
 
 def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None) -> Symbol:
