@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph.ir import Constant, Equation, is_number, operand
+from autodiff.graph.ir import Equation, is_literal, is_number, operand
 from autodiff.graph.joint_kernels import (
     BLOCK,
     ON_DEVICE,
@@ -239,11 +239,6 @@ def put(y: Any, out: Any) -> Any:
 
 
 Step = Fused | Rows | Beside | Call
-
-
-def is_literal(x: Node) -> bool:
-    """Whether a value is written into a kernel's source."""
-    return isinstance(x, Constant) and x.is_number
 
 
 def number_places(equation: Equation) -> list[tuple[int, np.dtype]]:

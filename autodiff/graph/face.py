@@ -18,7 +18,7 @@ import numpy as np
 import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
-from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
+from autodiff.graph.ir import Constant, Equation, Input, described, equation_text, is_literal
 from autodiff.graph.stage import Stage, writing
 from autodiff.ops.manipulation import astype, broadcast_to
 from backends.base import is_inexact
@@ -53,7 +53,7 @@ class Symbol(Tensor):
     @property
     def inputs(self) -> tuple[Symbol, ...]:
         """The nodes that it is computed from."""
-        return tuple(self.interp.symbol(n) for n in self.data.inputs if not is_number(n))
+        return tuple(self.interp.symbol(n) for n in self.data.inputs if not is_literal(n))
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} {described(self.data)}>"
@@ -68,10 +68,6 @@ def standing(symbol: Symbol, node: Node, graph: Graph) -> Symbol:
     symbol.data, symbol.interp = node, graph
     symbol.backend, symbol.node = graph.backend, None
     return symbol
-
-
-def is_number(node: Node) -> bool:
-    return isinstance(node, Constant) and node.is_number
 
 
 class Variable(Symbol):
@@ -228,7 +224,7 @@ class Graph(Stage):
     def line(self, symbol: Symbol) -> str:
         node = symbol.data
         if isinstance(node, Equation):
-            numbers = {n: repr(n.value) for n in node.inputs if is_number(n)}
+            numbers = {n: repr(n.value) for n in node.inputs if is_literal(n)}
             return equation_text(node, {**self.names, **numbers})
         return f"{symbol.name}: {described(node)} = {symbol.kind}"
 
@@ -255,7 +251,7 @@ class Graph(Stage):
         known = self.symbols.get(node)
         if known is None:
             for source in node.inputs:  # of an op with several outputs
-                if source not in self.symbols and not is_number(source):
+                if source not in self.symbols and not is_literal(source):
                     self.symbol(source)
             known = self.enter(Symbol.__new__(Symbol), node, name)
         elif known.data is not node:  # it was written to, and stands for another node

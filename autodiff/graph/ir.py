@@ -94,6 +94,11 @@ class Equation(Value):
         self.device = next((x.device for x in inputs if x.device is not None), None)
 
 
+def is_literal(node: Node) -> bool:
+    """Whether a value is a Python number that is written in the program."""
+    return isinstance(node, Constant) and node.is_number
+
+
 def is_number(node: Node) -> bool:
     """Whether a value is a Python number when the program runs: it does not decide a dtype."""
     if isinstance(node, Constant):
@@ -104,7 +109,7 @@ def is_number(node: Node) -> bool:
 def operand(node: Node) -> Any:
     """A node as an op's `aval` wants it: numbers as they are, or one in place of a number that
     only the run has."""
-    if isinstance(node, Constant) and node.is_number:
+    if is_literal(node):
         return node.value
     return np.dtype(node.dtype).type(1).item() if is_number(node) else node
 
