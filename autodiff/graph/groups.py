@@ -17,9 +17,8 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.ir import Equation, is_look, is_product
+from autodiff.graph.ir import Equation, is_product, is_view
 
-LOOKS = frozenset(("broadcast_to", "getitem", "permute_dims", "reshape"))
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 
 Readers = dict[Node, list[Equation]]
@@ -85,7 +84,7 @@ class Rows:
                 if all(until.get(x, 0) >= wanted for x in e.inputs if x in found):
                     found[e] = max(found[e], wanted)
             for x in e.inputs:
-                until[x] = max(until.get(x, 0), until.get(e, 0) if is_look(e) else found[e])
+                until[x] = max(until.get(x, 0), until.get(e, 0) if is_view(e) else found[e])
             summed = e.op.name in self.elementwise and early.issuperset(readers.get(e, [e]))
             if summed or self.is_total(e):
                 early.add(e)
@@ -223,7 +222,7 @@ class Rows:
 def is_turned(x: Node) -> bool:
     """Whether a value is a look at one with its axes in another order: NumPy adds up some rows of
     it otherwise than all of them."""
-    while isinstance(x, Equation) and len(x.inputs) == 1 and x.op.name in LOOKS:
+    while is_view(x):
         if x.op.name == "permute_dims":
             return True
         x = x.inputs[0]

@@ -139,9 +139,49 @@ SPECIAL = frozenset(  # functions of one number that have SciPy's names
         *("gammaln", "i0", "i0e", "i1", "i1e", "log_ndtr", "loggamma", "logit", "ndtr", "ndtri"),
     )
 )
-
-
-LOOKS = frozenset(("reshape", "permute_dims"))
+UFUNCS = SPECIAL | frozenset(  # element by element, as functions that write where they are told
+    (
+        *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),
+        *("cos", "cosh", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide"),
+        *("greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less"),
+        *("less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and"),
+        *("logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply"),
+        *("negative", "not_equal", "positive", "pow", "reciprocal", "remainder", "sign", "sin"),
+        *("sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc"),
+    )
+)
+REDUCERS = {  # and the functions of two elements that they add up by
+    "sum": "add",
+    "prod": "multiply",
+    "max": "maximum",
+    "min": "minimum",
+    "all": "logical_and",
+    "any": "logical_or",
+}
+# What gives, as a rule, another look at its argument's memory; a getitem by arrays does not.
+VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
+ACCUMULATORS = ("add_product", "add_sum")  # into their last array
+WRITERS = frozenset(  # what else can write into memory that it is given, in most cases
+    (
+        "matmul",
+        "mean",
+        "where",
+        "astype",
+        "cast",
+        "concat",
+        "scatter_add",
+        "scatter_along_axis",
+        "partial_products",
+        "stacked",
+        "zeros_kept",
+        *ACCUMULATORS,
+    )
+)
+# What runs as it is, not by the functions that its body is written in.
+PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+# What makes memory of its own on every backend: no view, and no write into an argument.
+OWN_MEMORY = PRIMITIVE - VIEWS - {"project", "index_update"}
 
 
 def as_array(node: Node, device: Any, line: str) -> Node:
@@ -155,9 +195,13 @@ def is_product(node: Node) -> bool:
     return isinstance(node, Equation) and node.op.name in PRODUCTS
 
 
-def is_look(node: Node) -> bool:
+def is_view(node: Node) -> bool:
     """Whether a value is, as a rule, another look at an argument's memory."""
-    return isinstance(node, Equation) and node.op.name in LOOKS
+    if not isinstance(node, Equation):
+        return False
+    if node.op is PROJECT:
+        return is_view(node.inputs[0])
+    return node.op.name in VIEWS and len(node.inputs) == 1
 
 
 class Program:

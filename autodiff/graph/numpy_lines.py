@@ -17,8 +17,18 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_helpers
-from autodiff.graph.ir import SPECIAL, Constant, Equation, Input, is_literal, number
-from autodiff.graph.numpy_actions import ACCUMULATORS, BITS, REDUCERS, UFUNCS, selected, writes
+from autodiff.graph.ir import (
+    ACCUMULATORS,
+    REDUCERS,
+    SPECIAL,
+    UFUNCS,
+    Constant,
+    Equation,
+    Input,
+    is_literal,
+    number,
+)
+from autodiff.graph.numpy_actions import BITS, selected, writes
 from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan

@@ -13,10 +13,9 @@ from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
 from autodiff.graph.interpreted import UNTOUCHED, Interpreted
-from autodiff.graph.ir import Equation, Program
+from autodiff.graph.ir import VIEWS, Equation, Program
 from autodiff.graph.numpy_actions import (
     ROWS,
-    VIEWS,
     WHOLE_SUMS,
     Actions,
     in_place,
