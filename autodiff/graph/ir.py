@@ -230,9 +230,15 @@ class Program:
 
     def routines(self) -> list[Any]:
         """The routines that control flow runs in this program."""
-        params = [p for e in self.equations() for p in e.params.values()]
-        parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
-        return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
+        return [routine for e in self.equations() for routine in routines(e)]
+
+    def draws_numbers(self) -> bool:
+        """Whether a run draws random numbers, at its beginning or within."""
+        return bool(self.draws()) or self.draws_within()
+
+    def draws_within(self) -> bool:
+        """Whether its routines draw random numbers, each time that they run."""
+        return any(routine.program.draws_numbers() for routine in self.routines())
 
     def readers(self) -> dict[Node, int]:
         """How many times each value is read, outputs included."""
@@ -265,6 +271,13 @@ class Program:
 
     def __str__(self) -> str:
         return text(self)
+
+
+def routines(equation: Equation) -> list[Any]:
+    """The branches or bodies that an equation runs."""
+    params = equation.params.values()
+    parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
+    return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
 
 
 def ordered(outputs: Iterable[Node]) -> list[Node]:

@@ -254,6 +254,14 @@ def input_like(name: str, x: Any) -> Input:
     return Input(name, tuple(x.shape), home.canonical(x.dtype), device=device_of(x))
 
 
+def inputs_like(values: Sequence) -> list[Input]:
+    """Inputs that arrays, and numbers of a program, are the values of."""
+    inputs = [input_like(f"x{i}", x) for i, x in enumerate(values)]
+    for node, x in zip(inputs, values, strict=True):
+        node.weak = is_weak(x)
+    return inputs
+
+
 def is_weak(x: Any) -> bool:
     bottom = lowest(x)
     return (
