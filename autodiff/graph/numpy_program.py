@@ -6,6 +6,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -29,6 +30,8 @@ from backends.numpy import aligned
 
 # What gives the same numbers however arrays lie.
 BY_ELEMENTS = ROWS.elementwise | VIEWS
+
+KEPT = 2**29  # bytes of arenas that wait for a next run, of all programs
 
 
 class NumpyProgram:
@@ -56,6 +59,8 @@ class NumpyProgram:
         self.arrays = [i for i, x in enumerate(program.inputs) if x.shape != ()]
         self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
         self.free: list[Any] = []
+        self.ran = False  # since somebody last looked for room
+        PROGRAMS.add(self)
 
     def new_writer(self) -> Writer:
         return Writer(self.plan, self.rows)
@@ -69,6 +74,7 @@ class NumpyProgram:
             run = self.free.pop()  # no other thread finds it there
         except IndexError:
             run = self.bind()
+        self.ran = True
         begun: list[bool] = []  # to write over donated arrays
         try:
             return run(*values, *rows, begun)
@@ -105,6 +111,7 @@ class NumpyProgram:
 
     def bind(self) -> Any:
         """The function over an arena of its own, in a context where NumPy is quiet."""
+        make_room(self.plan.size)
         arena = aligned(self.plan.size)
         arrays: dict[Node, np.ndarray] = {}
         for equation in self.writer.in_arena():
@@ -130,6 +137,22 @@ class NumpyProgram:
 
     def __str__(self) -> str:
         return self.code
+
+
+PROGRAMS: WeakSet[NumpyProgram] = WeakSet()
+
+
+def make_room(size: int) -> None:
+    """Before an arena is made: if too much waits, let go of what belongs to programs that have not
+    run since room was last looked for. A function of arrays of ever other shapes would otherwise
+    keep an arena for each of them."""
+    programs = list(PROGRAMS)
+    if size + sum(len(program.free) * program.plan.size for program in programs) <= KEPT:
+        return
+    for program in programs:
+        if not program.ran:
+            program.free.clear()
+        program.ran = False
 
 
 def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
