@@ -103,7 +103,7 @@ SHAPES = """
     np.pad(v, 2); np.pad(x, ((1, 0), (0, 2)), mode="edge"); np.pad(v, (1, 2), mode="reflect"); np.pad(v, 1, constant_values=3.0); np.copy(x); np.astype(x, np.float64)
     np.meshgrid(v, w)[0]; np.meshgrid(v, w, indexing="ij")[1]; np.meshgrid(v, w, sparse=True)[1]; np.linspace(t, 2.0, 5); np.linspace(0.0, t, 4, endpoint=False)
     np.linspace(x[0], y[0], 3, axis=1); np.linspace(t, 2.0, 5, retstep=True)[1]; np.logspace(t, 2.0, 4); np.geomspace(t, 2.0, 4); np.full_like(x, t); np.zeros_like(x) + x
-    np.ones_like(x, shape=(4,)) * t; np.empty_like(x) * 0 + x; np.real(z); np.imag(z); np.real(x); np.angle(z); np.angle(z, deg=True); np.real_if_close(x)
+    np.ones_like(x, shape=(4,)) * t; np.empty_like(x) * 0 + x; np.real(z); np.imag(z); np.imag(x); np.real(x); np.angle(z); np.angle(z, deg=True); np.angle(x); np.unwrap(np.angle(x)); np.real_if_close(x)
 """
 CHOICES = """
     np.where(x > 0, x, y); np.where(B, x, 0.0); np.where(J, x, [1.0, 2.0, 3.0]); np.select([x > 0.5, x < -0.5], [x, x * x], 0.25); np.select([B], [x], y); np.choose(J, [x, y])
@@ -176,6 +176,13 @@ def test_the_value_is_numpys(row: str) -> None:
         assert a.shape == b.shape
         assert a.dtype == b.dtype
         assert np.array_equal(a, b) if a.dtype.kind in "OSU" else np.allclose(a, b, rtol=1e-11, atol=1e-13, equal_nan=True)
+
+
+def test_parts_of_real_numbers_that_are_no_numbers() -> None:
+    x = np.array([-1.0, -0.0, 2.0, np.inf, -np.inf, np.nan])
+    for f in (np.imag, np.angle):
+        for g in (f, ad.jit(f), ad.vmap(f)):
+            assert np.array_equal(g(Tensor(x)).numpy(), f(x), equal_nan=True)
 
 
 SECOND = rows("""

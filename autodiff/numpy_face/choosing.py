@@ -98,7 +98,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 @implements("angle")
 def angle(z: Any, deg: bool = False) -> Any:
-    y = e.atan2(e.imag(z), e.real(z)) if np.dtype(z.dtype).kind == "c" else e.atan2(0 * z, z)
+    y = e.atan2(e.imag(z), e.real(z))
     return y * (180 / math.pi) if deg else y
 
 
