@@ -185,6 +185,15 @@ def test_parts_of_real_numbers_that_are_no_numbers() -> None:
             assert np.array_equal(g(Tensor(x)).numpy(), f(x), equal_nan=True)
 
 
+@pytest.mark.parametrize("x", [[2.0, 2.0, 5.0], [0.1, 0.1, 5.0], [0.1 + 0.3j, 0.1 + 0.3j, 5.0]])
+def test_the_slope_of_the_deviation_of_a_constant_is_0_also_of_some_elements(x) -> None:
+    x, some = np.array(x), np.array([True, True, False])
+    for f in (lambda x: np.std(x, where=some), lambda x: np.std(x, where=some, mean=x[:1]), lambda x: np.std(x[:2], mean=x[:1])):
+        assert np.array_equal(ad.grad(f)(x), np.zeros(3))
+    with np.errstate(invalid="ignore"):
+        assert np.std(Tensor(x[:0].real), where=some[:0]).shape == ()
+
+
 SECOND = rows("""
     np.divide(x, y * B, where=B, out=np.ones_like(x)); np.add.reduce(x, axis=1, keepdims=True); np.std(x, axis=1, where=B)
     np.average(x, weights=p); np.where(x > 0, x, y) * x; np.einsum("ij,kj", x, y); np.piecewise(v, [v < 0], [0.5, np.exp])

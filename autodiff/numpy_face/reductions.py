@@ -173,7 +173,27 @@ def spread(
     else:
         squares, number = chosen(squares, where, 0), e.real(taking_part(a, where, axis))
     y = r.sum(squares, axis=axis, keepdims=True) / (number - ddof)
-    return dropped(e.sqrt(y) if root else y, a, axis, keepdims)
+    if root:
+        y = root_of_variance(y, not given(mean_) and all_equal(a, where, axis))
+    return dropped(y, a, axis, keepdims)
+
+
+def root_of_variance(v: Any, constant: Any) -> Any:
+    """sqrt(v). The derivative is 0 where what varies is `constant`, or the variance is 0."""
+    still = e.equal(v, 0) | constant
+    return e.where(still, e.stop_gradient(e.sqrt(v)), e.sqrt(e.where(still, 1, v)))
+
+
+def all_equal(a: Any, where: Any, axis: Any) -> Any:
+    """Whether the elements `where` are all equal over `axis`. Their computed variance is seldom
+    exactly 0: the mean is rounded."""
+    a = e.stop_gradient(a)
+    real, imaginary = (
+        max(part, axis, keepdims=True, initial=-math.inf, where=where)
+        <= min(part, axis, keepdims=True, initial=math.inf, where=where)
+        for part in (e.real(a), e.imag(a))
+    )
+    return real & imaginary
 
 
 std = implements("std")(moment("std", r.std, root=True))
