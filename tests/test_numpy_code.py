@@ -185,6 +185,25 @@ def test_parts_of_real_numbers_that_are_no_numbers() -> None:
             assert np.array_equal(g(Tensor(x)).numpy(), f(x), equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int32"])
+@pytest.mark.parametrize("f", [
+    lambda x: np.ldexp(x, 3),
+    lambda x: np.ldexp(x, np.int64(3)),
+    lambda x: np.insert(x, 1, 5.5),
+    lambda x: np.insert(x, [0, 2], [1.5, 2]),
+    lambda x: np.insert(x > 1, 0, 5),
+    lambda x: np.ediff1d(x, to_begin=1, to_end=[2, 3]),
+    lambda x: np.modf(x)[1],
+    np.i0,
+    np.rint,
+])  # fmt: skip
+def test_the_dtype_is_numpys_however_narrow(f, dtype: str) -> None:
+    x = np.array([1, 2, 4], dtype)
+    found, expected = f(Tensor(x)).numpy(), f(x)
+    assert found.dtype == expected.dtype
+    assert np.allclose(found, expected, rtol=1e-3 if dtype == "float16" else 1e-6)
+
+
 @pytest.mark.parametrize("x", [[2.0, 2.0, 5.0], [0.1, 0.1, 5.0], [0.1 + 0.3j, 0.1 + 0.3j, 5.0]])
 def test_the_slope_of_the_deviation_of_a_constant_is_0_also_of_some_elements(x) -> None:
     x, some = np.array(x), np.array([True, True, False])
@@ -364,6 +383,7 @@ BAD = [
     (lambda: np.quantile(LEAF, 0.5, weights=X), TypeError, "quantile: weights=(.|\\n)* is not supported"),
     (lambda: np.clip(LEAF, 0, 1, where=X > 0), TypeError, "clip: where= is not supported"),
     (lambda: np.median(LEAF, nonsense=1), TypeError, "nonsense"),
+    (lambda: np.ediff1d(LEAF.astype(int), to_end=0.5), TypeError, "to_begin or to_end is float64, ary int64"),
     (lambda: np.array([LEAF[0, 0], 1.0]), TypeError, "being differentiated"),
     (lambda: np.max(LEAF, where=X > 0), ValueError, "where needs an initial value"),
     (lambda: np.ravel(LEAF, order="K"), ValueError, "order must be 'C' or 'F'"),

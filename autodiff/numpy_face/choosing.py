@@ -14,14 +14,18 @@ from autodiff.numpy_face.lifting import (
     array,
     arrays,
     as_array,
+    converted,
     given,
     implements,
     into,
     ours,
     sequence,
+    tensors,
 )
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops import special
+from autodiff.ops.extras import floating
 
 NO = np._NoValue
 
@@ -111,6 +115,13 @@ def real_if_close(a: Any, tol: float = 100) -> Any:
     return e.real(a) if close else a
 
 
+@implements("i0")
+def i0(x: Any) -> Any:
+    """In half precision, too, which SciPy's widens."""
+    x = floating(x)
+    return converted(special.i0(x), x.dtype)
+
+
 @implements("isposinf")
 def isposinf(x: Any, out: Any = None) -> Any:
     return into("isposinf", out, e.equal(x, math.inf))
@@ -188,7 +199,17 @@ def union1d(ar1: Any, ar2: Any) -> Any:
 
 @implements("ediff1d")
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    ary, *ends = arrays(m.ravel(array(ary)), to_begin, to_end)
-    before, after = (None if end is None else m.ravel(as_array(end, ary)) for end in ends)
-    parts = [before, ours("diff")(ary), after]
-    return m.concat([part for part in parts if part is not None])
+    """The differences of the flattened array, whose dtype also what stands at their ends has."""
+    like = next(tensors((ary, to_begin, to_end)))
+    ary = m.ravel(as_array(ary, like))
+    before, after = (
+        [] if end is None else [m.ravel(as_array(end, like))] for end in (to_begin, to_end)
+    )
+    for end in (*before, *after):
+        if not np.can_cast(end.dtype, ary.dtype, casting="same_kind"):
+            raise TypeError(
+                f"numpy.ediff1d: to_begin or to_end is {end.dtype}, ary {ary.dtype}; "
+                "casting='same_kind' does not allow that"
+            )
+    parts = (*before, ours("diff")(ary), *after)
+    return m.concat([converted(part, ary.dtype) for part in parts])

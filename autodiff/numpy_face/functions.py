@@ -98,7 +98,6 @@ TABLE = {
     "trapezoid": "trapezoid(y, x; dx=dx, axis=axis)",
     "unwrap": "unwrap(p; discont=discont, axis=axis, period=period)",
     # elements
-    "i0": "special.i0(x)",
     "imag": "imag(val)",
     "fix": "trunc(x)",
     "nan_to_num": "nan_to_num(x; nan=nan, posinf=posinf, neginf=neginf)",

@@ -200,6 +200,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
 @implements("insert")
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     arr, values = sequence((arr, values))
+    values = converted(values, arr.dtype)
     if axis is None:
         arr, axis = m.ravel(arr), 0
     axis = m.one_axis("insert", axis, arr.ndim, arr)
