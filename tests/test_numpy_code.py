@@ -204,6 +204,46 @@ def test_the_dtype_is_numpys_however_narrow(f, dtype: str) -> None:
     assert np.allclose(found, expected, rtol=1e-3 if dtype == "float16" else 1e-6)
 
 
+INF, NAN = np.inf, np.nan
+EDGES = [
+    (lambda x: np.round(x, -2), [1234, 150, -77]),
+    (lambda x: np.round(x, -1), [12.5, 15.0, 25.0]),
+    (lambda x: np.unique(x, return_index=True, return_inverse=True, return_counts=True), [NAN, 1.0, NAN, 1.0, 0.0]),
+    (lambda x: np.unique(x, equal_nan=False), [NAN, 1.0, NAN]),
+    (np.unique, []),
+    (lambda x: np.union1d(x, x), [NAN, 1.0]),
+    (lambda x: np.linspace(x, 1, 4, dtype=int), -1.5),
+    (np.modf, [INF, -INF, NAN, 1.5, -2.0]),
+    (lambda x: np.interp(x, [0.0, 1.0, 1.0, 2.0, 2.0], [0.0, 5.0, 7.0, 8.0, 9.0]), [1.0, 2.0, 0.5, 1.5, 3.0]),
+    (lambda x: np.interp(x, [0.0, 1.0, 2.0, 3.0, 4.0], [INF, 5.0, NAN, INF, -INF]), [0.0, 1.0, 2.0, 3.0, 4.0, 0.5]),
+    (lambda x: np.isclose(x, x[::-1]), [True, False, False]),
+    (lambda x: np.allclose(x, x), [True, False]),
+    (lambda x: np.nanargmin(x, 1, keepdims=True), [[NAN, 3.0], [2.0, 1.0]]),
+]
+
+
+@pytest.mark.parametrize(("f", "x"), EDGES)
+def test_the_value_at_an_edge_is_numpys(f, x) -> None:
+    x = np.array(x)
+    for found, expected in zip(numbers(f(Tensor(x))), numbers(f(x)), strict=True):
+        assert found.dtype == expected.dtype
+        assert np.allclose(found, expected, equal_nan=True)
+
+
+def test_infinite_neighbours_of_a_point_have_no_share_in_the_slopes() -> None:
+    xp, fp = np.arange(3.0), np.array([INF, 5.0, NAN])
+    slopes = ad.grad(np.interp, (0, 1, 2))(np.array(1.0), xp, fp)
+    assert [s.tolist() for s in slopes] == [0, [0, 0, 0], [0, 1, 0]]
+
+
+def test_a_place_among_nan_only_is_refused_where_they_are_known() -> None:
+    x = Tensor([[NAN, NAN], [1.0, NAN]])
+    for act in (lambda: np.nanargmax(x, axis=1), lambda: np.nanargmin(x, 1), lambda: ad.vmap(np.nanargmax)(x)):
+        with pytest.raises(ValueError, match=r"numpy.nanarg.*has a slice of NaN only"):
+            act()
+    assert ad.jit(np.nanargmax)(x).item() == 2
+
+
 @pytest.mark.parametrize("x", [[2.0, 2.0, 5.0], [0.1, 0.1, 5.0], [0.1 + 0.3j, 0.1 + 0.3j, 5.0]])
 def test_the_slope_of_the_deviation_of_a_constant_is_0_also_of_some_elements(x) -> None:
     x, some = np.array(x), np.array([True, True, False])

@@ -4,6 +4,7 @@ elements where they are no ufuncs.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
 from autodiff.ops import special
 from autodiff.ops.extras import floating
+from backends.base import is_inexact
 
 NO = np._NoValue
 
@@ -95,9 +97,12 @@ def clip(
 @implements("round", "around")
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """To the nearest multiple of 10**-decimals; without a derivative."""
-    scale = 10.0**decimals
-    exact = decimals == 0 or np.dtype(a.dtype).kind not in "fc"
-    return into("round", out, e.round(a) if exact else e.round(a * scale) / scale)
+    scale = 10.0 ** builtins.abs(decimals)
+    if decimals == 0 or (decimals > 0 and not is_inexact(a.dtype)):
+        y = e.round(a)
+    else:
+        y = e.round(a * scale) / scale if decimals > 0 else e.round(a / scale) * scale
+    return into("round", out, converted(y, a.dtype))
 
 
 @implements("angle")
@@ -180,6 +185,11 @@ def unique(
     if axis is not None and ar.ndim != 1:
         raise TypeError("numpy.unique: axis= is supported by autodiff for 1-D arrays only")
     values, index, inverse, counts = ours("unique_all")(ar)
+    numbers = int(ours("count_nonzero")(e.equal(values, values)))
+    if equal_nan and numbers < values.shape[0]:  # NaN are the last, each a value of its own
+        values, index = values[: numbers + 1], index[: numbers + 1]
+        inverse = e.minimum(inverse, numbers)
+        counts = m.concat([counts[:numbers], m.expand_dims(ours("sum")(counts[numbers:]), 0)])
     wanted = (return_index, return_inverse, return_counts)
     extra = [x for x, want in zip((index, inverse, counts), wanted, strict=True) if want]
     return (values, *extra) if extra else values
@@ -194,7 +204,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = NO, append: Any = NO
 
 @implements("union1d")
 def union1d(ar1: Any, ar2: Any) -> Any:
-    return ours("unique_values")(m.concat([m.ravel(part) for part in sequence((ar1, ar2))]))
+    return unique(m.concat(sequence((ar1, ar2)), axis=None))
 
 
 @implements("ediff1d")

@@ -25,6 +25,7 @@ from autodiff.numpy_face.lifting import (
 )
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops.extras import floating
 
 
 def like(name: str) -> Any:
@@ -331,8 +332,7 @@ def same(a: Any, b: Any, equal_nan: bool) -> Any:
 
 @implements("isclose")
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    a, b = sequence((a, b))
-    a, b = (e.stop_gradient(x) for x in (a, b))
+    a, b = (floating(e.stop_gradient(x)) for x in sequence((a, b)))
     near = e.less_equal(e.abs(a - b), atol + rtol * e.abs(b))
     return e.logical_or(e.logical_and(near, e.isfinite(b)), same(a, b, equal_nan))
 

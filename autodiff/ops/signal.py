@@ -16,7 +16,17 @@ from autodiff import errors
 from autodiff.core import NUMBERS
 from autodiff.kinds import linear, multilinear
 from autodiff.ops.creation import full_like, ones_like
-from autodiff.ops.elementwise import abs, clip, conj, floor, remainder, round, stop_gradient, where
+from autodiff.ops.elementwise import (
+    abs,
+    clip,
+    conj,
+    floor,
+    isfinite,
+    remainder,
+    round,
+    stop_gradient,
+    where,
+)
 from autodiff.ops.indexing import getitem
 from autodiff.ops.manipulation import (
     astype,
@@ -369,8 +379,13 @@ def interp(
 def _on_line(x: Any, xp: Any, fp: Any) -> Any:
     after = clip(searchsorted(xp, stop_gradient(x), side="right"), 1, xp.shape[0] - 1)
     start, end = getitem(xp, after - 1), getitem(xp, after)
-    share = (x - start) / (end - start)
-    return (1 - share) * getitem(fp, after - 1) + share * getitem(fp, after)
+    low, high = getitem(fp, after - 1), getitem(fp, after)
+    step = start == end  # of points at one place, which are the last ones, the last counts
+    share = where(step, 1, (x - start) / where(step, 1, end - start))
+    at_point = (share == 0) | (share == 1)
+    alone = at_point & ~(isfinite(low) & isfinite(high))  # the other end does not matter
+    line = (1 - share) * where(alone, 0, low) + share * where(alone, 0, high)
+    return where(alone, where(share == 0, low, high), line)
 
 
 def _repeat(x: Any, xp: Any, fp: Any, period: float) -> tuple[Any, Any, Any]:
