@@ -11,7 +11,7 @@ from typing import Any
 from autodiff import tree
 from autodiff.core import device_of, home_of, lifted
 from autodiff.ops.creation import zeros_like
-from autodiff.ops.manipulation import concat, moveaxis, reshape
+from autodiff.ops.manipulation import as_tuple, concat, is_one, moveaxis, reshape
 from autodiff.transforms import (
     Argnums,
     Recording,
@@ -53,8 +53,7 @@ def jacobian(
         raise ValueError(f"jacobian: mode must be 'auto', 'reverse' or 'forward'; got {mode!r}")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"jacobian: chunk_size must be 1 or more, or None; got {chunk_size}")
-    single = isinstance(argnums, int)
-    chosen = (argnums,) if single else tuple(argnums)
+    single, chosen = is_one(argnums), as_tuple(argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -30,7 +30,7 @@ from autodiff.core import (
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
-from autodiff.ops.manipulation import astype, broadcast_to, moveaxis
+from autodiff.ops.manipulation import as_tuple, astype, broadcast_to, is_one, moveaxis
 from autodiff.reverse import constant_data, private, seed, walk
 
 Argnums = int | Sequence[int]
@@ -201,8 +201,7 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     ValueError
         A value that is not a scalar.
     """
-    single = isinstance(argnums, int)
-    chosen = (argnums,) if single else tuple(argnums)
+    single, chosen = is_one(argnums), as_tuple(argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> tuple:

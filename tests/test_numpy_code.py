@@ -244,6 +244,49 @@ def test_a_place_among_nan_only_is_refused_where_they_are_known() -> None:
     assert ad.jit(np.nanargmax)(x).item() == 2
 
 
+INTEGERS = {  # of an array with the elements 0 ... 5 and an integer, 2
+    "roll": lambda x, n: np.roll(x, n),
+    "roll two axes": lambda x, n: np.roll(x.reshape(3, 2), n, axis=(0, 1)),
+    "reshape": lambda x, n: np.reshape(x[:2], n),
+    "reshape by columns": lambda x, n: np.reshape(x[:2], n, order="F"),
+    "the method reshape": lambda x, n: x.reshape(n, -1),
+    "resize": lambda x, n: np.resize(x, n),
+    "broadcast_to": lambda x, n: np.broadcast_to(x[0], n),
+    "full_like": lambda x, n: np.full_like(x, 3.0, shape=n),
+    "zeros_like": lambda x, n: np.zeros_like(x, shape=n),
+    "full": lambda x, n: np.full(n, x[0], like=x),
+    "zeros": lambda x, n: np.zeros(n, like=x),
+    "expand_dims": lambda x, n: np.expand_dims(x[:, None], n),
+    "split": lambda x, n: np.split(x, n)[1],
+    "array_split": lambda x, n: np.array_split(x[:5], n)[1],
+    "tile": lambda x, n: np.tile(x, n),
+    "repeat": lambda x, n: np.repeat(x, n),
+    "unravel_index": lambda x, n: np.unravel_index(np.argmin(x), n)[0],
+    "sliding_window_view": lambda x, n: np.lib.stride_tricks.sliding_window_view(x, n),
+    "tensordot": lambda x, n: np.tensordot(x.reshape(2, 3), x.reshape(2, 3), axes=n),
+    "tensordot of axes": lambda x, n: np.tensordot(x.reshape(1, 2, 3), x[:3], axes=(n, 0)),
+    "fftshift": lambda x, n: np.fft.fftshift(x.reshape(1, 2, 3), axes=n),
+    "insert": lambda x, n: np.insert(x, n, 1.0),
+    "vander": lambda x, n: np.vander(x, n),
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_an_integer_may_be_numpys_or_an_array_of_no_axes(name: str) -> None:
+    f, x = INTEGERS[name], np.arange(6.0)
+    expected = f(x, 2)
+    for n in (2, np.int64(2), np.array(2), Tensor(2)):
+        assert np.array_equal(numbers(f(Tensor(x), n))[0], expected)
+
+
+@pytest.mark.parametrize("place", [1, np.int64(1), np.array(1)])
+def test_the_number_of_an_argument_may_be_numpys(place) -> None:
+    f, args = (lambda x, y: (x * y * y).sum()), (np.full(2, 3.0), np.full(2, 5.0))
+    assert np.array_equal(ad.grad(f, place)(*args), [30, 30])
+    assert np.array_equal(ad.jacobian(f, place)(*args), [30, 30])
+    assert np.array_equal(ad.hessian(f, place)(*args), [[6, 0], [0, 6]])
+
+
 @pytest.mark.parametrize("x", [[2.0, 2.0, 5.0], [0.1, 0.1, 5.0], [0.1 + 0.3j, 0.1 + 0.3j, 5.0]])
 def test_the_slope_of_the_deviation_of_a_constant_is_0_also_of_some_elements(x) -> None:
     x, some = np.array(x), np.array([True, True, False])

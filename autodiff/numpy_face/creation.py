@@ -53,7 +53,7 @@ def full_like(
     shape = a.shape if shape is None else shape
     home = a if isinstance(a, Tensor) else next(tensors([fill_value]))
     value = converted(as_array(fill_value, home), a.dtype if dtype is None else dtype)
-    return m.broadcast_to(value, (shape,) if isinstance(shape, int) else tuple(shape))
+    return m.broadcast_to(value, shape)
 
 
 @implements("copy")

@@ -53,6 +53,7 @@ TABLE = {
     "triu": "triu(m; k=k)",
     "vander": "vander(x; N, increasing)",
     "kron": "kron(a, b)",
+    "tensordot": "tensordot(a, b; axes=axes)",
     "linalg.det": "linalg.det(a)",
     "linalg.eig": "linalg.eig(a)",
     "linalg.eigvals": "linalg.eigvals(a)",

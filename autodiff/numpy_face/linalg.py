@@ -46,14 +46,6 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
     return into("outer", out, m.expand_dims(a, 1) * b)
 
 
-@implements("tensordot")
-def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    a, b = arrays(a, b)
-    if not isinstance(axes, int):
-        axes = tuple((side,) if isinstance(side, int) else tuple(side) for side in axes)
-    return linalg.tensordot(a, b, axes=axes)
-
-
 @implements("einsum")
 def einsum(*operands: Any, out: Any = None, optimize: Any = False) -> Any:
     if not isinstance(operands[0], str):

@@ -53,8 +53,7 @@ def in_c_or_f(name: str, order: str) -> bool:
 @implements("reshape")
 def reshape(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     if in_c_or_f("reshape", order):
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        return transpose(m.reshape(transpose(a), shape[::-1]))
+        return transpose(m.reshape(transpose(a), m.as_tuple(shape)[::-1]))
     return m.reshape(a, shape, copy=copy)
 
 
@@ -225,7 +224,7 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 
 @implements("resize")
 def resize(a: Any, new_shape: Any) -> Any:
-    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    shape = m.as_tuple(new_shape)
     flat, wanted = m.ravel(a), math.prod(shape)
     if flat.shape[0] == 0:
         return m.reshape(ours("zeros_like")(a), shape)
@@ -262,7 +261,7 @@ def take(
 
 @implements("unravel_index")
 def unravel_index(indices: Any, shape: Any, order: str = "C") -> tuple:
-    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    lengths = m.as_tuple(shape)
     found = []
     fortran = in_c_or_f("unravel_index", order)
     for length in lengths if fortran else lengths[::-1]:
@@ -310,7 +309,7 @@ def trace(
 def sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:  # fmt: skip
-    lengths = (window_shape,) if isinstance(window_shape, int) else tuple(window_shape)
+    lengths = m.as_tuple(window_shape)
     axes = m.normalize_axis("sliding_window_view", x, axis)
     if len(lengths) != len(axes):
         raise ValueError(f"sliding_window_view: {len(lengths)} lengths for {len(axes)} axes")

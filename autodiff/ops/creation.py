@@ -125,7 +125,7 @@ def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None
     result then is."""
     if isinstance(fill_value, Tensor):
         value = fill_value if dtype is None else astype(fill_value, dtype, copy=False)
-        return broadcast_to(move(value, device), (shape,) if isinstance(shape, int) else shape)
+        return broadcast_to(move(value, device), shape)
     return _create("full", shape, fill_value, dtype=dtype, device=device)
 
 
