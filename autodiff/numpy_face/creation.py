@@ -17,6 +17,7 @@ from autodiff.numpy_face.lifting import (
     as_array,
     constant,
     converted,
+    given,
     implements,
     lift,
     ours,
@@ -33,8 +34,9 @@ def like(name: str) -> Any:
         a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
         device: Any = None,
     ) -> Any:  # fmt: skip
-        a = a if shape is None else m.broadcast_to(m.ravel(a)[:1].sum(), shape)
-        return ours(name)(a, dtype=dtype, device=device)
+        if shape is None:
+            return ours(name)(a, dtype=dtype, device=device)
+        return new(a, name.removesuffix("_like"), shape, dtype=dtype if given(dtype) else a.dtype)
 
     function.__name__ = name
     return implements(name)(function)
@@ -92,10 +94,9 @@ def logspace(
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Any:
-    start, stop = arrays(start, stop)
-    signed = e.sign(start) if hasattr(start, "shape") else e.sign(stop)
-    logs = [e.log(e.abs(as_array(v, signed))) for v in (start, stop)]
-    y = signed * e.exp(linspace(*logs, num, endpoint))
+    start, stop = (floating(end) for end in sequence((start, stop)))
+    signed = e.sign(start)
+    y = signed * e.exp(linspace(e.log(start / signed), e.log(stop / signed), num, endpoint))
     return converted(m.moveaxis(y, 0, axis) if axis != 0 else y, dtype)
 
 

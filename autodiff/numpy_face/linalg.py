@@ -10,6 +10,7 @@ from autodiff.numpy_face.lifting import arrays, implements, into, ours, sequence
 from autodiff.ops import elementwise as e
 from autodiff.ops import linalg
 from autodiff.ops import manipulation as m
+from autodiff.ops.extras import floating
 from autodiff.ops.reductions import max, sum
 
 # -- products ------------------------------------------------------------------------------------
@@ -159,12 +160,13 @@ def svd(
 def pinv(a: Any, rcond: Any = None, hermitian: bool = False, **tolerance: Any) -> Any:
     if hermitian:
         raise TypeError("numpy.linalg.pinv: hermitian=True is not supported by autodiff")
-    rtol = tolerance.get("rtol", rcond)
+    a, rtol = floating(a), tolerance.get("rtol", rcond)
     return ours("linalg.pinv")(a) if rtol is None else ours("linalg.pinv")(a, rtol=rtol)
 
 
 @implements("linalg.matrix_rank")
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    A = floating(A)
     s = e.abs(ours("linalg.eigvalsh")(A)) if hermitian else ours("linalg.svdvals")(A)
     if tol is None and not hermitian:
         return ours("linalg.matrix_rank")(A, rtol=rtol)
@@ -186,7 +188,7 @@ def cond(x: Any, p: Any = None) -> Any:
 @implements("linalg.lstsq")
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
     """By the pseudo-inverse: NumPy's answer, also where the matrix has not full rank."""
-    a, b = arrays(a, b)
+    a, b = (floating(x) for x in arrays(a, b))
     rtol = ours("finfo")(a.dtype).eps * builtins.max(a.shape) if rcond is None else rcond
     x = linalg.matmul(ours("linalg.pinv")(a, rtol=rtol), b)
     rank, s = ours("linalg.matrix_rank")(a, rtol=rtol), ours("linalg.svdvals")(a)

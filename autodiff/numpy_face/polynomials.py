@@ -10,6 +10,7 @@ from autodiff.numpy_face.lifting import arrays, given, implements, ours, sequenc
 from autodiff.numpy_face.linalg import lstsq
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops.extras import floating
 from autodiff.ops.reductions import sum
 
 
@@ -70,7 +71,7 @@ def polymul(a1: Any, a2: Any) -> Any:
 @implements("poly")
 def poly(seq_of_zeros: Any) -> Any:
     """The coefficients of the polynomial with these zeros, or of a matrix's characteristic one."""
-    zeros = seq_of_zeros
+    zeros = floating(seq_of_zeros)
     if zeros.ndim == 2:
         zeros = ours("linalg.eigvals")(zeros)
     y = ours("ones_like")(zeros[:1])

@@ -28,6 +28,11 @@ from autodiff.ops.manipulation import (
 NO = np._NoValue
 
 
+def begun(y: Any, initial: Any, join: Callable) -> Any:
+    """A reduction joined with its initial value, if there is one; the dtype stays."""
+    return converted(join(y, initial), y.dtype) if given(initial) else y
+
+
 def flag(keepdims: Any) -> bool:
     return bool(keepdims) if given(keepdims) else False
 
@@ -48,7 +53,7 @@ def sum(
     """The sum over `axis`, of the elements `where`, plus `initial`."""
     a = chosen(array(a), where, 0)
     y = r.sum(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
-    return into("sum", out, y + initial if given(initial) else y)
+    return into("sum", out, begun(y, initial, e.add))
 
 
 @implements("prod")
@@ -59,7 +64,7 @@ def prod(
     """The product over `axis`, of the elements `where`, times `initial`."""
     a = chosen(array(a), where, 1)
     y = r.prod(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
-    return into("prod", out, y * initial if given(initial) else y)
+    return into("prod", out, begun(y, initial, e.multiply))
 
 
 def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
@@ -70,12 +75,12 @@ def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
         a = array(a)
         if where is not NO and where is not True and not given(initial):
             raise ValueError(f"numpy.{name}: where needs an initial value")
-        a = chosen(a, where, initial)
+        a = converted(chosen(a, where, initial), a.dtype)
         if given(initial) and count(a, normalize_axis(name, a, axis)) == 0:
             y = full_like(r.sum(a, axis=axis, keepdims=flag(keepdims)), initial)
             return into(name, out, y)
         y = reduce(a, axis=axis, keepdims=flag(keepdims))
-        return into(name, out, join(y, initial) if given(initial) else y)
+        return into(name, out, begun(y, initial, join))
 
     function.__name__, function.__doc__ = name, f"The {name}imum over `axis`; ties share."
     return function

@@ -211,7 +211,7 @@ def call(
 def reduce(self: Tensor, ufunc: np.ufunc, x: Any, *, axis: Any = 0, **kwargs: Any) -> Any:
     name = ufunc.__name__
     if name == "logaddexp" and not kwargs.keys() - {"keepdims"}:
-        return ours("logsumexp")(lift(x, self), axis=axis, **kwargs)
+        return ours("logsumexp")(floating(lift(x, self)), axis=axis, **kwargs)
     if name not in REDUCE:
         raise TypeError(missing(f"{name}.reduce"))
     if name in ("logical_and", "logical_or", "maximum", "minimum"):

@@ -198,7 +198,8 @@ def _sum_out(x: Any, labels: Labels, keep: set[str]) -> tuple[Any, Labels]:
     gone = tuple(i for i, label in enumerate(labels) if label not in keep)
     if not gone:
         return x, labels
-    return sum(x, axis=gone), [label for label in labels if label in keep]
+    y = astype(sum(x, axis=gone), x.dtype, copy=False)
+    return y, [label for label in labels if label in keep]
 
 
 def _contract(a: Any, la: Labels, b: Any, lb: Labels, later: set[str]) -> tuple[Any, Labels]:

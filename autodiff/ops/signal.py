@@ -490,7 +490,7 @@ def _slopes(f: Any, axis: int, h: Any, edge_order: int) -> Any:
         middle = slice_axis(f, axis, 1, -1)
         left, right = (middle - before) / h1, (after - middle) / h2
         inside = (h2 * left + h1 * right) / (h1 + h2)
-    return concat([first, inside, last], axis=axis)
+    return astype(concat([first, inside, last], axis=axis), f.dtype, copy=False)
 
 
 def _one_sided(f0: Any, f1: Any, f2: Any, h1: Any, h2: Any) -> Any:
