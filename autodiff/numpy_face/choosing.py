@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from autodiff.core import is_complex
+from autodiff.dtypes import finfo
 from autodiff.numpy_face.lifting import (
     array,
     arrays,
@@ -19,13 +21,13 @@ from autodiff.numpy_face.lifting import (
     given,
     implements,
     into,
-    ours,
     sequence,
     tensors,
 )
+from autodiff.ops import creation, indexing, ordering, scans, special
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
-from autodiff.ops import special
+from autodiff.ops import reductions as r
 from autodiff.ops.extras import floating
 from backends.base import is_inexact
 
@@ -35,7 +37,7 @@ NO = np._NoValue
 @implements("where")
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if x is None and y is None:
-        return ours("nonzero")(condition)
+        return ordering.nonzero(condition)
     condition, x, y = arrays(condition, x, y)
     return e.where(e.not_equal(condition, False), x, y)
 
@@ -44,7 +46,7 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     count = len(condlist)
     parts = arrays(*condlist, *choicelist, default)
-    return ours("select")(parts[:count], parts[count:-1], parts[-1])
+    return ordering.select(parts[:count], parts[count:-1], parts[-1])
 
 
 @implements("choose")
@@ -73,11 +75,11 @@ def piecewise(x: Any, condlist: Any, funclist: list, *args: Any, **kw: Any) -> A
         conditions.append(e.logical_not(none))
     elif len(funclist) != len(conditions):
         raise ValueError(f"piecewise: {len(funclist)} functions for {len(conditions)} conditions")
-    y = ours("zeros_like")(x)
+    y = creation.zeros_like(x)
     for condition, function in zip(conditions, funclist, strict=True):
         place = condition if x.ndim else ...
         value = function(x[place], *args, **kw) if isinstance(function, Callable) else function
-        y = e.where(condition, value, y) if not x.ndim else ours("index_update")(y, place, value)
+        y = e.where(condition, value, y) if not x.ndim else indexing.index_update(y, place, value)
     return y
 
 
@@ -113,10 +115,10 @@ def angle(z: Any, deg: bool = False) -> Any:
 
 @implements("real_if_close")
 def real_if_close(a: Any, tol: float = 100) -> Any:
-    if np.dtype(a.dtype).kind != "c":
+    if not is_complex(a):
         return a
-    limit = ours("finfo")(a.dtype).eps * tol if tol > 1 else tol
-    close = bool(ours("all")(e.less(e.abs(e.imag(a)), limit)))
+    limit = finfo(a.dtype).eps * tol if tol > 1 else tol
+    close = bool(r.all(e.less(e.abs(e.imag(a)), limit)))
     return e.real(a) if close else a
 
 
@@ -150,7 +152,7 @@ def sort(
     a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> Any:
     stable_only("sort", order)
-    return ours("sort")(m.ravel(a), axis=0) if axis is None else ours("sort")(a, axis=axis)
+    return ordering.sort(m.ravel(a), axis=0) if axis is None else ordering.sort(a, axis=axis)
 
 
 @implements("argsort")
@@ -159,7 +161,7 @@ def argsort(
 ) -> Any:
     """The indices that sort along `axis`, or those of the flattened array."""
     stable_only("argsort", order)
-    return ours("argsort")(m.ravel(a), axis=0) if axis is None else ours("argsort")(a, axis=axis)
+    return ordering.argsort(m.ravel(a), axis=0) if axis is None else ordering.argsort(a, axis=axis)
 
 
 @implements("partition")
@@ -184,12 +186,12 @@ def unique(
 ) -> Any:  # fmt: skip
     if axis is not None and ar.ndim != 1:
         raise TypeError("numpy.unique: axis= is supported by autodiff for 1-D arrays only")
-    values, index, inverse, counts = ours("unique_all")(ar)
-    numbers = int(ours("count_nonzero")(e.equal(values, values)))
+    values, index, inverse, counts = ordering.unique_all(ar)
+    numbers = int(ordering.count_nonzero(e.equal(values, values)))
     if equal_nan and numbers < values.shape[0]:  # NaN are the last, each a value of its own
         values, index = values[: numbers + 1], index[: numbers + 1]
         inverse = e.minimum(inverse, numbers)
-        counts = m.concat([counts[:numbers], m.expand_dims(ours("sum")(counts[numbers:]), 0)])
+        counts = m.concat([counts[:numbers], m.expand_dims(r.sum(counts[numbers:]), 0)])
     wanted = (return_index, return_inverse, return_counts)
     extra = [x for x, want in zip((index, inverse, counts), wanted, strict=True) if want]
     return (values, *extra) if extra else values
@@ -199,7 +201,7 @@ def unique(
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = NO, append: Any = NO) -> Any:
     ends = [end if given(end) else None for end in (prepend, append)]
     a, before, after = arrays(array(a), *ends)
-    return ours("diff")(a, axis=axis, n=n, prepend=before, append=after)
+    return scans.diff(a, axis=axis, n=n, prepend=before, append=after)
 
 
 @implements("union1d")
@@ -221,5 +223,5 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
                 f"numpy.ediff1d: to_begin or to_end is {end.dtype}, ary {ary.dtype}; "
                 "casting='same_kind' does not allow that"
             )
-    parts = (*before, ours("diff")(ary), *after)
+    parts = (*before, scans.diff(ary), *after)
     return m.concat([converted(part, ary.dtype) for part in parts])

@@ -10,10 +10,12 @@ import numpy as np
 
 from autodiff import errors
 from autodiff.core import Tensor
-from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into, ours
+from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into
 from autodiff.ops import elementwise as e
 from autodiff.ops import reductions as r
+from autodiff.ops import scans, statistics
 from autodiff.ops.creation import full_like, ones_like
+from autodiff.ops.extras import floating, fmax, fmin
 from autodiff.ops.manipulation import (
     broadcast_to,
     concat,
@@ -123,11 +125,6 @@ def taking_part(a: Any, where: Any, axis: Any) -> Any:
     return r.sum(ones, axis=axis, keepdims=True)
 
 
-def floating(a: Any) -> Any:
-    """Booleans and integers as float64."""
-    return a if np.dtype(a.dtype).kind in "fc" else converted(a, "float64")
-
-
 @implements("mean")
 def mean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = NO, *,
@@ -212,7 +209,7 @@ def average(
     a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO
 ) -> Any:
     a, weights = arrays(a, weights)
-    return ours("average")(a, axis, weights, returned, keepdims=flag(keepdims))
+    return statistics.average(a, axis, weights, returned, keepdims=flag(keepdims))
 
 
 @implements("cov")
@@ -221,26 +218,26 @@ def cov(
     fweights: Any = None, aweights: Any = None, *, dtype: Any = None,
 ) -> Any:  # fmt: skip
     m, y, fweights, aweights = arrays(m, y, fweights, aweights)
-    return ours("cov")(m, y, rowvar, bias, ddof, fweights, aweights, dtype=dtype)
+    return statistics.cov(m, y, rowvar, bias, ddof, fweights, aweights, dtype=dtype)
 
 
 # -- scans ---------------------------------------------------------------------------------------
 
 
-def scan(name: str, path: str, what: str) -> Callable:
+def scan(name: str, find: Callable, what: str) -> Callable:
     def function(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         a = array(a)
         if axis is None:
             a, axis = reshape(a, (-1,)), 0
-        return into(name, out, ours(path)(a, axis=axis, dtype=dtype))
+        return into(name, out, find(a, axis=axis, dtype=dtype))
 
     function.__name__ = name
     function.__doc__ = f"{what} of the first elements along `axis`, or of the flattened array."
     return function
 
 
-cumsum = implements("cumsum")(scan("cumsum", "cumulative_sum", "Sums"))
-cumprod = implements("cumprod")(scan("cumprod", "cumulative_prod", "Products"))
+cumsum = implements("cumsum")(scan("cumsum", scans.cumulative_sum, "Sums"))
+cumprod = implements("cumprod")(scan("cumprod", scans.cumulative_prod, "Products"))
 
 
 def running(name: str, join: Callable) -> Callable:
@@ -270,7 +267,7 @@ def without_nan(name: str, join: Callable | None) -> Callable:
         initial: Any = NO, where: Any = NO, **kwargs: Any,
     ) -> Any:  # fmt: skip
         a = chosen(converted(array(a), dtype), where, math.nan)
-        y = ours(name)(a, axis=axis, keepdims=flag(keepdims), **kwargs)
+        y = getattr(statistics, name)(a, axis=axis, keepdims=flag(keepdims), **kwargs)
         return into(name, out, join(y, initial) if join and given(initial) else y)
 
     function.__name__ = name
@@ -281,8 +278,8 @@ implements("nansum")(without_nan("nansum", e.add))
 implements("nanprod")(without_nan("nanprod", e.multiply))
 
 
-def nan_extreme(name: str, join: str) -> None:
-    reduce = without_nan(name, lambda y, initial: ours(join)(y, initial))
+def nan_extreme(name: str, join: Callable) -> None:
+    reduce = without_nan(name, join)
 
     def function(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, **rest: Any) -> Any:
         return reduce(a, axis, None, out, keepdims, **rest)
@@ -290,8 +287,8 @@ def nan_extreme(name: str, join: str) -> None:
     implements(name)(function)
 
 
-nan_extreme("nanmax", "fmax")
-nan_extreme("nanmin", "fmin")
+nan_extreme("nanmax", fmax)
+nan_extreme("nanmin", fmin)
 implements("nanmean")(without_nan("nanmean", None))
 
 

@@ -27,6 +27,8 @@ from autodiff.numpy_face.lifting import (
     tensors,
 )
 from autodiff.ops import elementwise as e
+from autodiff.ops import linalg, scans
+from autodiff.ops import reductions as r
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import expand_dims, reshape, squeeze
 
@@ -72,7 +74,7 @@ def ldexp(x1: Any, x2: Any) -> Any:
 
 
 def matvec(x1: Any, x2: Any) -> Any:
-    return squeeze(ours("matmul")(x1, expand_dims(x2, -1)), -1)
+    return squeeze(linalg.matmul(x1, expand_dims(x2, -1)), -1)
 
 
 def modf(x: Any) -> tuple[Any, Any]:
@@ -86,7 +88,7 @@ def rint(x: Any) -> Any:
 
 
 def vecmat(x1: Any, x2: Any) -> Any:
-    return squeeze(ours("matmul")(expand_dims(e.conj(x1), -2), x2), -2)
+    return squeeze(linalg.matmul(expand_dims(e.conj(x1), -2), x2), -2)
 
 
 COMPOSED = {f.__name__: f for f in (divmod, float_power, ldexp, matvec, modf, rint, vecmat)}
@@ -100,7 +102,7 @@ REDUCE = {
 }
 ACCUMULATE = {
     "add": reductions.cumsum,
-    "logaddexp": lambda a, axis: ours("logcumsumexp")(a, axis=axis),
+    "logaddexp": lambda a, axis: scans.logcumsumexp(a, axis=axis),
     "maximum": reductions.running("maximum.accumulate", e.maximum),
     "minimum": reductions.running("minimum.accumulate", e.minimum),
     "multiply": reductions.cumprod,
@@ -211,7 +213,7 @@ def call(
 def reduce(self: Tensor, ufunc: np.ufunc, x: Any, *, axis: Any = 0, **kwargs: Any) -> Any:
     name = ufunc.__name__
     if name == "logaddexp" and not kwargs.keys() - {"keepdims"}:
-        return ours("logsumexp")(floating(lift(x, self)), axis=axis, **kwargs)
+        return r.logsumexp(floating(lift(x, self)), axis=axis, **kwargs)
     if name not in REDUCE:
         raise TypeError(missing(f"{name}.reduce"))
     if name in ("logical_and", "logical_or", "maximum", "minimum"):

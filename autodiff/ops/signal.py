@@ -27,6 +27,7 @@ from autodiff.ops.elementwise import (
     stop_gradient,
     where,
 )
+from autodiff.ops.extras import floating
 from autodiff.ops.indexing import getitem
 from autodiff.ops.manipulation import (
     astype,
@@ -46,11 +47,6 @@ from backends.base import is_inexact
 __all__ = ["convolve", "correlate", "gradient", "interp", "pad", "trapezoid", "unwrap"]
 
 Pair = tuple[Any, Any]
-
-
-def floating(x: Any) -> Any:
-    """x itself, or integers as float64."""
-    return x if is_inexact(x.dtype) else astype(x, "float64")
 
 
 def along(x: Any, axis: int, ndim: int) -> Any:
@@ -110,15 +106,18 @@ def pad(
     ValueError
         An unknown mode, a negative width, an empty axis in a mode that takes values from it.
     """
+    if mode == "empty":
+        mode, constant_values = "constant", 0
     if mode not in EXTENSIONS:
-        raise ValueError(f"pad: mode must be one of {', '.join(sorted(EXTENSIONS))}; got {mode!r}")
+        modes = ", ".join(sorted((*EXTENSIONS, "empty")))
+        raise ValueError(f"pad: mode must be one of {modes}; got {mode!r}")
     if reflect_type not in ("even", "odd"):
         raise ValueError(f'pad: reflect_type must be "even" or "odd"; got {reflect_type!r}')
     widths = pad_widths(array, pad_width)
     values = {"constant": constant_values, "linear_ramp": end_values}.get(mode, stat_length)
     options = pairs("pad", values, array.ndim)
     padded = [axis for axis, width in enumerate(widths) if width != (0, 0)]
-    if mode == "empty" or (mode == "constant" and is_zero(constant_values)):
+    if mode == "constant" and is_zero(constant_values):
         chosen = tuple(widths[axis] for axis in padded)
         return _pad(array, axis=tuple(padded), widths=chosen)
     for axis in padded:
@@ -271,7 +270,6 @@ def _mean(x: Any, *, axis: int, keepdims: bool) -> Any:
 EXTENSIONS = {
     "constant": _constant,
     "edge": _edge,
-    "empty": _edge,
     "linear_ramp": _linear_ramp,
     "maximum": _statistic(max),
     "mean": _statistic(_mean),
