@@ -17,7 +17,7 @@ import numpy as np
 
 import backends
 from autodiff import tree
-from autodiff.core import NUMBERS, Tensor, device_of, home_of, lifted
+from autodiff.core import NUMBERS, Tensor, device_of, home_of, is_complex, lifted
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.methods import concrete
 from autodiff.modes import no_grad
@@ -227,12 +227,6 @@ class Function:
 
 def is_array(y: Any) -> bool:
     return type(y) in NUMBERS or isinstance(y, Tensor) or backends.of(y) is not None
-
-
-def is_complex(y: Any) -> bool:
-    if type(y) in NUMBERS:
-        return type(y) is complex
-    return home_of(y).is_complex(y.dtype)
 
 
 # -- bounds, constraints, callbacks --------------------------------------------------------------

@@ -8,7 +8,7 @@ transform makes an interpreter of its own, so they nest in any order.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from numbers import Integral
 from typing import Any
@@ -32,7 +32,7 @@ from autodiff.core import (
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
-from autodiff.ops.manipulation import astype, broadcast_to, moveaxis
+from autodiff.ops.manipulation import as_tuple, astype, broadcast_to, is_one, moveaxis
 from autodiff.reverse import constant_data, private, seed, walk
 
 Argnums = int | Sequence[int]
@@ -232,14 +232,13 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
 
 def argument_numbers(name: str, argnums: Argnums) -> tuple[bool, tuple[int, ...]]:
     """Whether `argnums` is a single number, and the numbers."""
-    single = isinstance(argnums, Integral)
-    numbers = (argnums,) if single else argnums
-    if not isinstance(numbers, Iterable) or not all(isinstance(i, Integral) for i in numbers):
+    try:
+        return is_one(argnums), as_tuple(argnums)
+    except TypeError:
         raise TypeError(
             f"{name}: argnums is an integer or a tuple of integers, the positions of arguments; "
             f"got {argnums!r}"
-        )
-    return single, tuple(map(int, numbers))
+        ) from None
 
 
 def chosen_arguments(

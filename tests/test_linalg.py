@@ -148,6 +148,12 @@ def test_einsum_takes_the_cheap_order() -> None:
     assert max(sizes) <= 600, "the last two first"
 
 
+def test_the_power_0_is_the_identity_of_any_matrix() -> None:
+    x = np.array([[[np.inf, 1.0], [1.0, 1.0]], [[np.nan, 1.0], [1.0, 1.0]]])
+    assert np.array_equal(ad.linalg.matrix_power(x, 0), [np.eye(2)] * 2)
+    assert np.array_equal(ad.grad(lambda x: ad.sum(ad.linalg.matrix_power(x, 0)))(x), np.zeros((2, 2, 2)))
+
+
 def test_results_have_names() -> None:
     assert ad.linalg.eigh(A)._fields == ("eigenvalues", "eigenvectors")
     assert ad.linalg.svd(A)._fields == ("U", "S", "Vh")

@@ -103,7 +103,7 @@ SHAPES = """
     np.pad(v, 2); np.pad(x, ((1, 0), (0, 2)), mode="edge"); np.pad(v, (1, 2), mode="reflect"); np.pad(v, 1, constant_values=3.0); np.copy(x); np.astype(x, np.float64)
     np.meshgrid(v, w)[0]; np.meshgrid(v, w, indexing="ij")[1]; np.meshgrid(v, w, sparse=True)[1]; np.linspace(t, 2.0, 5); np.linspace(0.0, t, 4, endpoint=False)
     np.linspace(x[0], y[0], 3, axis=1); np.linspace(t, 2.0, 5, retstep=True)[1]; np.logspace(t, 2.0, 4); np.geomspace(t, 2.0, 4); np.full_like(x, t); np.zeros_like(x) + x
-    np.ones_like(x, shape=(4,)) * t; np.empty_like(x) * 0 + x; np.real(z); np.imag(z); np.real(x); np.angle(z); np.angle(z, deg=True); np.real_if_close(x)
+    np.ones_like(x, shape=(4,)) * t; np.empty_like(x) * 0 + x; np.real(z); np.imag(z); np.imag(x); np.real(x); np.angle(z); np.angle(z, deg=True); np.angle(x); np.unwrap(np.angle(x)); np.real_if_close(x)
 """
 CHOICES = """
     np.where(x > 0, x, y); np.where(B, x, 0.0); np.where(J, x, [1.0, 2.0, 3.0]); np.select([x > 0.5, x < -0.5], [x, x * x], 0.25); np.select([B], [x], y); np.choose(J, [x, y])
@@ -348,6 +348,7 @@ BAD = [
     (lambda: np.quantile(LEAF, 0.5, weights=X), TypeError, "quantile: weights=(.|\\n)* is not supported"),
     (lambda: np.clip(LEAF, 0, 1, where=X > 0), TypeError, "clip: where= is not supported"),
     (lambda: np.median(LEAF, nonsense=1), TypeError, "nonsense"),
+    (lambda: np.ediff1d(LEAF.astype(int), to_end=0.5), TypeError, "to_begin or to_end is float64, ary int64"),
     (lambda: np.array([LEAF[0, 0], 1.0]), TypeError, "being differentiated"),
     (lambda: np.max(LEAF, where=X > 0), ValueError, "where needs an initial value"),
     (lambda: np.ravel(LEAF, order="K"), ValueError, "order must be 'C' or 'F'"),

@@ -11,6 +11,7 @@ import pytest
 
 import autodiff as ad
 import backends
+from autodiff.ops import scans
 from autodiff.testing import host
 from homes import HOMES
 from routes import of_table
@@ -167,6 +168,15 @@ def test_a_long_cumulative_product_is_differentiated_exactly() -> None:
         others[j] = 1
         expected[j] = np.sum((np.cumprod(others) * g)[j:])
     assert np.allclose(ad.grad(lambda x: ad.sum(g * ad.cumulative_prod(x)))(x), expected, rtol=1e-11)
+
+
+def test_before_the_first_element_of_a_scan_there_is_nothing_even_of_infinite_ones() -> None:
+    x, ones, w = np.array([np.inf, 2.0]), np.ones(2), np.array([1.0, 0.0])
+    with np.errstate(invalid="ignore"):
+        _, tangent = ad.jvp(lambda x: ad.cumulative_prod(x, include_initial=True), (x,), (ones,))
+        by_factors = ad.grad(lambda a: ad.sum(w * scans.recurrence(a, x, axis=0)))(ones)
+    assert np.array_equal(tangent[:2], [0, 1])
+    assert np.array_equal(by_factors[:1], [0])
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (97,), (100, 1), (5, 7), (0,), (0, 3), (3, 0)])

@@ -4,24 +4,32 @@ elements where they are no ufuncs.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from autodiff.core import is_complex
+from autodiff.dtypes import finfo
 from autodiff.numpy_face.lifting import (
     array,
     arrays,
     as_array,
+    converted,
     given,
     implements,
     into,
-    ours,
     sequence,
+    tensors,
 )
+from autodiff.ops import creation, indexing, ordering, scans, special
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops import reductions as r
+from autodiff.ops.extras import floating
+from backends.base import is_inexact
 
 NO = np._NoValue
 
@@ -29,7 +37,7 @@ NO = np._NoValue
 @implements("where")
 def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
     if x is None and y is None:
-        return ours("nonzero")(condition)
+        return ordering.nonzero(condition)
     condition, x, y = arrays(condition, x, y)
     return e.where(e.not_equal(condition, False), x, y)
 
@@ -38,7 +46,7 @@ def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     count = len(condlist)
     parts = arrays(*condlist, *choicelist, default)
-    return ours("select")(parts[:count], parts[count:-1], parts[-1])
+    return ordering.select(parts[:count], parts[count:-1], parts[-1])
 
 
 @implements("choose")
@@ -67,11 +75,11 @@ def piecewise(x: Any, condlist: Any, funclist: list, *args: Any, **kw: Any) -> A
         conditions.append(e.logical_not(none))
     elif len(funclist) != len(conditions):
         raise ValueError(f"piecewise: {len(funclist)} functions for {len(conditions)} conditions")
-    y = ours("zeros_like")(x)
+    y = creation.zeros_like(x)
     for condition, function in zip(conditions, funclist, strict=True):
         place = condition if x.ndim else ...
         value = function(x[place], *args, **kw) if isinstance(function, Callable) else function
-        y = e.where(condition, value, y) if not x.ndim else ours("index_update")(y, place, value)
+        y = e.where(condition, value, y) if not x.ndim else indexing.index_update(y, place, value)
     return y
 
 
@@ -91,24 +99,34 @@ def clip(
 @implements("round", "around")
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     """To the nearest multiple of 10**-decimals; without a derivative."""
-    scale = 10.0**decimals
-    exact = decimals == 0 or np.dtype(a.dtype).kind not in "fc"
-    return into("round", out, e.round(a) if exact else e.round(a * scale) / scale)
+    scale = 10.0 ** builtins.abs(decimals)
+    if decimals == 0 or (decimals > 0 and not is_inexact(a.dtype)):
+        y = e.round(a)
+    else:
+        y = e.round(a * scale) / scale if decimals > 0 else e.round(a / scale) * scale
+    return into("round", out, converted(y, a.dtype))
 
 
 @implements("angle")
 def angle(z: Any, deg: bool = False) -> Any:
-    y = e.atan2(e.imag(z), e.real(z)) if np.dtype(z.dtype).kind == "c" else e.atan2(0 * z, z)
+    y = e.atan2(e.imag(z), e.real(z))
     return y * (180 / math.pi) if deg else y
 
 
 @implements("real_if_close")
 def real_if_close(a: Any, tol: float = 100) -> Any:
-    if np.dtype(a.dtype).kind != "c":
+    if not is_complex(a):
         return a
-    limit = ours("finfo")(a.dtype).eps * tol if tol > 1 else tol
-    close = bool(ours("all")(e.less(e.abs(e.imag(a)), limit)))
+    limit = finfo(a.dtype).eps * tol if tol > 1 else tol
+    close = bool(r.all(e.less(e.abs(e.imag(a)), limit)))
     return e.real(a) if close else a
+
+
+@implements("i0")
+def i0(x: Any) -> Any:
+    """In half precision, too, which SciPy's widens."""
+    x = floating(x)
+    return converted(special.i0(x), x.dtype)
 
 
 @implements("isposinf")
@@ -134,7 +152,7 @@ def sort(
     a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> Any:
     stable_only("sort", order)
-    return ours("sort")(m.ravel(a), axis=0) if axis is None else ours("sort")(a, axis=axis)
+    return ordering.sort(m.ravel(a), axis=0) if axis is None else ordering.sort(a, axis=axis)
 
 
 @implements("argsort")
@@ -143,7 +161,7 @@ def argsort(
 ) -> Any:
     """The indices that sort along `axis`, or those of the flattened array."""
     stable_only("argsort", order)
-    return ours("argsort")(m.ravel(a), axis=0) if axis is None else ours("argsort")(a, axis=axis)
+    return ordering.argsort(m.ravel(a), axis=0) if axis is None else ordering.argsort(a, axis=axis)
 
 
 @implements("partition")
@@ -168,7 +186,12 @@ def unique(
 ) -> Any:  # fmt: skip
     if axis is not None and ar.ndim != 1:
         raise TypeError("numpy.unique: axis= is supported by autodiff for 1-D arrays only")
-    values, index, inverse, counts = ours("unique_all")(ar)
+    values, index, inverse, counts = ordering.unique_all(ar)
+    numbers = int(ordering.count_nonzero(e.equal(values, values)))
+    if equal_nan and numbers < values.shape[0]:  # NaN are the last, each a value of its own
+        values, index = values[: numbers + 1], index[: numbers + 1]
+        inverse = e.minimum(inverse, numbers)
+        counts = m.concat([counts[:numbers], m.expand_dims(r.sum(counts[numbers:]), 0)])
     wanted = (return_index, return_inverse, return_counts)
     extra = [x for x, want in zip((index, inverse, counts), wanted, strict=True) if want]
     return (values, *extra) if extra else values
@@ -178,17 +201,27 @@ def unique(
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = NO, append: Any = NO) -> Any:
     ends = [end if given(end) else None for end in (prepend, append)]
     a, before, after = arrays(array(a), *ends)
-    return ours("diff")(a, axis=axis, n=n, prepend=before, append=after)
+    return scans.diff(a, axis=axis, n=n, prepend=before, append=after)
 
 
 @implements("union1d")
 def union1d(ar1: Any, ar2: Any) -> Any:
-    return ours("unique_values")(m.concat([m.ravel(part) for part in sequence((ar1, ar2))]))
+    return unique(m.concat(sequence((ar1, ar2)), axis=None))
 
 
 @implements("ediff1d")
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    ary, *ends = arrays(m.ravel(array(ary)), to_begin, to_end)
-    before, after = (None if end is None else m.ravel(as_array(end, ary)) for end in ends)
-    parts = [before, ours("diff")(ary), after]
-    return m.concat([part for part in parts if part is not None])
+    """The differences of the flattened array, whose dtype also what stands at their ends has."""
+    like = next(tensors((ary, to_begin, to_end)))
+    ary = m.ravel(as_array(ary, like))
+    before, after = (
+        [] if end is None else [m.ravel(as_array(end, like))] for end in (to_begin, to_end)
+    )
+    for end in (*before, *after):
+        if not np.can_cast(end.dtype, ary.dtype, casting="same_kind"):
+            raise TypeError(
+                f"numpy.ediff1d: to_begin or to_end is {end.dtype}, ary {ary.dtype}; "
+                "casting='same_kind' does not allow that"
+            )
+    parts = (*before, scans.diff(ary), *after)
+    return m.concat([converted(part, ary.dtype) for part in parts])

@@ -11,20 +11,23 @@ import numpy as np
 
 import backends
 from autodiff import inplace
-from autodiff.core import NUMBERS, Tensor
+from autodiff.core import NUMBERS, Tensor, is_complex
 from autodiff.numpy_face.lifting import (
     arrays,
     as_array,
-    constant,
     converted,
+    given,
     implements,
     lift,
-    ours,
     sequence,
     tensors,
 )
+from autodiff.ops import creation
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops import reductions as r
+from autodiff.ops.creation import constant
+from autodiff.ops.extras import floating
 
 
 def like(name: str) -> Any:
@@ -32,8 +35,9 @@ def like(name: str) -> Any:
         a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *,
         device: Any = None,
     ) -> Any:  # fmt: skip
-        a = a if shape is None else m.broadcast_to(m.ravel(a)[:1].sum(), shape)
-        return ours(name)(a, dtype=dtype, device=device)
+        if shape is None:
+            return getattr(creation, name)(a, dtype=dtype, device=device)
+        return new(a, name.removesuffix("_like"), shape, dtype=dtype if given(dtype) else a.dtype)
 
     function.__name__ = name
     return implements(name)(function)
@@ -52,7 +56,7 @@ def full_like(
     shape = a.shape if shape is None else shape
     home = a if isinstance(a, Tensor) else next(tensors([fill_value]))
     value = converted(as_array(fill_value, home), a.dtype if dtype is None else dtype)
-    return m.broadcast_to(value, (shape,) if isinstance(shape, int) else tuple(shape))
+    return m.broadcast_to(value, shape)
 
 
 @implements("copy")
@@ -62,7 +66,7 @@ def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
 
 @implements("astype")
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
-    return ours("astype")(x, np.dtype(dtype), copy=copy)
+    return m.astype(x, np.dtype(dtype), copy=copy)
 
 
 @implements("linspace")
@@ -71,7 +75,7 @@ def linspace(
     dtype: Any = None, axis: int = 0, *, device: Any = None,
 ) -> Any:  # fmt: skip
     start, stop = arrays(start, stop)
-    y = ours("linspace")(start, stop, num, endpoint=endpoint, dtype=dtype)
+    y = creation.linspace(start, stop, num, endpoint=endpoint, dtype=dtype)
     y = m.moveaxis(y, 0, axis) if axis != 0 else y
     step = (stop - start) * (1 / max(num - 1 if endpoint else num, 1))
     return (y, step) if retstep else y
@@ -91,10 +95,9 @@ def logspace(
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
 ) -> Any:
-    start, stop = arrays(start, stop)
-    signed = e.sign(start) if hasattr(start, "shape") else e.sign(stop)
-    logs = [e.log(e.abs(as_array(v, signed))) for v in (start, stop)]
-    y = signed * e.exp(linspace(*logs, num, endpoint))
+    start, stop = (floating(end) for end in sequence((start, stop)))
+    signed = e.sign(start)
+    y = signed * e.exp(linspace(e.log(start / signed), e.log(stop / signed), num, endpoint))
     return converted(m.moveaxis(y, 0, axis) if axis != 0 else y, dtype)
 
 
@@ -121,10 +124,6 @@ def min_scalar_type(a: Any, /) -> np.dtype:
     return a.dtype if a.ndim else np.min_scalar_type(a.detach().numpy())
 
 
-def is_complex(x: Any) -> bool:
-    return np.dtype(x.dtype).kind == "c"
-
-
 @implements("iscomplexobj")
 def iscomplexobj(x: Any) -> bool:
     return is_complex(x)
@@ -137,7 +136,7 @@ def isrealobj(x: Any) -> bool:
 
 @implements("iscomplex")
 def iscomplex(x: Any) -> Any:
-    return e.not_equal(e.imag(x), 0) if is_complex(x) else ours("zeros_like")(x, dtype="bool")
+    return e.not_equal(e.imag(x), 0) if is_complex(x) else creation.zeros_like(x, dtype="bool")
 
 
 @implements("isreal")
@@ -176,7 +175,7 @@ for _name in ("array", "asarray", "asanyarray", "ascontiguousarray"):
 def new(home: Tensor, name: str, *args: Any, dtype: Any, **kwargs: Any) -> Tensor:
     """A creation function where a Tensor is."""
     with backends.use(home.backend):
-        return ours(name)(*args, dtype=dtype, device=home.device, **kwargs)
+        return getattr(creation, name)(*args, dtype=dtype, device=home.device, **kwargs)
 
 
 @made("zeros")
@@ -311,7 +310,7 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
     a1, a2 = sequence((a1, a2))
     if tuple(a1.shape) != tuple(a2.shape):
         return False
-    return bool(ours("all")(same(a1, a2, equal_nan)))
+    return bool(r.all(same(a1, a2, equal_nan)))
 
 
 @implements("array_equiv")
@@ -321,7 +320,7 @@ def array_equiv(a1: Any, a2: Any) -> bool:
         m.broadcast_shapes(tuple(a1.shape), tuple(a2.shape))
     except ValueError:
         return False
-    return bool(ours("all")(e.equal(a1, a2)))
+    return bool(r.all(e.equal(a1, a2)))
 
 
 def same(a: Any, b: Any, equal_nan: bool) -> Any:
@@ -331,12 +330,11 @@ def same(a: Any, b: Any, equal_nan: bool) -> Any:
 
 @implements("isclose")
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    a, b = sequence((a, b))
-    a, b = (e.stop_gradient(x) for x in (a, b))
+    a, b = (floating(e.stop_gradient(x)) for x in sequence((a, b)))
     near = e.less_equal(e.abs(a - b), atol + rtol * e.abs(b))
     return e.logical_or(e.logical_and(near, e.isfinite(b)), same(a, b, equal_nan))
 
 
 @implements("allclose")
 def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> bool:
-    return bool(ours("all")(isclose(a, b, rtol, atol, equal_nan)))
+    return bool(r.all(isclose(a, b, rtol, atol, equal_nan)))

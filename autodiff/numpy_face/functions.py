@@ -53,6 +53,7 @@ TABLE = {
     "triu": "triu(m; k=k)",
     "vander": "vander(x; N, increasing)",
     "kron": "kron(a, b)",
+    "tensordot": "tensordot(a, b; axes=axes)",
     "linalg.det": "linalg.det(a)",
     "linalg.eig": "linalg.eig(a)",
     "linalg.eigvals": "linalg.eigvals(a)",
@@ -98,7 +99,6 @@ TABLE = {
     "trapezoid": "trapezoid(y, x; dx=dx, axis=axis)",
     "unwrap": "unwrap(p; discont=discont, axis=axis, period=period)",
     # elements
-    "i0": "special.i0(x)",
     "imag": "imag(val)",
     "fix": "trunc(x)",
     "nan_to_num": "nan_to_num(x; nan=nan, posinf=posinf, neginf=neginf)",

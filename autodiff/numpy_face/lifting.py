@@ -1,5 +1,5 @@
-"""What the tables of NumPy's functions are made of: our functions found by name at first use,
-array-likes brought to where the Tensors are, results written to `out=`.
+"""What the tables of NumPy's functions are made of: functions of ours with other names, array-likes
+brought to where the Tensors are, results written to `out=`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-import backends
 from autodiff import inplace
-from autodiff.core import NUMBERS, ROOT, Tensor, box
+from autodiff.core import NUMBERS, Tensor
 from autodiff.methods import scalar
-from autodiff.ops.manipulation import concat, expand_dims
+from autodiff.ops.creation import constant
+from autodiff.ops.manipulation import astype, concat, expand_dims
 
 FUNCTIONS: dict[str, Callable] = {}
 
@@ -78,10 +78,6 @@ def filled(parts: Any, like: Tensor) -> list:
     return [array(part) for part in parts]
 
 
-def constant(raw: Any) -> Tensor:
-    return box(raw, ROOT, backends.of(raw), None)
-
-
 def arrays(*values: Any) -> list:
     """Array-likes brought to where the first Tensor among them is; None stays None."""
     like = next(tensors(values), None)
@@ -114,7 +110,7 @@ def given(value: Any) -> bool:
 
 def converted(x: Any, dtype: Any) -> Any:
     """x as `dtype`, which may be None."""
-    return ours("astype")(x, np.dtype(dtype), copy=False) if given(dtype) else x
+    return astype(x, np.dtype(dtype), copy=False) if given(dtype) else x
 
 
 # -- results -------------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import builtins
 import string
 from typing import Any
 
-from autodiff.numpy_face.lifting import arrays, implements, into, ours, sequence
+from autodiff.dtypes import finfo
+from autodiff.numpy_face.lifting import arrays, implements, into, sequence
+from autodiff.ops import decompositions, linalg, norms, ordering
 from autodiff.ops import elementwise as e
-from autodiff.ops import linalg
 from autodiff.ops import manipulation as m
+from autodiff.ops.extras import floating
 from autodiff.ops.reductions import max, sum
 
 # -- products ------------------------------------------------------------------------------------
@@ -44,14 +46,6 @@ def inner(a: Any, b: Any, /) -> Any:
 def outer(a: Any, b: Any, out: Any = None) -> Any:
     a, b = map(m.ravel, sequence((a, b)))
     return into("outer", out, m.expand_dims(a, 1) * b)
-
-
-@implements("tensordot")
-def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    a, b = arrays(a, b)
-    if not isinstance(axes, int):
-        axes = tuple((side,) if isinstance(side, int) else tuple(side) for side in axes)
-    return linalg.tensordot(a, b, axes=axes)
 
 
 @implements("einsum")
@@ -136,19 +130,19 @@ def lower(a: Any, UPLO: str) -> Any:
 
 @implements("linalg.eigh")
 def eigh(a: Any, UPLO: str = "L") -> Any:
-    return ours("linalg.eigh")(lower(a, UPLO))
+    return decompositions.eigh(lower(a, UPLO))
 
 
 @implements("linalg.eigvalsh")
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
-    return ours("linalg.eigvalsh")(lower(a, UPLO))
+    return decompositions.eigvalsh(lower(a, UPLO))
 
 
 @implements("linalg.qr")
 def qr(a: Any, mode: str = "reduced") -> Any:
     if mode not in ("reduced", "complete", "r"):
         raise TypeError(f"numpy.linalg.qr: mode={mode!r} is not supported by autodiff")
-    found = ours("linalg.qr")(a, mode="reduced" if mode == "r" else mode)
+    found = decompositions.qr(a, mode="reduced" if mode == "r" else mode)
     return found[1] if mode == "r" else found
 
 
@@ -159,45 +153,45 @@ def svd(
     if hermitian:
         raise TypeError("numpy.linalg.svd: hermitian=True is not supported by autodiff; use eigh")
     if not compute_uv:
-        return ours("linalg.svdvals")(a)
-    return ours("linalg.svd")(a, full_matrices=full_matrices)
+        return decompositions.svdvals(a)
+    return decompositions.svd(a, full_matrices=full_matrices)
 
 
 @implements("linalg.pinv")
 def pinv(a: Any, rcond: Any = None, hermitian: bool = False, **tolerance: Any) -> Any:
     if hermitian:
         raise TypeError("numpy.linalg.pinv: hermitian=True is not supported by autodiff")
-    rtol = tolerance.get("rtol", rcond)
-    return ours("linalg.pinv")(a) if rtol is None else ours("linalg.pinv")(a, rtol=rtol)
+    a, rtol = floating(a), tolerance.get("rtol", rcond)
+    return decompositions.pinv(a) if rtol is None else decompositions.pinv(a, rtol=rtol)
 
 
 @implements("linalg.matrix_rank")
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
-    s = e.abs(ours("linalg.eigvalsh")(A)) if hermitian else ours("linalg.svdvals")(A)
+    A = floating(A)
+    s = e.abs(decompositions.eigvalsh(A)) if hermitian else decompositions.svdvals(A)
     if tol is None and not hermitian:
-        return ours("linalg.matrix_rank")(A, rtol=rtol)
-    scale = ours("finfo")(A.dtype).eps * builtins.max(A.shape[-2:]) if rtol is None else rtol
+        return decompositions.matrix_rank(A, rtol=rtol)
+    scale = finfo(A.dtype).eps * builtins.max(A.shape[-2:]) if rtol is None else rtol
     least = max(s, axis=-1, keepdims=True) * scale if tol is None else tol
-    return ours("count_nonzero")(e.greater(s, least), axis=-1)
+    return ordering.count_nonzero(e.greater(s, least), axis=-1)
 
 
 @implements("linalg.cond")
 def cond(x: Any, p: Any = None) -> Any:
     if p in (None, 2, -2):
-        s = ours("linalg.svdvals")(x)
+        s = decompositions.svdvals(x)
         ends = (s[..., 0], s[..., -1]) if p != -2 else (s[..., -1], s[..., 0])
         return ends[0] / ends[1]
-    matrix_norm = ours("linalg.matrix_norm")
-    return matrix_norm(x, ord=p) * matrix_norm(ours("linalg.inv")(x), ord=p)
+    return norms.matrix_norm(x, ord=p) * norms.matrix_norm(decompositions.inv(x), ord=p)
 
 
 @implements("linalg.lstsq")
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
     """By the pseudo-inverse: NumPy's answer, also where the matrix has not full rank."""
-    a, b = arrays(a, b)
-    rtol = ours("finfo")(a.dtype).eps * builtins.max(a.shape) if rcond is None else rcond
-    x = linalg.matmul(ours("linalg.pinv")(a, rtol=rtol), b)
-    rank, s = ours("linalg.matrix_rank")(a, rtol=rtol), ours("linalg.svdvals")(a)
+    a, b = (floating(x) for x in arrays(a, b))
+    rtol = finfo(a.dtype).eps * builtins.max(a.shape) if rcond is None else rcond
+    x = linalg.matmul(decompositions.pinv(a, rtol=rtol), b)
+    rank, s = decompositions.matrix_rank(a, rtol=rtol), decompositions.svdvals(a)
     left = e.square(e.abs(linalg.matmul(a, x) - b))
     full = int(rank) == a.shape[1] < a.shape[0]
     squares = sum(left, axis=0) if full else sum(left, axis=0)[..., :0]
@@ -211,16 +205,14 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
             raise ValueError(
                 "linalg.norm: x must be 1-D or 2-D where axis is None and ord is given"
             )
-        return ours("linalg.vector_norm")(x, keepdims=keepdims)
+        return norms.vector_norm(x, keepdims=keepdims)
     axes = m.normalize_axis("linalg.norm", x, axis)
     if len(axes) == 1:
         (place,) = axes
-        return ours("linalg.vector_norm")(
-            x, axis=place, keepdims=keepdims, ord=2 if ord is None else ord
-        )
+        return norms.vector_norm(x, axis=place, keepdims=keepdims, ord=2 if ord is None else ord)
     if len(axes) != 2:
         raise ValueError(f"linalg.norm: axis must name one axis or two; got {axis!r}")
-    y = ours("linalg.matrix_norm")(m.moveaxis(x, axes, (-2, -1)), ord="fro" if ord is None else ord)
+    y = norms.matrix_norm(m.moveaxis(x, axes, (-2, -1)), ord="fro" if ord is None else ord)
     return m.expand_dims(y, axes) if keepdims else y
 
 
@@ -232,7 +224,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
         a = m.permute_dims(a, (*[i for i in range(a.ndim) if i not in last], *last))
     shape = tuple(a.shape[b.ndim :])
     flat = m.ravel(b)
-    return m.reshape(ours("linalg.solve")(m.reshape(a, (flat.shape[0], -1)), flat), shape)
+    return m.reshape(decompositions.solve(m.reshape(a, (flat.shape[0], -1)), flat), shape)
 
 
 @implements("linalg.tensorinv")
@@ -241,4 +233,4 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
         raise ValueError(f"tensorinv: ind must be positive; got {ind}")
     rows, columns = tuple(a.shape[:ind]), tuple(a.shape[ind:])
     number = m.count(a, tuple(range(ind, a.ndim)))
-    return m.reshape(ours("linalg.inv")(m.reshape(a, (-1, number))), columns + rows)
+    return m.reshape(decompositions.inv(m.reshape(a, (-1, number))), columns + rows)

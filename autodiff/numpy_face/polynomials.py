@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.numpy_face.lifting import arrays, given, implements, ours, sequence
+from autodiff.dtypes import finfo
+from autodiff.numpy_face.lifting import arrays, given, implements, sequence
 from autodiff.numpy_face.linalg import lstsq
+from autodiff.ops import creation, decompositions, scans, signal
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops.extras import floating
+from autodiff.ops.manipulation import concat
 from autodiff.ops.reductions import sum
 
 
@@ -41,12 +45,12 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     for constant in constants:
         n = p.shape[0]
         grown = falling(p, [1 / i for i in range(n, 0, -1)])
-        p = ours("concat")([grown, ours("full_like")(grown[:1], constant)])
+        p = concat([grown, creation.full_like(grown[:1], constant)])
     return p
 
 
 def padded(a: Any, length: int) -> Any:
-    return ours("pad")(a, (length - a.shape[0], 0))
+    return signal.pad(a, (length - a.shape[0], 0))
 
 
 @implements("polyadd")
@@ -64,18 +68,18 @@ def polysub(a1: Any, a2: Any) -> Any:
 @implements("polymul")
 def polymul(a1: Any, a2: Any) -> Any:
     a1, a2 = map(m.atleast_1d, sequence((a1, a2)))
-    return ours("convolve")(a1, a2)
+    return signal.convolve(a1, a2)
 
 
 @implements("poly")
 def poly(seq_of_zeros: Any) -> Any:
     """The coefficients of the polynomial with these zeros, or of a matrix's characteristic one."""
-    zeros = seq_of_zeros
+    zeros = floating(seq_of_zeros)
     if zeros.ndim == 2:
-        zeros = ours("linalg.eigvals")(zeros)
-    y = ours("ones_like")(zeros[:1])
+        zeros = decompositions.eigvals(zeros)
+    y = creation.ones_like(zeros[:1])
     for zero in m.unstack(m.expand_dims(zeros, 1)):
-        y = ours("pad")(y, (0, 1)) - ours("pad")(y * zero, (1, 0))
+        y = signal.pad(y, (0, 1)) - signal.pad(y * zero, (1, 0))
     return y
 
 
@@ -84,8 +88,8 @@ def roots(p: Any) -> Any:
     """The eigenvalues of the companion matrix (Horn and Johnson, 3.3.12). The first coefficient
     must not be 0."""
     n = p.shape[0] - 1
-    below = ours("diag")(ours("ones_like")(p[: n - 1]), -1)
-    return ours("linalg.eigvals")(m.concat([m.expand_dims(-p[1:] / p[0], 0), below[1:]]))
+    below = creation.diag(creation.ones_like(p[: n - 1]), -1)
+    return decompositions.eigvals(m.concat([m.expand_dims(-p[1:] / p[0], 0), below[1:]]))
 
 
 @implements("polyfit")
@@ -97,7 +101,7 @@ def polyfit(
     if full or cov:
         raise TypeError("numpy.polyfit: full= and cov= are not supported by autodiff")
     x, y, w = arrays(x, y, w)
-    columns = ours("vander")(x + 0.0, deg + 1)
+    columns = scans.vander(x + 0.0, deg + 1)
     if w is not None:
         columns = columns * m.expand_dims(w, 1)
         y = y * (m.expand_dims(w, 1) if y.ndim == 2 else w)
@@ -108,4 +112,4 @@ def polyfit(
 
 
 def len_eps(x: Any) -> float:
-    return x.shape[0] * ours("finfo")((x + 0.0).dtype).eps
+    return x.shape[0] * finfo((x + 0.0).dtype).eps

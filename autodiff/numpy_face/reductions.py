@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into, ours
+from autodiff import errors
+from autodiff.core import Tensor
+from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into
 from autodiff.ops import elementwise as e
 from autodiff.ops import reductions as r
+from autodiff.ops import scans, statistics
 from autodiff.ops.creation import full_like, ones_like
+from autodiff.ops.extras import floating, fmax, fmin
 from autodiff.ops.manipulation import (
     broadcast_to,
     concat,
@@ -24,6 +28,11 @@ from autodiff.ops.manipulation import (
 )
 
 NO = np._NoValue
+
+
+def begun(y: Any, initial: Any, join: Callable) -> Any:
+    """A reduction joined with its initial value, if there is one; the dtype stays."""
+    return converted(join(y, initial), y.dtype) if given(initial) else y
 
 
 def flag(keepdims: Any) -> bool:
@@ -46,7 +55,7 @@ def sum(
     """The sum over `axis`, of the elements `where`, plus `initial`."""
     a = chosen(array(a), where, 0)
     y = r.sum(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
-    return into("sum", out, y + initial if given(initial) else y)
+    return into("sum", out, begun(y, initial, e.add))
 
 
 @implements("prod")
@@ -57,7 +66,7 @@ def prod(
     """The product over `axis`, of the elements `where`, times `initial`."""
     a = chosen(array(a), where, 1)
     y = r.prod(a, axis=axis, dtype=dtype, keepdims=flag(keepdims))
-    return into("prod", out, y * initial if given(initial) else y)
+    return into("prod", out, begun(y, initial, e.multiply))
 
 
 def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
@@ -68,12 +77,12 @@ def extreme(name: str, reduce: Callable, join: Callable) -> Callable:
         a = array(a)
         if where is not NO and where is not True and not given(initial):
             raise ValueError(f"numpy.{name}: where needs an initial value")
-        a = chosen(a, where, initial)
+        a = converted(chosen(a, where, initial), a.dtype)
         if given(initial) and count(a, normalize_axis(name, a, axis)) == 0:
             y = full_like(r.sum(a, axis=axis, keepdims=flag(keepdims)), initial)
             return into(name, out, y)
         y = reduce(a, axis=axis, keepdims=flag(keepdims))
-        return into(name, out, join(y, initial) if given(initial) else y)
+        return into(name, out, begun(y, initial, join))
 
     function.__name__, function.__doc__ = name, f"The {name}imum over `axis`; ties share."
     return function
@@ -114,11 +123,6 @@ def taking_part(a: Any, where: Any, axis: Any) -> Any:
     """How many elements a reduction with `where` counts."""
     ones = broadcast_to(e.where(e.not_equal(where, False), ones_like(a), 0), a.shape)
     return r.sum(ones, axis=axis, keepdims=True)
-
-
-def floating(a: Any) -> Any:
-    """Booleans and integers as float64."""
-    return a if np.dtype(a.dtype).kind in "fc" else converted(a, "float64")
 
 
 @implements("mean")
@@ -173,7 +177,21 @@ def spread(
     else:
         squares, number = chosen(squares, where, 0), e.real(taking_part(a, where, axis))
     y = r.sum(squares, axis=axis, keepdims=True) / (number - ddof)
-    return dropped(e.sqrt(y) if root else y, a, axis, keepdims)
+    if root:
+        y = r.root_of_variance(y, not given(mean_) and all_equal(a, where, axis))
+    return dropped(y, a, axis, keepdims)
+
+
+def all_equal(a: Any, where: Any, axis: Any) -> Any:
+    """Whether the elements `where` are all equal over `axis`. Their computed variance is seldom
+    exactly 0: the mean is rounded."""
+    a = e.stop_gradient(a)
+    real, imaginary = (
+        max(part, axis, keepdims=True, initial=-math.inf, where=where)
+        <= min(part, axis, keepdims=True, initial=math.inf, where=where)
+        for part in (e.real(a), e.imag(a))
+    )
+    return real & imaginary
 
 
 std = implements("std")(moment("std", r.std, root=True))
@@ -185,7 +203,7 @@ def average(
     a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = NO
 ) -> Any:
     a, weights = arrays(a, weights)
-    return ours("average")(a, axis, weights, returned, keepdims=flag(keepdims))
+    return statistics.average(a, axis, weights, returned, keepdims=flag(keepdims))
 
 
 @implements("cov")
@@ -194,26 +212,26 @@ def cov(
     fweights: Any = None, aweights: Any = None, *, dtype: Any = None,
 ) -> Any:  # fmt: skip
     m, y, fweights, aweights = arrays(m, y, fweights, aweights)
-    return ours("cov")(m, y, rowvar, bias, ddof, fweights, aweights, dtype=dtype)
+    return statistics.cov(m, y, rowvar, bias, ddof, fweights, aweights, dtype=dtype)
 
 
 # -- scans ---------------------------------------------------------------------------------------
 
 
-def scan(name: str, path: str, what: str) -> Callable:
+def scan(name: str, find: Callable, what: str) -> Callable:
     def function(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         a = array(a)
         if axis is None:
             a, axis = reshape(a, (-1,)), 0
-        return into(name, out, ours(path)(a, axis=axis, dtype=dtype))
+        return into(name, out, find(a, axis=axis, dtype=dtype))
 
     function.__name__ = name
     function.__doc__ = f"{what} of the first elements along `axis`, or of the flattened array."
     return function
 
 
-cumsum = implements("cumsum")(scan("cumsum", "cumulative_sum", "Sums"))
-cumprod = implements("cumprod")(scan("cumprod", "cumulative_prod", "Products"))
+cumsum = implements("cumsum")(scan("cumsum", scans.cumulative_sum, "Sums"))
+cumprod = implements("cumprod")(scan("cumprod", scans.cumulative_prod, "Products"))
 
 
 def running(name: str, join: Callable) -> Callable:
@@ -243,7 +261,7 @@ def without_nan(name: str, join: Callable | None) -> Callable:
         initial: Any = NO, where: Any = NO, **kwargs: Any,
     ) -> Any:  # fmt: skip
         a = chosen(converted(array(a), dtype), where, math.nan)
-        y = ours(name)(a, axis=axis, keepdims=flag(keepdims), **kwargs)
+        y = getattr(statistics, name)(a, axis=axis, keepdims=flag(keepdims), **kwargs)
         return into(name, out, join(y, initial) if join and given(initial) else y)
 
     function.__name__ = name
@@ -254,8 +272,8 @@ implements("nansum")(without_nan("nansum", e.add))
 implements("nanprod")(without_nan("nanprod", e.multiply))
 
 
-def nan_extreme(name: str, join: str) -> None:
-    reduce = without_nan(name, lambda y, initial: ours(join)(y, initial))
+def nan_extreme(name: str, join: Callable) -> None:
+    reduce = without_nan(name, join)
 
     def function(a: Any, axis: Any = None, out: Any = None, keepdims: Any = NO, **rest: Any) -> Any:
         return reduce(a, axis, None, out, keepdims, **rest)
@@ -263,8 +281,8 @@ def nan_extreme(name: str, join: str) -> None:
     implements(name)(function)
 
 
-nan_extreme("nanmax", "fmax")
-nan_extreme("nanmin", "fmin")
+nan_extreme("nanmax", fmax)
+nan_extreme("nanmin", fmin)
 implements("nanmean")(without_nan("nanmean", None))
 
 
@@ -286,10 +304,21 @@ nan_moment("nanvar")
 
 
 def nan_place(name: str, find: Callable, worst: float) -> None:
-    def function(a: Any, *args: Any, **kwargs: Any) -> Any:
-        return find(e.where(e.isnan(a), worst, a), *args, **kwargs)
+    def function(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
+        lost = e.isnan(a)
+        nothing = values(all(lost, axis))
+        if isinstance(nothing, (np.ndarray, np.generic)) and nothing.any():  # known at once
+            raise ValueError(f"numpy.{name}: {errors.describe(a)} has a slice of NaN only")
+        return find(e.where(lost, worst, a), axis, out, keepdims=keepdims)
 
     implements(name)(function)
+
+
+def values(x: Any) -> Any:
+    """The array beneath a Tensor; inside jit what stands for it."""
+    while isinstance(x, Tensor):
+        x = x.data
+    return x
 
 
 nan_place("nanargmax", argmax, -math.inf)

@@ -17,12 +17,13 @@ from autodiff.numpy_face.lifting import (
     implements,
     into,
     lift,
-    ours,
     sequence,
     tensors,
 )
+from autodiff.ops import creation, joining, norms, ordering, signal
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
+from autodiff.ops import reductions as r
 from autodiff.ops.manipulation import flip
 
 NO = np._NoValue
@@ -53,8 +54,7 @@ def in_c_or_f(name: str, order: str) -> bool:
 @implements("reshape")
 def reshape(a: Any, /, shape: Any, order: str = "C", *, copy: bool | None = None) -> Any:
     if in_c_or_f("reshape", order):
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        return transpose(m.reshape(transpose(a), shape[::-1]))
+        return transpose(m.reshape(transpose(a), m.as_tuple(shape)[::-1]))
     return m.reshape(a, shape, copy=copy)
 
 
@@ -107,7 +107,7 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple:
 
 @implements("meshgrid")
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple:
-    grids = ours("meshgrid")(*[m.atleast_1d(x) for x in sequence(xi)], indexing=indexing)
+    grids = creation.meshgrid(*[m.atleast_1d(x) for x in sequence(xi)], indexing=indexing)
     if sparse:
         places = list(range(len(xi)))
         places[:2] = places[:2][::-1] if indexing == "xy" else places[:2]
@@ -148,22 +148,22 @@ def stack(
 
 @implements("vstack", "row_stack")
 def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    return ours("vstack")(joined("vstack", tup, dtype, casting))
+    return joining.vstack(joined("vstack", tup, dtype, casting))
 
 
 @implements("hstack")
 def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    return ours("hstack")(joined("hstack", tup, dtype, casting))
+    return joining.hstack(joined("hstack", tup, dtype, casting))
 
 
 @implements("dstack")
 def dstack(tup: Any) -> Any:
-    return ours("dstack")(sequence(tup))
+    return joining.dstack(sequence(tup))
 
 
 @implements("column_stack")
 def column_stack(tup: Any) -> Any:
-    return ours("column_stack")(sequence(tup))
+    return joining.column_stack(sequence(tup))
 
 
 @implements("block")
@@ -200,6 +200,7 @@ def append(arr: Any, values: Any, axis: int | None = None) -> Any:
 @implements("insert")
 def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     arr, values = sequence((arr, values))
+    values = converted(values, arr.dtype)
     if axis is None:
         arr, axis = m.ravel(arr), 0
     axis = m.one_axis("insert", axis, arr.ndim, arr)
@@ -224,11 +225,11 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 
 @implements("resize")
 def resize(a: Any, new_shape: Any) -> Any:
-    shape = (new_shape,) if isinstance(new_shape, int) else tuple(new_shape)
+    shape = m.as_tuple(new_shape)
     flat, wanted = m.ravel(a), math.prod(shape)
     if flat.shape[0] == 0:
-        return m.reshape(ours("zeros_like")(a), shape)
-    copies = ours("tile")(flat, (-(-wanted // flat.shape[0]),))
+        return m.reshape(creation.zeros_like(a), shape)
+    copies = joining.tile(flat, (-(-wanted // flat.shape[0]),))
     return m.reshape(copies[:wanted], shape)
 
 
@@ -253,7 +254,7 @@ def take(
     if mode == "wrap":
         indices = indices % length
     elif mode == "clip":
-        indices = ours("clip")(as_array(indices, a), 0, length - 1)
+        indices = e.clip(as_array(indices, a), 0, length - 1)
     elif mode != "raise":
         raise ValueError(f"take: mode must be 'raise', 'wrap' or 'clip'; got {mode!r}")
     return into("take", out, a[(*[slice(None)] * axis, indices)])
@@ -261,7 +262,7 @@ def take(
 
 @implements("unravel_index")
 def unravel_index(indices: Any, shape: Any, order: str = "C") -> tuple:
-    lengths = (shape,) if isinstance(shape, int) else tuple(shape)
+    lengths = m.as_tuple(shape)
     found = []
     fortran = in_c_or_f("unravel_index", order)
     for length in lengths if fortran else lengths[::-1]:
@@ -287,13 +288,13 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     arr, indices = arrays(arr, indices)
     if axis is None:
         arr, axis = m.ravel(arr), 0
-    return ours("take_along_axis")(arr, indices, axis=axis)
+    return ordering.take_along_axis(arr, indices, axis=axis)
 
 
 @implements("diagonal")
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The diagonal of the plane of two axes, as the last axis of the result."""
-    return ours("linalg.diagonal")(m.moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
+    return norms.diagonal(m.moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
 
 
 @implements("trace")
@@ -302,14 +303,14 @@ def trace(
 ) -> Any:
     """The sum of a diagonal."""
     chosen = diagonal(a, offset, axis1, axis2)
-    return into("trace", out, ours("sum")(chosen, axis=-1, dtype=dtype))
+    return into("trace", out, r.sum(chosen, axis=-1, dtype=dtype))
 
 
 @implements("lib.stride_tricks.sliding_window_view")
 def sliding_window_view(
     x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
 ) -> Any:  # fmt: skip
-    lengths = (window_shape,) if isinstance(window_shape, int) else tuple(window_shape)
+    lengths = m.as_tuple(window_shape)
     axes = m.normalize_axis("sliding_window_view", x, axis)
     if len(lengths) != len(axes):
         raise ValueError(f"sliding_window_view: {len(lengths)} lengths for {len(axes)} axes")
@@ -324,10 +325,10 @@ def sliding_window_view(
 
 @implements("pad")
 def pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
-    return ours("pad")(array, pad_width, mode, **kwargs)
+    return signal.pad(array, pad_width, mode, **kwargs)
 
 
 @implements("gradient")
 def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     f, *varargs = [lift(v, next(tensors((f, *varargs)))) for v in (f, *varargs)]
-    return ours("gradient")(f, *varargs, axis=axis, edge_order=edge_order)
+    return signal.gradient(f, *varargs, axis=axis, edge_order=edge_order)

@@ -15,7 +15,7 @@ import numpy as np
 
 import backends
 from autodiff import inplace
-from autodiff.core import NUMBERS, Tensor
+from autodiff.core import NUMBERS, Tensor, is_complex
 from autodiff.numpy_face import reductions
 from autodiff.numpy_face.lifting import (
     FUNCTIONS,
@@ -27,6 +27,9 @@ from autodiff.numpy_face.lifting import (
     tensors,
 )
 from autodiff.ops import elementwise as e
+from autodiff.ops import linalg, scans
+from autodiff.ops import reductions as r
+from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import expand_dims, reshape, squeeze
 
 # NumPy's names where ours differ; where they do not, SAME.
@@ -44,7 +47,6 @@ RENAMED = {
     "left_shift": "bitwise_left_shift",
     "power": "pow",
     "right_shift": "bitwise_right_shift",
-    "rint": "round",
 }
 SAME = """
     add bitwise_and bitwise_or bitwise_xor cbrt ceil copysign cos cosh deg2rad degrees divide equal
@@ -62,30 +64,34 @@ def divmod(x1: Any, x2: Any) -> tuple[Any, Any]:
 
 def float_power(x1: Any, x2: Any) -> Any:
     wide = ("float64", "complex128")
-    kinds = [np.dtype(x.dtype).kind == "c" for x in (x1, x2) if hasattr(x, "dtype")]
-    dtype = wide[any(kinds) or isinstance(x1, complex) or isinstance(x2, complex)]
+    dtype = wide[is_complex(x1) or is_complex(x2)]
     return e.pow(*[converted(x, dtype) if hasattr(x, "dtype") else x for x in (x1, x2)])
 
 
 def ldexp(x1: Any, x2: Any) -> Any:
-    floating = np.dtype(x1.dtype) if hasattr(x1, "dtype") else np.dtype("float64")
-    return x1 * e.exp2(converted(x2, floating) if hasattr(x2, "dtype") else float(x2))
+    x1, like = floating(x1), next(tensors((x1, x2)))
+    return x1 * e.exp2(converted(as_array(x2, like), getattr(x1, "dtype", "float64")))
 
 
 def matvec(x1: Any, x2: Any) -> Any:
-    return squeeze(ours("matmul")(x1, expand_dims(x2, -1)), -1)
+    return squeeze(linalg.matmul(x1, expand_dims(x2, -1)), -1)
 
 
 def modf(x: Any) -> tuple[Any, Any]:
-    whole = e.trunc(x)
-    return x - whole, whole
+    x = floating(x)
+    finite = e.where(e.isinf(x), 0, x)
+    return finite - e.trunc(finite), e.trunc(x)
+
+
+def rint(x: Any) -> Any:
+    return e.round(floating(x))
 
 
 def vecmat(x1: Any, x2: Any) -> Any:
-    return squeeze(ours("matmul")(expand_dims(e.conj(x1), -2), x2), -2)
+    return squeeze(linalg.matmul(expand_dims(e.conj(x1), -2), x2), -2)
 
 
-COMPOSED = {f.__name__: f for f in (divmod, float_power, ldexp, matvec, modf, vecmat)}
+COMPOSED = {f.__name__: f for f in (divmod, float_power, ldexp, matvec, modf, rint, vecmat)}
 REDUCE = {
     "add": "sum",
     "logical_and": "all",
@@ -96,7 +102,7 @@ REDUCE = {
 }
 ACCUMULATE = {
     "add": reductions.cumsum,
-    "logaddexp": lambda a, axis: ours("logcumsumexp")(a, axis=axis),
+    "logaddexp": lambda a, axis: scans.logcumsumexp(a, axis=axis),
     "maximum": reductions.running("maximum.accumulate", e.maximum),
     "minimum": reductions.running("minimum.accumulate", e.minimum),
     "multiply": reductions.cumprod,
@@ -207,7 +213,7 @@ def call(
 def reduce(self: Tensor, ufunc: np.ufunc, x: Any, *, axis: Any = 0, **kwargs: Any) -> Any:
     name = ufunc.__name__
     if name == "logaddexp" and not kwargs.keys() - {"keepdims"}:
-        return ours("logsumexp")(lift(x, self), axis=axis, **kwargs)
+        return r.logsumexp(floating(lift(x, self)), axis=axis, **kwargs)
     if name not in REDUCE:
         raise TypeError(missing(f"{name}.reduce"))
     if name in ("logical_and", "logical_or", "maximum", "minimum"):

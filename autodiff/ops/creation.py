@@ -14,6 +14,7 @@ import backends
 from autodiff.core import ROOT, Tensor, box, numbers
 from autodiff.dtypes import result_type
 from autodiff.kinds import linear
+from autodiff.ops.elementwise import floor
 from autodiff.ops.indexing import _scatter_add, getitem
 from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape, stack
 from backends.base import REAL, dtype_name, is_inexact
@@ -126,7 +127,7 @@ def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None
     result then is."""
     if isinstance(fill_value, Tensor):
         value = fill_value if dtype is None else astype(fill_value, dtype, copy=False)
-        return broadcast_to(move(value, device), (shape,) if isinstance(shape, int) else shape)
+        return broadcast_to(move(value, device), shape)
     return _create("full", shape, fill_value, dtype=dtype, device=device)
 
 
@@ -183,7 +184,9 @@ def linspace(
     ndim = max(getattr(v, "ndim", 0) for v in (start, stop))
     share = reshape(_ramp(number, home, real) / steps, (number, *(1,) * ndim))
     y = (1 - share) * start + share * stop
-    return move(y if dtype is None else astype(y, dtype, copy=False), device)
+    if dtype is not None:
+        y = astype(y if is_inexact(dtype) else floor(y), dtype, copy=False)
+    return move(y, device)
 
 
 def eye(

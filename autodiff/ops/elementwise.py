@@ -396,7 +396,7 @@ def real(x: Any, /) -> Any:
 
 def imag(x: Any, /) -> Any:
     """The imaginary part; zeros for a real array."""
-    return _imag(x) if is_complex(x) else x * 0
+    return _imag(x) if is_complex(x) else where(False, x, 0)
 
 
 def conj(x: Any, /) -> Any:

@@ -103,7 +103,7 @@ def cbrt(x: Any, /) -> Any:
 
 def _logaddexp2_impl(xp: Any, a: Any, b: Any) -> Any:
     top = xp.maximum(a, b)
-    gap = xp.where(a == b, 0.0, builtins.abs(a - b))  # also where both are infinite
+    gap = xp.where(a == b, 0.0, top - xp.minimum(a, b))  # also where both are infinite
     return top + xp.log1p(xp.exp(-math.log(2) * gap)) / math.log(2)
 
 

@@ -20,7 +20,7 @@ from autodiff.core import is_complex
 from autodiff.kinds import linear
 from autodiff.ops.creation import arange
 from autodiff.ops.elementwise import conj
-from autodiff.ops.manipulation import astype, normalize_axis, roll, slice_axis
+from autodiff.ops.manipulation import as_tuple, astype, normalize_axis, roll, slice_axis
 from autodiff.ops.signal import _pad
 from backends.base import COMPLEX, HALVES, REAL, dtype_name
 
@@ -331,8 +331,7 @@ def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None
 
 
 def _shift(name: str, x: Any, axes: int | Sequence[int] | None, inverse: bool) -> Any:
-    axes = axes if axes is None or isinstance(axes, int) else tuple(axes)
-    axis = normalize_axis(name, x, axes)
+    axis = normalize_axis(name, x, axes if axes is None else as_tuple(axes))
     halves = tuple(x.shape[a] // 2 for a in axis)
     return roll(x, tuple(-h for h in halves) if inverse else halves, axis=axis)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from autodiff.ops.creation import ones_like
 from autodiff.ops.manipulation import (
+    as_tuple,
     atleast_1d,
     atleast_2d,
     atleast_3d,
     broadcast_to,
     concat,
     expand_dims,
+    is_one,
     matrix_transpose,
     one_axis,
     reshape,
@@ -70,10 +72,10 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     return take(x, searchsorted(ends, cumulative_sum(ones), side="left"), axis=place)
 
 
-def tile(x: Any, repetitions: tuple[int, ...], /) -> Any:
+def tile(x: Any, repetitions: int | tuple[int, ...], /) -> Any:
     """x so many times along each axis. The shorter of `repetitions` and x.shape gets ones in
     front."""
-    times = (repetitions,) if isinstance(repetitions, int) else tuple(repetitions)
+    times = as_tuple(repetitions)
     times = (1,) * (x.ndim - len(times)) + times
     shape = (1,) * (len(times) - x.ndim) + tuple(x.shape)
     columns = reshape(x, tuple(itertools.chain(*[(1, n) for n in shape])))
@@ -113,8 +115,9 @@ def column_stack(arrays: Sequence[Any], /) -> Any:
 def array_split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Any]:
     """x cut along `axis` at the given places, or into so many sections of which the first are
     longer by one where they cannot be equal."""
-    if not isinstance(sections, int):
+    if not is_one(sections):
         return split(x, sections, axis=axis)
+    sections = operator.index(sections)
     if sections < 1:
         raise ValueError(f"array_split: needs one section at least; got {sections}")
     size, longer = divmod(x.shape[one_axis("array_split", axis, x.ndim, x)], sections)

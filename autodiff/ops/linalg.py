@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,10 @@ from autodiff.kinds import broadcast, multilinear
 from autodiff.ops.creation import diagonal
 from autodiff.ops.elementwise import conj
 from autodiff.ops.manipulation import (
+    as_tuple,
     astype,
     expand_dims,
+    is_one,
     matrix_transpose,
     moveaxis,
     normalize_axis,
@@ -80,10 +83,11 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
     """The sum of products over pairs of axes: the last `axes` of x1 with the first of x2, or
     two lists of axes."""
-    if isinstance(axes, int):
+    if is_one(axes):
+        axes = operator.index(axes)
         axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))
-    left = normalize_axis("tensordot", x1, tuple(axes[0]))
-    right = normalize_axis("tensordot", x2, tuple(axes[1]))
+    left = normalize_axis("tensordot", x1, as_tuple(axes[0]))
+    right = normalize_axis("tensordot", x2, as_tuple(axes[1]))
     if [x1.shape[a] for a in left] != [x2.shape[a] for a in right]:
         raise ValueError(
             f"tensordot: axes {left} of {tuple(x1.shape)} and {right} of {tuple(x2.shape)} "
@@ -192,7 +196,8 @@ def _sum_out(x: Any, labels: Labels, keep: set[str]) -> tuple[Any, Labels]:
     gone = tuple(i for i, label in enumerate(labels) if label not in keep)
     if not gone:
         return x, labels
-    return sum(x, axis=gone), [label for label in labels if label in keep]
+    y = astype(sum(x, axis=gone), x.dtype, copy=False)
+    return y, [label for label in labels if label in keep]
 
 
 def _contract(a: Any, la: Labels, b: Any, lb: Labels, later: set[str]) -> tuple[Any, Labels]:

@@ -70,6 +70,16 @@ def one_axis(name: str, axis: Any, ndim: int, x: Any) -> int:
     return number % ndim
 
 
+def is_one(v: Any) -> bool:
+    """Whether v is one number, be it NumPy's or an array without axes, and not several."""
+    return not hasattr(v, "__iter__") or getattr(v, "ndim", 1) == 0
+
+
+def as_tuple(v: Any) -> tuple[int, ...]:
+    """An integer as a tuple of one, several as a tuple: Python's integers, whosever they were."""
+    return (operator.index(v),) if is_one(v) else tuple(map(operator.index, v))
+
+
 def count(x: Any, axis: tuple[int, ...]) -> int:
     """How many elements a reduction over `axis` joins into one."""
     return math.prod(x.shape[a] for a in axis)
@@ -80,7 +90,7 @@ _reshape = linear("reshape", adjoint=lambda g, x, **_: reshape(g, x.shape))
 
 def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
     """The same elements in C order in another shape; one length may be -1."""
-    shape = (shape,) if isinstance(shape, int) else tuple(operator.index(n) for n in shape)
+    shape = as_tuple(shape)
     size = math.prod(x.shape)
     if shape.count(-1) > 1:
         raise ValueError(f"reshape: only one length may be -1; got {shape}")
@@ -147,9 +157,9 @@ _broadcast_to = linear(
 )
 
 
-def broadcast_to(x: Any, /, shape: tuple[int, ...]) -> Any:
+def broadcast_to(x: Any, /, shape: int | tuple[int, ...]) -> Any:
     """x repeated along new axes and axes of length 1, as a read-only view where possible."""
-    return _broadcast_to(x, shape=tuple(shape))
+    return _broadcast_to(x, shape=as_tuple(shape))
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -167,7 +177,7 @@ def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
 
 def expand_dims(x: Any, /, axis: int | tuple[int, ...]) -> Any:
     """New axes of length 1 at the places `axis` of the result."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = as_tuple(axis)
     ndim = x.ndim + len(axes)
     places = {one_axis("expand_dims", a, ndim, x) for a in axes}
     if len(places) != len(axes):
@@ -246,7 +256,7 @@ def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
     if axis is None:
         return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
     axes = normalize_axis("roll", x, axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    shifts = as_tuple(shift) * (len(axes) if is_one(shift) else 1)
     if len(shifts) != len(axes):
         raise ValueError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     return _roll(x, shift=shifts, axis=axes)
@@ -323,7 +333,8 @@ def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[An
     """x cut along `axis`: into so many equal sections, or at the given places."""
     (place,) = normalize_axis("split", x, axis)
     length = x.shape[place]
-    if isinstance(sections, int):
+    if is_one(sections):
+        sections = operator.index(sections)
         if sections < 1 or length % sections:
             raise ValueError(f"split: length {length} is not divisible into {sections} sections")
         lengths = (length // sections,) * sections

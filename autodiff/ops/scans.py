@@ -11,7 +11,7 @@ import operator
 from typing import Any
 
 from autodiff.kinds import general, linear
-from autodiff.ops.creation import ones_like
+from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import conj, exp, where
 from autodiff.ops.manipulation import (
     astype,
@@ -58,7 +58,7 @@ def backwards(a: Any, b: Any, axis: int) -> Any:
 
 def _before(c: Any, axis: int) -> Any:
     """c[i-1], 0 for the first."""
-    return shifted(c, 0 * slice_axis(c, axis, 0, 1), axis)
+    return shifted(c, zeros_like(slice_axis(c, axis, 0, 1)), axis)
 
 
 def _recurrence_vjp(g: Any, c: Any, a: Any, _b: Any, *, axis: int) -> tuple:
@@ -134,7 +134,7 @@ def _prod_jvp(tangents: list, y: Any, x: Any, *, axis: int, include_initial: boo
     t = recurrence(x, tangents[0] * _products_before(y, axis, include_initial), axis=axis)
     if not include_initial:
         return t
-    return concat([0 * slice_axis(y, axis, 0, 1), t], axis=axis)
+    return concat([zeros_like(slice_axis(y, axis, 0, 1)), t], axis=axis)
 
 
 _cumulative_prod = general(

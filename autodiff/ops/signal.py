@@ -16,7 +16,18 @@ from autodiff import errors
 from autodiff.core import NUMBERS
 from autodiff.kinds import linear, multilinear
 from autodiff.ops.creation import full_like, ones_like
-from autodiff.ops.elementwise import abs, clip, conj, floor, remainder, round, stop_gradient, where
+from autodiff.ops.elementwise import (
+    abs,
+    clip,
+    conj,
+    floor,
+    isfinite,
+    remainder,
+    round,
+    stop_gradient,
+    where,
+)
+from autodiff.ops.extras import floating
 from autodiff.ops.indexing import getitem
 from autodiff.ops.manipulation import (
     astype,
@@ -36,11 +47,6 @@ from backends.base import is_inexact
 __all__ = ["convolve", "correlate", "gradient", "interp", "pad", "trapezoid", "unwrap"]
 
 Pair = tuple[Any, Any]
-
-
-def floating(x: Any) -> Any:
-    """x itself, or integers as float64."""
-    return x if is_inexact(x.dtype) else astype(x, "float64")
 
 
 def along(x: Any, axis: int, ndim: int) -> Any:
@@ -100,15 +106,18 @@ def pad(
     ValueError
         An unknown mode, a negative width, an empty axis in a mode that takes values from it.
     """
+    if mode == "empty":
+        mode, constant_values = "constant", 0
     if mode not in EXTENSIONS:
-        raise ValueError(f"pad: mode must be one of {', '.join(sorted(EXTENSIONS))}; got {mode!r}")
+        modes = ", ".join(sorted((*EXTENSIONS, "empty")))
+        raise ValueError(f"pad: mode must be one of {modes}; got {mode!r}")
     if reflect_type not in ("even", "odd"):
         raise ValueError(f'pad: reflect_type must be "even" or "odd"; got {reflect_type!r}')
     widths = pad_widths(array, pad_width)
     values = {"constant": constant_values, "linear_ramp": end_values}.get(mode, stat_length)
     options = pairs("pad", values, array.ndim)
     padded = [axis for axis, width in enumerate(widths) if width != (0, 0)]
-    if mode == "empty" or (mode == "constant" and is_zero(constant_values)):
+    if mode == "constant" and is_zero(constant_values):
         chosen = tuple(widths[axis] for axis in padded)
         return _pad(array, axis=tuple(padded), widths=chosen)
     for axis in padded:
@@ -261,7 +270,6 @@ def _mean(x: Any, *, axis: int, keepdims: bool) -> Any:
 EXTENSIONS = {
     "constant": _constant,
     "edge": _edge,
-    "empty": _edge,
     "linear_ramp": _linear_ramp,
     "maximum": _statistic(max),
     "mean": _statistic(_mean),
@@ -369,8 +377,13 @@ def interp(
 def _on_line(x: Any, xp: Any, fp: Any) -> Any:
     after = clip(searchsorted(xp, stop_gradient(x), side="right"), 1, xp.shape[0] - 1)
     start, end = getitem(xp, after - 1), getitem(xp, after)
-    share = (x - start) / (end - start)
-    return (1 - share) * getitem(fp, after - 1) + share * getitem(fp, after)
+    low, high = getitem(fp, after - 1), getitem(fp, after)
+    step = start == end  # of points at one place, which are the last ones, the last counts
+    share = where(step, 1, (x - start) / where(step, 1, end - start))
+    at_point = (share == 0) | (share == 1)
+    alone = at_point & ~(isfinite(low) & isfinite(high))  # the other end does not matter
+    line = (1 - share) * where(alone, 0, low) + share * where(alone, 0, high)
+    return where(alone, where(share == 0, low, high), line)
 
 
 def _repeat(x: Any, xp: Any, fp: Any, period: float) -> tuple[Any, Any, Any]:
@@ -475,7 +488,7 @@ def _slopes(f: Any, axis: int, h: Any, edge_order: int) -> Any:
         middle = slice_axis(f, axis, 1, -1)
         left, right = (middle - before) / h1, (after - middle) / h2
         inside = (h2 * left + h1 * right) / (h1 + h2)
-    return concat([first, inside, last], axis=axis)
+    return astype(concat([first, inside, last], axis=axis), f.dtype, copy=False)
 
 
 def _one_sided(f0: Any, f1: Any, f2: Any, h1: Any, h2: Any) -> Any:

@@ -17,8 +17,9 @@ from autodiff import errors
 from autodiff.core import Aval
 from autodiff.kinds import Linear, Multilinear, general, linear, multilinear
 from autodiff.ops.elementwise import multiply, stop_gradient
+from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import expand_dims, moveaxis, reshape, squeeze
-from autodiff.ops.signal import floating, pad
+from autodiff.ops.signal import pad
 from backends import windows
 from backends.base import is_complex
 from backends.windows import Pair, Window
