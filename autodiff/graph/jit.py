@@ -39,6 +39,8 @@ from autodiff.transforms import check_function
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
 LARGE = 1 << 20  # bytes; a larger constant is worth a word
+MANY = 64  # programs of a function are worth a word
+MOST = 256  # programs of a function are kept
 
 
 _jitted: WeakSet[Jitted] = WeakSet()
@@ -47,8 +49,7 @@ _jitted: WeakSet[Jitted] = WeakSet()
 def forget_programs() -> None:
     """Have every jitted function compile anew: what programs were made by has changed."""
     for jitted in list(_jitted):
-        jitted.cache.clear()
-        jitted.shortcut = None
+        jitted.cache_clear()
 
 
 class Jitted:
@@ -72,7 +73,7 @@ class Jitted:
         self.cache: dict[Any, Entry | Recorded] = {}
         self.last: Entry | Recorded | None = None  # that ran
         self.shortcut: Callable | None = None  # for arguments like those of the last call
-        self.hits = 0
+        self.hits = self.misses = 0
         self.warned: set[str] = set()
         _jitted.add(self)
 
@@ -92,7 +93,7 @@ class Jitted:
             if entry is None:
                 with writing_beside(leaves):
                     return self.f(*args, **kwargs)
-            self.cache[key] = entry
+            self.keep(key, entry)
         if entry.draws_numbers and innermost() is not None:
             return self.f(*args, **kwargs)  # whoever is staged here draws them anew in each run
         self.last, self.shortcut = entry, entry.shortcut
@@ -110,6 +111,21 @@ class Jitted:
             if kind is Entry and error.by is ROOT:
                 raise
             return None
+
+    def keep(self, key: tuple, entry: Entry | Recorded) -> None:
+        """Put a program where the next call of its kind finds it, in place of the oldest if there
+        are too many."""
+        self.cache[key] = entry
+        self.misses += 1
+        if self.misses == MANY:
+            warnings.warn(
+                f"{self.name}: at {user_line()}: this is program number {MANY}, one for each kind "
+                "of arguments. Python integers and strings are part of a program, shapes, too: "
+                "pass a number that changes as a float or an array; arrays padded to few sizes",
+                stacklevel=3,
+            )
+        if len(self.cache) > MOST:
+            self.cache.pop(next(iter(self.cache)), None)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Of a method, the function with its first argument."""
@@ -193,7 +209,13 @@ class Jitted:
 
     def cache_info(self) -> CacheInfo:
         """(hits, misses, currsize), as functools.lru_cache tells it."""
-        return CacheInfo(self.hits, len(self.cache), len(self.cache))
+        return CacheInfo(self.hits, self.misses, len(self.cache))
+
+    def cache_clear(self) -> None:
+        """Forget all programs, and with them the memory they run in: the next call compiles anew.
+        For functions that have met many shapes they will not meet again."""
+        self.cache.clear()
+        self.last = self.shortcut = None
 
 
 class JittedTree(Jitted):

@@ -7,6 +7,7 @@ own, or that of a donated input.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import math
@@ -234,17 +235,20 @@ class Plan:
 def allocate(buffers: list[Buffer]) -> int:
     """Give each buffer an offset such that those alive together do not overlap: the largest
     first, each into the lowest gap. Returns the size of the arena in bytes."""
-    placed: list[Buffer] = []
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end, first, last), the lowest first
     for buffer in sorted(buffers, key=lambda b: -b.bytes):
-        alive = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+        size, born, gone = rounded(buffer.bytes), buffer.first, buffer.last
         start = 0
-        for other in sorted(alive, key=lambda b: b.offset):
-            if other.offset >= start + rounded(buffer.bytes):
+        for offset, end, first, last in placed:
+            if first > gone or last < born:
+                continue
+            if offset >= start + size:
                 break
-            start = max(start, other.offset + rounded(other.bytes))
+            if end > start:
+                start = end
         buffer.offset = start
-        placed.append(buffer)
-    return max((b.offset + rounded(b.bytes) for b in buffers), default=0)
+        bisect.insort(placed, (start, start + size, born, gone))
+    return max((end for _, end, _, _ in placed), default=0)
 
 
 def rounded(size: int) -> int:
