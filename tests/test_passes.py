@@ -7,7 +7,7 @@ import pytest
 
 import autodiff as ad
 from autodiff.graph import numpy_helpers
-from autodiff.graph.passes import PASSES, guards, recompute, slices
+from autodiff.graph.passes import PASSES, recompute
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((6, 9))
@@ -143,10 +143,6 @@ def test_small_and_expensive_values_are_kept():
     assert len(recompute(before.before).equations()) == len(before.before.equations())
 
 
-def test_passes_are_there():
-    assert {slices, guards, recompute} <= set(PASSES)
-
-
 CHOSEN = {
     "exp": lambda x: ad.where(x == 0, 0.0, ad.exp(x)),
     "a sum": lambda x: ad.where(x == 0, 0.0, x + 1),
@@ -219,3 +215,25 @@ def test_a_factor_of_one_is_left_out_where_it_changes_nothing(dtype):
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(ad.jit(f)(x), f(x), strict=True)
     assert ops(lambda x: x * 1, x)["multiply"] == (x.dtype.kind == "c")
+
+
+REPEATED = {
+    "two that give the shape together": lambda p: ad.where(p > 0, np.broadcast_to(0.0, (5,)), np.broadcast_to(1.0, (5,))),
+    "two of different axes": lambda p: ad.where(p > 0, np.broadcast_to(0.0, (5, 1)), np.broadcast_to(1.0, (1, 4))),
+    "one that is also spread out": lambda p: ad.where(p > 0, np.broadcast_to(2.0, (5,)), ad.broadcast_to(p, (5,))),
+    "one that decides the dtype": lambda p: ad.where(p > 0, np.broadcast_to(np.complex64(2), (5,)), ad.broadcast_to(p, (5,))),
+    "none": lambda p: p * np.broadcast_to(2.0, (5, 0)),
+}
+
+
+@pytest.mark.parametrize("precision", [None, "exact"])
+@pytest.mark.parametrize("name", REPEATED)
+def test_constants_that_repeat_a_number_keep_the_shape(name, precision):
+    f, p = REPEATED[name], np.array(1.0)
+    np.testing.assert_array_equal(ad.jit(f, precision=precision)(p), f(p), strict=True)
+
+
+def test_a_constant_that_repeats_a_number_is_that_number_where_others_give_the_shape():
+    program = ad.jit(lambda x: x * np.broadcast_to(2.0, X.shape)).lower(X).after
+    (equation,) = program.equations()
+    assert [x.shape for x in equation.inputs] == [X.shape, ()]
