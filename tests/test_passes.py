@@ -1,5 +1,7 @@
 """What the passes make of programs that they are for: the same numbers from other equations."""
 
+import math
+import sys
 from collections import Counter
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import autodiff as ad
 from autodiff.graph import numpy_helpers
 from autodiff.graph.passes import PASSES, recompute
+from autodiff.kinds import Elementwise
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((6, 9))
@@ -237,3 +240,92 @@ def test_a_constant_that_repeats_a_number_is_that_number_where_others_give_the_s
     program = ad.jit(lambda x: x * np.broadcast_to(2.0, X.shape)).lower(X).after
     (equation,) = program.equations()
     assert [x.shape for x in equation.inputs] == [X.shape, ()]
+
+
+# What only arrays can do: a body is promised arrays, so that the op stays as it is where it is none of ours.
+ARRAYS_ONLY = {
+    "a function of numbers": lambda _xp, x: np.vectorize(math.sqrt)(x),
+    "a list": lambda _xp, x: np.array(x.tolist()),
+    "a condition": lambda _xp, x: x if float(x.max()) > 1 else 2 * x,
+    "a name that is no op": lambda xp, x: getattr(xp, "no_such_function", np.negative)(x),
+    "a refusal": lambda _xp, x: x if type(x) is np.ndarray else refuse(),
+}
+
+
+def refuse():
+    raise RuntimeError("arrays only")
+
+
+@pytest.mark.parametrize("name", ARRAYS_ONLY)
+def test_a_body_that_needs_arrays_runs_as_it_is(name):
+    f = Elementwise("arrays_only", ARRAYS_ONLY[name], d=(None,), singular=False)
+    np.testing.assert_array_equal(ad.jit(f)(X[0] ** 2), f(X[0] ** 2))
+
+
+def composites(x, n):
+    for _ in range(n):
+        x = ad.relu(x) * 1.5
+    return x
+
+
+def powers(x, n):
+    y = x + 1
+    for _ in range(n):
+        y = y * y
+    return ad.where(x == 0, 0.0, y)
+
+
+def layers(x, n):
+    def loss(w, h=x):
+        for _ in range(n):
+            h = ad.tanh(h @ w)
+        return ad.sum(h)
+
+    return ad.grad(loss)(x)
+
+
+def running(x, n):
+    def total(x):
+        y = x[0]
+        for i in range(1, n):
+            y = ad.maximum(y * x[i % 6], ad.abs(x[i % 6])) + ad.softmax(y)
+        return ad.sum(y)
+
+    return ad.grad(total)(x)
+
+
+def shared(x, n):
+    def loss(w):
+        h, y = ad.square(w @ w), w
+        for _ in range(n):
+            y = (y * h) @ w
+        return ad.sum(y)
+
+    return ad.grad(loss)(x)
+
+
+UNROLLED = {"composites": (composites, X), "powers": (powers, X), "layers": (layers, WIDE), "running": (running, X), "shared": (shared, WIDE)}
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_the_passes_work_grows_as_the_program_does(name):
+    """A program four times as long is four times as much work, counted by the functions called."""
+    f, x = UNROLLED[name]
+    short, long = (work(ad.jit(lambda x, n=n: f(x, n)).lower(x).before) for n in (20, 80))
+    assert long < 5 * short
+
+
+def work(program):
+    calls, former = 0, sys.getprofile()
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        for rewrite in PASSES:
+            program = rewrite(program)
+    finally:
+        sys.setprofile(former)
+    return calls
