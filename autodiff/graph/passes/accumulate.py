@@ -87,12 +87,13 @@ def term(old: Node, new: Node, whole: Equation, readers: dict[Node, int]) -> Ter
 
 
 def is_factor(x: Node, whole: Equation) -> bool:
-    """Whether x is a real number, and none that is known to be zero: the library leaves out what
-    it would multiply by zero, NaN included."""
+    """Whether x is a real number, and none that is known to be zero in the sum's dtype: the library
+    leaves out what it would multiply by zero, NaN included."""
     if x.shape != () or isinstance(x.dtype, tuple):
         return False
     if isinstance(x, Constant) and x.is_number:
-        return type(x.value) in (int, float) and x.value != 0
+        told = blas.REALS[whole.dtype][1]  # a number as the library is told it
+        return type(x.value) in (int, float) and told(x.value).value != 0
     return x.dtype in (float, int) if is_number(x) else x.dtype == whole.dtype
 
 
