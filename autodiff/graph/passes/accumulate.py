@@ -91,9 +91,10 @@ def is_factor(x: Node, whole: Equation) -> bool:
     leaves out what it would multiply by zero, NaN included."""
     if x.shape != () or isinstance(x.dtype, tuple):
         return False
-    if isinstance(x, Constant) and x.is_number:
+    if isinstance(x, Constant):
+        fits = type(x.value) in (int, float) if x.is_number else x.dtype == whole.dtype
         told = blas.REALS[whole.dtype][1]  # a number as the library is told it
-        return type(x.value) in (int, float) and told(x.value).value != 0
+        return fits and told(x.value).value != 0
     return x.dtype in (float, int) if is_number(x) else x.dtype == whole.dtype
 
 
