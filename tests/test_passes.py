@@ -214,10 +214,44 @@ def test_a_factor_of_one_is_left_out_where_it_changes_nothing(dtype):
     x = np.array([1, 0, 3]).astype(dtype)
     if x.dtype.kind in "fc":
         x[1:] = np.inf, np.nan
-    for f in (lambda x: x * 1, lambda x: 1 * x, lambda x: x / 1):
+    one, row, wide = x.dtype.type(1), np.broadcast_to(x.dtype.type(1), (3,)), np.broadcast_to(x.dtype.type(1), (2, 3))
+    left_out = [lambda x: x * 1, lambda x: 1 * x, lambda x: x / 1, lambda x: x * one, lambda x: x / row, lambda x: one * x]
+    stays = [lambda x: x * wide, lambda x: x * np.float64(1), lambda x: 1 / x, lambda x: one / x, lambda x: 1.0 * one * x[0]]
+    for f in left_out + stays:
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(ad.jit(f)(x), f(x), strict=True)
-    assert ops(lambda x: x * 1, x)["multiply"] == (x.dtype.kind == "c")
+    assert ops(lambda x: x * 1, x)["multiply"] == ops(lambda x: x * one, x)["multiply"] == (x.dtype.kind == "c")
+    if x.dtype.kind != "i":  # those are divided into floats
+        assert all(len(ops(f, x)) == (x.dtype.kind == "c") for f in left_out)
+
+
+# Selections that a constant decides: dtypes, shapes and NaN are those of the selection.
+DECIDED = {
+    "true": lambda x: ad.where(np.ones(9, bool), x, 0.0),
+    "false, an array of one dtype less": lambda x: ad.where(np.zeros((6, 9), bool), np.full((), 2.0), x[0].astype("float32")),
+    "false, a row": lambda x: ad.where(np.zeros((6, 9), bool), np.nan, x[0]),
+    "of two shapes": lambda x: ad.where(np.ones((), bool), x[:1], x),
+    "an integer": lambda x: ad.where(np.ones(9, bool), x.astype("int32"), 1.5),
+    "Python's own": lambda x: ad.where(True, x, np.nan),
+}
+UNDECIDED = {
+    "some": lambda x: ad.where(np.arange(9) > 3, x, 0.0),
+    "a number": lambda x: ad.where(np.zeros((6, 9), bool), x, 2.0),
+    "none": lambda x: ad.where(np.zeros((6, 0), bool), x[:, :0], 2 * x[:, :0]),
+}
+
+
+@pytest.mark.parametrize("name", [*DECIDED, *UNDECIDED])
+def test_a_selection_that_a_constant_decides_is_a_branch(name):
+    f = (DECIDED | UNDECIDED)[name]
+    for precision in (None, "exact"):
+        np.testing.assert_array_equal(ad.jit(f, precision=precision)(X), f(X), strict=True)
+    assert ops(f, X)["where"] == (name in UNDECIDED)
+
+
+@pytest.mark.parametrize("f", [ad.grad(lambda v: ad.sum(v**3)), ad.vmap(ad.grad(lambda v: ad.sum(v**3)))])
+def test_a_gradient_is_not_multiplied_by_ones(f):
+    assert ops(f, X) == {"square": 1, "multiply": 1} and agrees(f, X)
 
 
 REPEATED = {

@@ -1,4 +1,5 @@
-"""Constants: equations between constants are computed when the program is made."""
+"""Constants: equations between constants are computed when the program is made, and a selection by
+a constant that is true everywhere, or nowhere, is one of its branches."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import math
 from typing import Any
 
 from autodiff.core import PROJECT
-from autodiff.graph.ir import Constant, Equation, Node, Program, number, same
+from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_number, number, same
+from autodiff.kinds import OPS
 
+ASTYPE, BROADCAST, WHERE = OPS["astype"], OPS["broadcast_to"], OPS["where"]
 LARGE = 1 << 16  # elements; more are not computed ahead: a program should stay small
 
 
@@ -22,9 +25,33 @@ def constants(program: Program) -> Program:
             if equation.weak:
                 return Constant(number(equation, args))
             return Constant(equation.op.kernel(backend)(*args, **equation.params))
+        chosen = branch(inputs, backend) if equation.op is WHERE else None
+        if chosen is not None:
+            return spread(chosen, equation)
         return same(equation, inputs)
 
     return program.rebuild(change)
+
+
+def branch(inputs: tuple[Node, ...], backend: Any) -> Node | None:
+    """The one branch that a selection takes, if a constant decides; none that is a number, of which
+    the selection makes an array."""
+    condition, yes, no = inputs
+    if not isinstance(condition, Constant) or 0 in condition.shape:
+        return None
+    looks = (bool,) * 2 if condition.is_number else (backend.xp.all, backend.xp.any)
+    everywhere, somewhere = (bool(look(condition.value)) for look in looks)
+    chosen = yes if everywhere else no
+    return None if everywhere != somewhere or is_number(chosen) else chosen
+
+
+def spread(x: Node, equation: Equation) -> Node:
+    """A value as an equation would give it: of its dtype, repeated to its shape."""
+    if x.dtype != equation.dtype:
+        x = apply(ASTYPE, (x,), {"dtype": equation.dtype}, equation.line)
+    if x.shape != equation.shape:
+        x = apply(BROADCAST, (x,), {"shape": equation.shape}, equation.line)
+    return x
 
 
 def element(x: Node) -> Any:
