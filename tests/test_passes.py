@@ -136,6 +136,48 @@ def test_what_a_product_gave_is_kept_in_place_of_what_is_made_of_it():
         assert with_it.memory().peak <= without.memory().peak
 
 
+def chained(length, *read):
+    """Values that follow from one another, some of which are read behind a product."""
+
+    def f(x, w):
+        values = [x]
+        for _ in range(length):
+            values.append(values[-1] * -1.0)
+        y = ad.tanh(values[-1]) @ w
+        for i in read:
+            y = y * values[i]
+        return y
+
+    return f
+
+
+def of_a_result(x, w):
+    y = ad.tanh(x)
+    z = y * 1.5
+    return y, (z @ w) * z
+
+
+# How many multiplications there are behind the product, and how many values from before it they read.
+MADE_AGAIN = {
+    "three in a row": (chained(3, 3), 4, 0),
+    "four in a row": (chained(4, 4), 1, 1),
+    "of one that is read before": (chained(4, 3, 4), 6, 0),
+    "of one that is read after": (chained(4, 4, 3), 6, 0),
+    "of a result": (of_a_result, 2, 1),
+    "a long chain": (chained(400, *range(400, 0, -1)), 800, 0),
+}
+
+
+@pytest.mark.parametrize("name", MADE_AGAIN)
+def test_what_is_made_again_behind_a_product(name):
+    f, multiplied, across = MADE_AGAIN[name]
+    equations = recompute(ad.jit(f).lower(WIDE, WIDE).before).equations()
+    place = [e.op.name for e in equations].index("matmul")
+    before, behind = set(equations[:place]), equations[place + 1 :]
+    assert len(behind) == multiplied and len(before & {x for e in behind for x in e.inputs}) == across
+    assert agrees(f, WIDE / 300, WIDE)
+
+
 def test_small_and_expensive_values_are_kept():
     def f(w, x):
         return ad.grad(lambda w: ad.sum(ad.tanh(x @ w) @ w))(w)
