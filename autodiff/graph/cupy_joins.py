@@ -18,7 +18,7 @@ from autodiff.core import Aval, Op
 from autodiff.graph.cupy_epilogs import GELU, PLAIN, RELU, Activation, Epilog
 from autodiff.graph.cupy_steps import Call, Step
 from autodiff.graph.ir import Constant, Equation, Input, Node, Program, apply, is_number, same
-from autodiff.graph.passes import PASSES
+from autodiff.graph.passes import simplified
 from autodiff.graph.stage import stage
 from autodiff.kinds import OPS
 from autodiff.transforms import vjp
@@ -159,9 +159,7 @@ def looks(activation: Activation, backend: Any) -> Program:
         return [y, *pull(g)], None
 
     program, _ = stage(both, inputs, backend)
-    for rewrite in PASSES:
-        program = rewrite(program)
-    return program
+    return simplified(program)
 
 
 def looks_like(look: Node, x: Node, bound: dict[Node, Node]) -> bool:

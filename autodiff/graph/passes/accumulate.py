@@ -39,8 +39,6 @@ class Term(NamedTuple):
 
 
 def accumulate(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
     readers = program.readers()
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:

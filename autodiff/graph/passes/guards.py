@@ -20,9 +20,6 @@ zeros_kept = Elementwise("zeros_kept", _zeros_kept, d=(None, None), singular=Fal
 
 
 def guards(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
-
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
         if equation.op.name == "where":
             condition, zero, y = inputs
