@@ -172,6 +172,25 @@ def test_zero_times_nan_is_nan(factor: float) -> None:
     assert close(product(p["c"], p["a"], p["b"], factor), p["c"] - factor * (p["a"] @ p["b"]))
 
 
+# Numbers that are zero in float32, and not as Python numbers: given to a run, made in it, written down.
+TINY = {
+    "an input": lambda c, a, s: c + s * (a @ a),
+    "a number made of it": lambda c, a, s: c + (2 * s) * (a @ a),
+    "before what it is added to": lambda c, a, s: s * (a @ a) + ad.tanh(c) @ c,
+    "a constant": lambda c, a, _s: c + 1e-50 * (a @ a),
+    "less a constant": lambda c, a, _s: c - (a @ a) * 1e-50,
+    "a constant array": lambda c, a, _s: c + np.float32(0) * (a @ a),
+    "a sum": lambda c, a, s: c[0] + s * ad.sum(a * a, axis=0),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_factor_that_the_dtype_makes_zero_is_zero(name: str) -> None:
+    f, c, a = TINY[name], np.ones((3, 3), "float32"), np.full((3, 3), 1e30, "float32")
+    with np.errstate(all="ignore"):
+        assert np.isnan(ad.jit(f)(c, a, 1e-50)).all() and np.isnan(f(c, a, 1e-50)).all()
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_add_rows_of_their_own(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numpy_actions, "POOL", Pool(threads))

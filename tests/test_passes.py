@@ -1,5 +1,7 @@
 """What the passes make of programs that they are for: the same numbers from other equations."""
 
+import math
+import sys
 from collections import Counter
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 import autodiff as ad
 from autodiff.graph import numpy_helpers
-from autodiff.graph.passes import PASSES, guards, recompute, slices
+from autodiff.graph.passes import PASSES, recompute
+from autodiff.kinds import Elementwise
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((6, 9))
@@ -133,6 +136,48 @@ def test_what_a_product_gave_is_kept_in_place_of_what_is_made_of_it():
         assert with_it.memory().peak <= without.memory().peak
 
 
+def chained(length, *read):
+    """Values that follow from one another, some of which are read behind a product."""
+
+    def f(x, w):
+        values = [x]
+        for _ in range(length):
+            values.append(values[-1] * -1.0)
+        y = ad.tanh(values[-1]) @ w
+        for i in read:
+            y = y * values[i]
+        return y
+
+    return f
+
+
+def of_a_result(x, w):
+    y = ad.tanh(x)
+    z = y * 1.5
+    return y, (z @ w) * z
+
+
+# How many multiplications there are behind the product, and how many values from before it they read.
+MADE_AGAIN = {
+    "three in a row": (chained(3, 3), 4, 0),
+    "four in a row": (chained(4, 4), 1, 1),
+    "of one that is read before": (chained(4, 3, 4), 6, 0),
+    "of one that is read after": (chained(4, 4, 3), 6, 0),
+    "of a result": (of_a_result, 2, 1),
+    "a long chain": (chained(400, *range(400, 0, -1)), 800, 0),
+}
+
+
+@pytest.mark.parametrize("name", MADE_AGAIN)
+def test_what_is_made_again_behind_a_product(name):
+    f, multiplied, across = MADE_AGAIN[name]
+    equations = recompute(ad.jit(f).lower(WIDE, WIDE).before).equations()
+    place = [e.op.name for e in equations].index("matmul")
+    before, behind = set(equations[:place]), equations[place + 1 :]
+    assert len(behind) == multiplied and len(before & {x for e in behind for x in e.inputs}) == across
+    assert agrees(f, WIDE / 300, WIDE)
+
+
 def test_small_and_expensive_values_are_kept():
     def f(w, x):
         return ad.grad(lambda w: ad.sum(ad.tanh(x @ w) @ w))(w)
@@ -141,10 +186,6 @@ def test_small_and_expensive_values_are_kept():
     small = WIDE[:8, :8]
     before = ad.jit(f).lower(small, small)
     assert len(recompute(before.before).equations()) == len(before.before.equations())
-
-
-def test_passes_are_there():
-    assert {slices, guards, recompute} <= set(PASSES)
 
 
 CHOSEN = {
@@ -215,7 +256,152 @@ def test_a_factor_of_one_is_left_out_where_it_changes_nothing(dtype):
     x = np.array([1, 0, 3]).astype(dtype)
     if x.dtype.kind in "fc":
         x[1:] = np.inf, np.nan
-    for f in (lambda x: x * 1, lambda x: 1 * x, lambda x: x / 1):
+    one, row, wide = x.dtype.type(1), np.broadcast_to(x.dtype.type(1), (3,)), np.broadcast_to(x.dtype.type(1), (2, 3))
+    left_out = [lambda x: x * 1, lambda x: 1 * x, lambda x: x / 1, lambda x: x * one, lambda x: x / row, lambda x: one * x]
+    stays = [lambda x: x * wide, lambda x: x * np.float64(1), lambda x: 1 / x, lambda x: one / x, lambda x: 1.0 * one * x[0]]
+    for f in left_out + stays:
         with np.errstate(all="ignore"):
             np.testing.assert_array_equal(ad.jit(f)(x), f(x), strict=True)
-    assert ops(lambda x: x * 1, x)["multiply"] == (x.dtype.kind == "c")
+    assert ops(lambda x: x * 1, x)["multiply"] == ops(lambda x: x * one, x)["multiply"] == (x.dtype.kind == "c")
+    if x.dtype.kind != "i":  # those are divided into floats
+        assert all(len(ops(f, x)) == (x.dtype.kind == "c") for f in left_out)
+
+
+# Selections that a constant decides: dtypes, shapes and NaN are those of the selection.
+DECIDED = {
+    "true": lambda x: ad.where(np.ones(9, bool), x, 0.0),
+    "false, an array of one dtype less": lambda x: ad.where(np.zeros((6, 9), bool), np.full((), 2.0), x[0].astype("float32")),
+    "false, a row": lambda x: ad.where(np.zeros((6, 9), bool), np.nan, x[0]),
+    "of two shapes": lambda x: ad.where(np.ones((), bool), x[:1], x),
+    "an integer": lambda x: ad.where(np.ones(9, bool), x.astype("int32"), 1.5),
+    "Python's own": lambda x: ad.where(True, x, np.nan),
+}
+UNDECIDED = {
+    "some": lambda x: ad.where(np.arange(9) > 3, x, 0.0),
+    "a number": lambda x: ad.where(np.zeros((6, 9), bool), x, 2.0),
+    "none": lambda x: ad.where(np.zeros((6, 0), bool), x[:, :0], 2 * x[:, :0]),
+}
+
+
+@pytest.mark.parametrize("name", [*DECIDED, *UNDECIDED])
+def test_a_selection_that_a_constant_decides_is_a_branch(name):
+    f = (DECIDED | UNDECIDED)[name]
+    for precision in (None, "exact"):
+        np.testing.assert_array_equal(ad.jit(f, precision=precision)(X), f(X), strict=True)
+    assert ops(f, X)["where"] == (name in UNDECIDED)
+
+
+@pytest.mark.parametrize("f", [ad.grad(lambda v: ad.sum(v**3)), ad.vmap(ad.grad(lambda v: ad.sum(v**3)))])
+def test_a_gradient_is_not_multiplied_by_ones(f):
+    assert ops(f, X) == {"square": 1, "multiply": 1} and agrees(f, X)
+
+
+REPEATED = {
+    "two that give the shape together": lambda p: ad.where(p > 0, np.broadcast_to(0.0, (5,)), np.broadcast_to(1.0, (5,))),
+    "two of different axes": lambda p: ad.where(p > 0, np.broadcast_to(0.0, (5, 1)), np.broadcast_to(1.0, (1, 4))),
+    "one that is also spread out": lambda p: ad.where(p > 0, np.broadcast_to(2.0, (5,)), ad.broadcast_to(p, (5,))),
+    "one that decides the dtype": lambda p: ad.where(p > 0, np.broadcast_to(np.complex64(2), (5,)), ad.broadcast_to(p, (5,))),
+    "none": lambda p: p * np.broadcast_to(2.0, (5, 0)),
+}
+
+
+@pytest.mark.parametrize("precision", [None, "exact"])
+@pytest.mark.parametrize("name", REPEATED)
+def test_constants_that_repeat_a_number_keep_the_shape(name, precision):
+    f, p = REPEATED[name], np.array(1.0)
+    np.testing.assert_array_equal(ad.jit(f, precision=precision)(p), f(p), strict=True)
+
+
+def test_a_constant_that_repeats_a_number_is_that_number_where_others_give_the_shape():
+    program = ad.jit(lambda x: x * np.broadcast_to(2.0, X.shape)).lower(X).after
+    (equation,) = program.equations()
+    assert [x.shape for x in equation.inputs] == [X.shape, ()]
+
+
+# What only arrays can do: a body is promised arrays, so that the op stays as it is where it is none of ours.
+ARRAYS_ONLY = {
+    "a function of numbers": lambda _xp, x: np.vectorize(math.sqrt)(x),
+    "a list": lambda _xp, x: np.array(x.tolist()),
+    "a condition": lambda _xp, x: x if float(x.max()) > 1 else 2 * x,
+    "a name that is no op": lambda xp, x: getattr(xp, "no_such_function", np.negative)(x),
+    "a refusal": lambda _xp, x: x if type(x) is np.ndarray else refuse(),
+}
+
+
+def refuse():
+    raise RuntimeError("arrays only")
+
+
+@pytest.mark.parametrize("name", ARRAYS_ONLY)
+def test_a_body_that_needs_arrays_runs_as_it_is(name):
+    f = Elementwise("arrays_only", ARRAYS_ONLY[name], d=(None,), singular=False)
+    np.testing.assert_array_equal(ad.jit(f)(X[0] ** 2), f(X[0] ** 2))
+
+
+def composites(x, n):
+    for _ in range(n):
+        x = ad.relu(x) * 1.5
+    return x
+
+
+def powers(x, n):
+    y = x + 1
+    for _ in range(n):
+        y = y * y
+    return ad.where(x == 0, 0.0, y)
+
+
+def layers(x, n):
+    def loss(w, h=x):
+        for _ in range(n):
+            h = ad.tanh(h @ w)
+        return ad.sum(h)
+
+    return ad.grad(loss)(x)
+
+
+def running(x, n):
+    def total(x):
+        y = x[0]
+        for i in range(1, n):
+            y = ad.maximum(y * x[i % 6], ad.abs(x[i % 6])) + ad.softmax(y)
+        return ad.sum(y)
+
+    return ad.grad(total)(x)
+
+
+def shared(x, n):
+    def loss(w):
+        h, y = ad.square(w @ w), w
+        for _ in range(n):
+            y = (y * h) @ w
+        return ad.sum(y)
+
+    return ad.grad(loss)(x)
+
+
+UNROLLED = {"composites": (composites, X), "powers": (powers, X), "layers": (layers, WIDE), "running": (running, X), "shared": (shared, WIDE)}
+
+
+@pytest.mark.parametrize("name", UNROLLED)
+def test_the_passes_work_grows_as_the_program_does(name):
+    """A program four times as long is four times as much work, counted by the functions called."""
+    f, x = UNROLLED[name]
+    short, long = (work(ad.jit(lambda x, n=n: f(x, n)).lower(x).before) for n in (20, 80))
+    assert long < 5 * short
+
+
+def work(program):
+    calls, former = 0, sys.getprofile()
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        for rewrite in PASSES:
+            program = rewrite(program)
+    finally:
+        sys.setprofile(former)
+    return calls

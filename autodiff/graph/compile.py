@@ -9,7 +9,7 @@ from autodiff.graph import cupy_program, numpy_program
 from autodiff.graph.interpreted import Interpreted
 from autodiff.graph.ir import Program
 from autodiff.graph.numpy_program import ExactProgram
-from autodiff.graph.passes import PASSES, REASSOCIATING
+from autodiff.graph.passes import PASSES, simplified
 from backends.cupy import CupyBackend
 from backends.numpy import NumpyBackend
 
@@ -38,12 +38,9 @@ class Compiled:
     ) -> None:
         self.before = program
         if precision == EXACT:
-            passes = [rewrite for rewrite in passes if rewrite not in REASSOCIATING]
             for routine in program.routines():
                 routine.precision = precision
-        for rewrite in passes:
-            program = rewrite(program)
-        self.after = program
+        self.after = program = simplified(program, passes, precision == EXACT)
         self.donated = tuple(donated)
         if precision == EXACT and type(program.backend) is NumpyBackend:
             self.plan = ExactProgram(program, self.donated, Interpreted(self.before), rows)

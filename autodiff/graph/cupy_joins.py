@@ -28,7 +28,7 @@ from autodiff.graph.ir import (
     is_number,
     same,
 )
-from autodiff.graph.passes import PASSES
+from autodiff.graph.passes import simplified
 from autodiff.graph.stage import stage
 from autodiff.kinds import OPS
 from autodiff.transforms import vjp
@@ -169,9 +169,7 @@ def looks(activation: Activation, backend: Any) -> Program:
         return [y, *pull(g)], None
 
     program, _ = stage(both, inputs, backend)
-    for rewrite in PASSES:
-        program = rewrite(program)
-    return program
+    return simplified(program)
 
 
 def looks_like(look: Node, x: Node, bound: dict[Node, Node]) -> bool:

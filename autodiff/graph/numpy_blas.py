@@ -55,26 +55,27 @@ class BlasCalls:
         if not self.writer.shares_place(c, e):
             lines.append(f"copyto({target}, {args[len(sources)]})")
         place = self.place(e, out, rows)
-        line = self.product(e, place, rows)
-        from_outside = [names[x] for x in (alpha, beta) if not isinstance(x, Constant)]
-        if not from_outside:
+        first, second = self.factor(alpha, e.params["sign"], e.dtype), self.factor(beta, 1, e.dtype)
+        line = self.product(e, place, rows, first, second)
+        pairs = ((alpha, first), (beta, second))
+        told = [f"{name}.value" for x, name in pairs if not isinstance(x, Constant)]
+        if not told:
             lines.append(line)
             return
         kernel = self.give(f"k{self.writer.ids[e]}", e.op.kernel(self.plan.program.backend))
         args.append(f"sign={e.params['sign']}")
-        lines.append(f"if {' and '.join(from_outside)}:")  # CBLAS leaves out zero times NaN
+        lines.append(f"if {' and '.join(told)}:")  # CBLAS leaves out zero times NaN
         lines.append(f"    {line}")
         lines.append("else:")
         lines.append(f"    copyto({target}, {kernel}({', '.join(args)}))")
 
-    def product(self, e: Equation, place: str, rows: str) -> str:
+    def product(self, e: Equation, place: str, rows: str, alpha: str, beta: str) -> str:
         """The call for a product; a sum over rows is one with ones."""
         *factors, b = e.inputs[:-3]
         flag_b, *second = self.matrix(b)
         flag_a, *first = self.matrix(factors[0], rows) if factors else self.ones(b)
         height = self.height(e, rows)
         width, depth = self.length(e.shape[-1]), self.length(b.shape[0])
-        alpha, beta = self.factors(e)
         args = ["by_rows", flag_a, flag_b, height, width, depth, alpha, *first, *second]
         gemm = self.give(f"gemm_{e.dtype.char}", blas.gemm(e.dtype))
         return f"{gemm}({', '.join(args)}, {beta}, {place}, {width})"
@@ -171,22 +172,19 @@ class BlasCalls:
             return self.is_tight(node.inputs[0])
         return self.plan.actions[node] == INTO
 
-    def factors(self, e: Equation) -> list[str]:
-        """The numbers before the product and before what it is added to."""
-        *_, alpha, beta = e.inputs
-        return [self.factor(alpha, e.params["sign"], e.dtype), self.factor(beta, 1, e.dtype)]
-
     def factor(self, x: Node, sign: int, dtype: np.dtype) -> str:
+        """The number before the product, or before what it is added to, as the library wants it."""
         kind, minus = blas.REALS[dtype][1], sign < 0
         if isinstance(x, Constant):
             name = f"f{self.writer.ids[x]}_{dtype.char}{'_minus' * minus}"
             return self.give(name, kind(sign * x.value))
         number = self.writer.names[x]
-        made = f"{self.give(f'f_{dtype.char}', kind)}({'-' * minus}{number})"
-        if not isinstance(x, Input) or x.draw is not None:
-            return made
         name = f"{number}_{dtype.char}{'_minus' * minus}"
-        self.inputs[name] = f"{name} = {made}"
+        made = f"{name} = {self.give(f'f_{dtype.char}', kind)}({'-' * minus}{number})"
+        if isinstance(x, Input) and x.draw is None:
+            self.inputs[name] = made
+        else:
+            self.writer.lines.append(made)
         return name
 
     def pointer(self, array: str, rows: str = "") -> str:

@@ -122,15 +122,17 @@ def note_write(tensor: Tensor) -> None:
 
 class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
-    and constants are kept in it."""
+    and constants are kept in it. `origin`: the line that all it records comes from; without
+    one that is the user's line that is running."""
 
     no_backward = (
         "this value has no number yet, the function is being staged: differentiate inside of it by "
         "grad or vjp, or call .backward() of what it returns"
     )
 
-    def __init__(self, backend: backends.Backend) -> None:
+    def __init__(self, backend: backends.Backend, origin: str = "") -> None:
         super().__init__()
+        self.origin = origin
         self.backend = backend
         self.device: Any = None  # where its inputs are
         self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
@@ -153,10 +155,10 @@ class Stage(Interpreter):
             params = {**params, "donate": False}
         inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
         if op.wants_arrays:
-            inputs = [as_array(x, self.device, user_line()) for x in inputs]
+            inputs = [as_array(x, self.device, self.origin or user_line()) for x in inputs]
         inputs, params = self.without_masks(op, inputs, params)
         try:
-            equation = apply(op, inputs, params, user_line())
+            equation = apply(op, inputs, params, self.origin or user_line())
         except Exception as error:
             raise errors.explain(op, inputs, params, error) from error
         return self.wrap(equation)

@@ -39,8 +39,6 @@ class Term(NamedTuple):
 
 
 def accumulate(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
     readers = program.readers()
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
@@ -87,12 +85,14 @@ def term(old: Node, new: Node, whole: Equation, readers: dict[Node, int]) -> Ter
 
 
 def is_factor(x: Node, whole: Equation) -> bool:
-    """Whether x is a real number, and none that is known to be zero: the library leaves out what
-    it would multiply by zero, NaN included."""
+    """Whether x is a real number, and none that is known to be zero in the sum's dtype: the library
+    leaves out what it would multiply by zero, NaN included."""
     if x.shape != () or isinstance(x.dtype, tuple):
         return False
-    if isinstance(x, Constant) and x.is_number:
-        return type(x.value) in (int, float) and x.value != 0
+    if isinstance(x, Constant):
+        fits = type(x.value) in (int, float) if x.is_number else x.dtype == whole.dtype
+        told = blas.REALS[whole.dtype][1]  # a number as the library is told it
+        return fits and told(x.value).value != 0
     return x.dtype in (float, int) if is_number(x) else x.dtype == whole.dtype
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_number, same
+from autodiff.graph.ir import Equation, Node, Program, apply, is_number, same
+from autodiff.graph.passes.constants import element
 from backends.base import is_complex
 
 
@@ -40,11 +41,16 @@ def reshaped(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
 
 
 def unchanged(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
-    """broadcast_to its own shape, or astype to its own dtype; but a number that became an array
-    decides dtypes from then on."""
+    """broadcast_to its own shape, or astype to its own dtype."""
     (x,) = inputs
+    return x if is_like(equation, x) else None
+
+
+def is_like(equation: Equation, x: Node) -> bool:
+    """Whether an equation's value has the shape and the dtype of x. A number that became an array
+    has not: it decides dtypes from then on."""
     alike = x.shape == equation.shape and x.dtype == equation.dtype
-    return x if alike and (equation.weak or not is_number(x)) else None
+    return alike and (equation.weak or not is_number(x))
 
 
 def neutral(number: float) -> Callable:
@@ -52,10 +58,11 @@ def neutral(number: float) -> Callable:
     x, of whose infinities it makes NaN.)"""
 
     def rule(equation: Equation, inputs: tuple[Node, ...]) -> Node | None:
+        if is_complex(equation.dtype):
+            return None
         for x, other in (inputs, inputs[::-1] if equation.op.name == "multiply" else inputs):
-            plain = isinstance(other, Constant) and other.is_number and other.value == number
-            alike = x.shape == equation.shape and x.dtype == equation.dtype
-            if plain and alike and not is_complex(equation.dtype):
+            one = element(other)
+            if one is not None and one == number and is_like(equation, x):
                 return x
         return None
 

@@ -11,7 +11,7 @@ from typing import Any
 import backends
 from autodiff.core import PROJECT, Op, Tensor, box
 from autodiff.graph import kernels
-from autodiff.graph.ir import PRIMITIVE, Constant, Equation, Node, Program, ordered, same
+from autodiff.graph.ir import PRIMITIVE, Equation, Node, Program, is_literal, same
 from autodiff.graph.stage import Stage
 from autodiff.kinds import OPS
 from autodiff.ops import creation, elementwise, manipulation, reductions, windows
@@ -35,6 +35,8 @@ class Body:
         self.backend = backend
 
     def __getattr__(self, name: str) -> Any:
+        if name not in FUNCTIONS:
+            raise AttributeError(f"{name} is no op that a program could have in its place")
         return FUNCTIONS[name]
 
     def native(self, dtype: Any) -> Any:
@@ -79,24 +81,18 @@ def expanded(
     body: Callable, equation: Equation, inputs: tuple[Node, ...], backend: Any
 ) -> list[Node] | None:
     """The body of an equation's op as equations that give its outputs; None if it calls what is no
-    op."""
-    interp = Stage(backend)
+    op, or what only an array can do."""
+    interp = Stage(backend, equation.line)
     args = [operand(x, interp, backend) for x in inputs]
     try:
         y = body(Body(backend), *args, **equation.params)
-    except (KeyError, AttributeError, TypeError, ValueError):
+    except Exception:  # a body is promised arrays: what it raises without them is its own affair
         return None
     outputs = list(y) if isinstance(equation.dtype, tuple) else [y]
     if not all(isinstance(y, Tensor) and y.interp is interp for y in outputs):
         return None
     found = [y.data for y in outputs]
-    if [(y.shape, y.dtype) for y in found] != kinds(equation):
-        return None
-    before = set(ordered(inputs))
-    for node in ordered(found):
-        if isinstance(node, Equation) and node not in before:
-            node.line = equation.line
-    return found
+    return found if [(y.shape, y.dtype) for y in found] == kinds(equation) else None
 
 
 def kinds(equation: Equation) -> list[tuple]:
@@ -107,6 +103,6 @@ def kinds(equation: Equation) -> list[tuple]:
 
 
 def operand(x: Node, interp: Stage, backend: Any) -> Any:
-    if isinstance(x, Constant) and x.is_number:
+    if is_literal(x):
         return x.value
     return box(x, interp, backend, None)

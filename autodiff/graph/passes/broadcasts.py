@@ -1,9 +1,12 @@
-"""Broadcasts stay symbolic: elementwise ops take the array that was not yet repeated, where
-another of their arguments has the full shape."""
+"""Broadcasts stay symbolic: elementwise ops take the array that was not yet repeated, and of a
+constant that repeats one number that number, where their other arguments give the shape."""
 
 from __future__ import annotations
 
-from autodiff.graph.ir import Equation, Node, Program, same
+from typing import Any
+
+from autodiff.graph.ir import Constant, Equation, Node, Program, same
+from autodiff.graph.passes.constants import element
 from autodiff.kinds import Elementwise
 from autodiff.ops.manipulation import broadcast_shapes
 
@@ -11,18 +14,25 @@ from autodiff.ops.manipulation import broadcast_shapes
 def broadcasts(program: Program) -> Program:
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
         if isinstance(equation.op, Elementwise):
-            inputs = shrunk(equation, inputs)
+            inputs = shrunk(equation, inputs, program.backend)
         return same(equation, inputs)
 
     return program.rebuild(change)
 
 
-def shrunk(equation: Equation, inputs: tuple[Node, ...]) -> tuple[Node, ...]:
+def shrunk(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> tuple[Node, ...]:
     result = list(inputs)
     for i, x in enumerate(inputs):
-        if isinstance(x, Equation) and x.op.name == "broadcast_to":
-            (source,) = x.inputs
-            others = [y.shape for j, y in enumerate(result) if j != i]
-            if broadcast_shapes(source.shape, *others) == equation.shape:
-                result[i] = source
+        source = unrepeated(x, backend)
+        others = [y.shape for j, y in enumerate(result) if j != i]
+        if source is not None and broadcast_shapes(source.shape, *others) == equation.shape:
+            result[i] = source
     return tuple(result)
+
+
+def unrepeated(x: Node, backend: Any) -> Node | None:
+    """What a value repeats."""
+    if isinstance(x, Equation) and x.op.name == "broadcast_to":
+        return x.inputs[0]
+    number = element(x) if x.shape else None
+    return None if number is None else Constant(backend.hold(number))

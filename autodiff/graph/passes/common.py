@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
+from autodiff.graph.ir import Equation, Node, Program, apply, is_literal, same
 
 AGAIN = ("im2col",)
 
@@ -45,6 +45,6 @@ def is_permuted(node: Node) -> bool:
 
 def identity(node: Node) -> Any:
     """What makes two operands one: numbers by type and value, everything else by itself."""
-    if isinstance(node, Constant) and node.is_number:
+    if is_literal(node):
         return type(node.value), repr(node.value)
     return node

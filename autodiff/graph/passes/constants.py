@@ -1,5 +1,5 @@
-"""Constants: equations between constants are computed when the program is made, and an array
-of one number repeated becomes that number with its dtype."""
+"""Constants: equations between constants are computed when the program is made, and a selection by
+a constant that is true everywhere, or nowhere, is one of its branches."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 from autodiff.core import PROJECT
-from autodiff.graph.ir import Constant, Equation, Node, Program, number, same
-from autodiff.kinds import Elementwise
+from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_number, number, same
+from autodiff.kinds import OPS
 
+ASTYPE, BROADCAST, WHERE = OPS["astype"], OPS["broadcast_to"], OPS["where"]
 LARGE = 1 << 16  # elements; more are not computed ahead: a program should stay small
 
 
@@ -24,18 +25,40 @@ def constants(program: Program) -> Program:
             if equation.weak:
                 return Constant(number(equation, args))
             return Constant(equation.op.kernel(backend)(*args, **equation.params))
-        if isinstance(equation.op, Elementwise):
-            inputs = tuple(narrowed(x, equation, inputs, backend) for x in inputs)
+        chosen = branch(inputs, backend) if equation.op is WHERE else None
+        if chosen is not None:
+            return spread(chosen, equation)
         return same(equation, inputs)
 
     return program.rebuild(change)
 
 
-def narrowed(x: Node, equation: Equation, inputs: tuple[Node, ...], backend: Any) -> Node:
-    """One element in place of a constant that repeats it, if others give the shape."""
-    if not isinstance(x, Constant) or 0 in x.shape or not x.shape:
-        return x
-    spread = any(y.shape == equation.shape for y in inputs if y is not x)
-    if not spread or any(getattr(x.value, "strides", (1,))):
-        return x
-    return Constant(backend.hold(x.value[(0,) * len(x.shape)]))
+def branch(inputs: tuple[Node, ...], backend: Any) -> Node | None:
+    """The one branch that a selection takes, if a constant decides; none that is a number, of which
+    the selection makes an array."""
+    condition, yes, no = inputs
+    if not isinstance(condition, Constant) or 0 in condition.shape:
+        return None
+    looks = (bool,) * 2 if condition.is_number else (backend.xp.all, backend.xp.any)
+    everywhere, somewhere = (bool(look(condition.value)) for look in looks)
+    chosen = yes if everywhere else no
+    return None if everywhere != somewhere or is_number(chosen) else chosen
+
+
+def spread(x: Node, equation: Equation) -> Node:
+    """A value as an equation would give it: of its dtype, repeated to its shape."""
+    if x.dtype != equation.dtype:
+        x = apply(ASTYPE, (x,), {"dtype": equation.dtype}, equation.line)
+    if x.shape != equation.shape:
+        x = apply(BROADCAST, (x,), {"shape": equation.shape}, equation.line)
+    return x
+
+
+def element(x: Node) -> Any:
+    """The one number that a constant is or repeats; None of any other value."""
+    if not isinstance(x, Constant):
+        return None
+    if not x.shape:
+        return x.value
+    repeats = 0 not in x.shape and not any(getattr(x.value, "strides", (1,)))
+    return x.value[(0,) * len(x.shape)] if repeats else None

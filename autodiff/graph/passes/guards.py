@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.graph.ir import Constant, Equation, Node, Program, apply, same
+from autodiff.graph.ir import Equation, Node, Program, apply, is_literal, same
 from autodiff.kinds import Elementwise
+
+FACTORS = {"negative": 1, "divide": 1, "multiply": 2}  # how many of an op's inputs are factors
 
 
 def _zeros_kept(xp: Any, y: Any, g: Any) -> Any:
@@ -18,9 +20,6 @@ zeros_kept = Elementwise("zeros_kept", _zeros_kept, d=(None, None), singular=Fal
 
 
 def guards(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
-
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:
         if equation.op.name == "where":
             condition, zero, y = inputs
@@ -40,21 +39,17 @@ def compared_with_zero(node: Node) -> Node | None:
 
 
 def is_zero(node: Node) -> bool:
-    return isinstance(node, Constant) and node.is_number and node.value == 0
+    return is_literal(node) and node.value == 0
 
 
 def is_multiple(y: Node, g: Node) -> bool:
-    """Whether y is g times something, as far as the last few equations tell."""
-    while y is not g:
-        if not isinstance(y, Equation) or y.shape != g.shape:
-            return False
-        if y.op.name in ("negative", "divide"):
-            y = y.inputs[0]
-        elif y.op.name == "multiply":
-            a, b = y.inputs
-            if is_multiple(b, g):
-                return True
-            y = a
-        else:
-            return False
-    return True
+    """Whether y is g times something, as far as equations of its shape tell."""
+    stack, seen = [y], set()
+    while stack:
+        x = stack.pop()
+        if x is g:
+            return True
+        if isinstance(x, Equation) and x.shape == g.shape and x not in seen:
+            seen.add(x)
+            stack += x.inputs[: FACTORS.get(x.op.name, 0)]
+    return False

@@ -38,11 +38,12 @@ class Again:
             self.stretch[e] = now
             for x in e.inputs:
                 self.last[x] = now
+        self.last |= dict.fromkeys(program.outputs, now)  # they are kept to the end
         self.readers: dict[Node, list[Equation]] = {}
         for e in program.equations():
             for x in e.inputs:
                 self.readers.setdefault(x, []).append(e)
-        self.known: dict[tuple[Node, int, bool], set[Node] | None] = {}
+        self.known: dict[tuple[Node, int, int, bool], set[Node] | None] = {}
         self.copies: dict[tuple[Node, int], Node] = {}
 
     def program(self) -> Program:
@@ -81,11 +82,13 @@ class Again:
                 yield r
 
     def leaves(self, x: Node, here: int, depth: int, swap: bool) -> set[Node] | None:
-        """The large values that are there anyway from which x can be made; None if it cannot. With
-        `swap` they may also be a product's results that could be there in its place."""
-        if (x, here, swap) not in self.known:
-            self.known[x, here, swap] = self.find(x, here, depth, swap)
-        return self.known[x, here, swap]
+        """The large values that are there anyway from which x can be made by no more than `depth`
+        equations in a row; None if it cannot. With `swap` they may also be a product's results
+        that could be there in its place."""
+        key = (x, here, depth, swap)
+        if key not in self.known:
+            self.known[key] = self.find(x, here, depth, swap)
+        return self.known[key]
 
     def find(self, x: Node, here: int, depth: int, swap: bool) -> set[Node] | None:
         if depth == 0 or not isinstance(x, Equation) or x.op.name not in CHEAP:
@@ -102,16 +105,27 @@ class Again:
         return found
 
     def is_gone(self, y: Node, here: int) -> bool:
-        """Whether a large value is not read any more from a stretch on."""
+        """Whether a large value is neither read any more from a stretch on nor a result."""
         return isinstance(y, Equation) and is_large(y) and self.last[y] < here
 
     def copy(self, x: Node, here: int, swap: bool, new: dict[Node, Node]) -> Node:
-        if self.leaves(x, here, DEPTH, swap) is None or not is_large(x):
-            return new[x]
-        if (x, here) not in self.copies:
-            inputs = tuple(self.copy(y, here, swap, new) for y in x.inputs)
-            made = Equation(x.op, inputs, x.params, x, x.line)
-            self.copies[x, here] = made
+        """A value made again, of others that are made again where they can be: those who read them
+        in this stretch make them, too. Without recursion, as such values may be a long chain."""
+
+        def is_made(y: Node) -> bool:
+            return is_large(y) and self.leaves(y, here, DEPTH, swap) is not None
+
+        stack = [x]
+        while stack:
+            y = stack[-1]
+            missing = [z for z in y.inputs if is_made(z) and (z, here) not in self.copies]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            if (y, here) not in self.copies:
+                inputs = [self.copies[z, here] if is_made(z) else new[z] for z in y.inputs]
+                self.copies[y, here] = Equation(y.op, inputs, y.params, y, y.line)
         return self.copies[x, here]
 
 

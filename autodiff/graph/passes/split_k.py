@@ -36,8 +36,6 @@ PARTIAL_PRODUCTS = Nondiff("partial_products", impl=_partial_products)  # progra
 
 
 def split_k(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
     threads = blas.products().threads
 
     def change(equation: Equation, inputs: tuple[Node, ...]) -> Node:

@@ -18,8 +18,6 @@ STACKED = Nondiff("stacked", impl=_stacked)  # programs only: nothing is differe
 
 
 def stacks(program: Program) -> Program:
-    if program.backend.name != "numpy":
-        return program
     readers = program.readers()
 
     def only(node: Node, name: str) -> bool:
