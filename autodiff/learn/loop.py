@@ -211,7 +211,7 @@ class Fit:
         runs = self.programs.runs()
         signals.busy = True
         try:
-            self.leaves, value, sums = train(self.leaves, x, y)
+            self.leaves, value, sums = train(self.leaves, x, y, self.programs.rate())
         except BaseException:
             self.whole = self.programs.runs() == runs  # it did not come to running
             signals.busy = False
@@ -306,7 +306,7 @@ class Fit:
             before = Snapshot(self, owned(self.leaves))
             before.data = self.snapshot.data
             x, y = placed(inputs, targets, self.leaves[0], self.dtype)
-            self.leaves, value, sums = self.programs.train(self.leaves, x, y)
+            self.leaves, value, sums = self.programs.train(self.leaves, x, y, self.programs.rate())
             if not (is_finite(value) and self.is_finite()):
                 self.restore(before)
                 what, layer = self.blamed(x, y)

@@ -58,8 +58,9 @@ class Optimizer(Minimizer):
 
     Parameters
     ----------
-    lr : the learning rate: a number, which a compiled step keeps; or a schedule: a function of
-        the number of steps that were taken (a 0-d array).
+    lr : the learning rate: a number or a schedule, a function of the number of steps that were
+        taken (a 0-d array). Another number may be set at any time: `step()` and the Learner go on
+        by that; a step that you compiled keeps the one it was compiled with.
     parameters : for `step()`: a Module, or a tree of Tensors that require a gradient.
     clip : what is done to the gradients first: a number, to which their norm (of all
         together) is limited; or a function of a tree of gradients.
@@ -199,9 +200,13 @@ class Optimizer(Minimizer):
         return self.program(ws, gs, state, self.lr)
 
     def advance_at(self, ws: dict, gs: dict, state: dict, lr: float) -> tuple[dict, dict]:
-        own = copy(self)
-        own.lr = lr
-        return own.advance(ws, gs, state)
+        return self.at_rate(lr).advance(ws, gs, state)
+
+    def at_rate(self, lr: Any) -> Optimizer:
+        """The same with another learning rate."""
+        found = copy(self)
+        found.lr = lr
+        return found
 
     def constants(self) -> dict | None:
         """What a step goes by beside its arguments, where that is numbers and this library's own
@@ -311,13 +316,27 @@ class Around(Optimizer):
     """An optimizer that does something before or after what another one does."""
 
     def __init__(self, optimizer: Optimizer, parameters: Any = None) -> None:
-        super().__init__(optimizer.lr, parameters)
         self.inner = optimizer
+        super().__init__(optimizer.lr, parameters)
         if parameters is None:
             self.named = optimizer.named
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
+
+    @property
+    def lr(self) -> Any:
+        """That of the other optimizer."""
+        return self.inner.lr
+
+    @lr.setter
+    def lr(self, lr: Any) -> None:
+        self.inner.lr = lr
+
+    def at_rate(self, lr: Any) -> Optimizer:
+        found = copy(self)
+        found.inner = self.inner.at_rate(lr)
+        return found
 
     def scaled(self, loss: Any, state: dict | None = None) -> Any:
         return self.inner.scaled(loss, (self.current() if state is None else state)["inner"])
