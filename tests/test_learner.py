@@ -148,6 +148,40 @@ def test_frozen_parameters_and_modes_stay():
     assert not model.training
 
 
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}])
+def test_training_in_stages(jit, options, tmp_path):
+    """Between fits and within one: what is trained from a stage on takes its first step then."""
+
+    def unfreeze(made):
+        if made.epoch == 2:
+            made.model.unfreeze()
+
+    whole, parts = (learner(Net().freeze("layers[0]"), jit=jit, **options) for _ in range(2))
+    start = arrays(whole.model)["layers[0].bias"]
+    fit(whole, X[:32], Y[:32], epochs=4, callbacks=unfreeze, shuffle=False)
+    fit(parts, X[:32], Y[:32], epochs=2, shuffle=False)
+    np.testing.assert_array_equal(arrays(parts.model)["layers[0].bias"], start)
+    parts.model.unfreeze()
+    fit(parts, X[:32], Y[:32], epochs=1, shuffle=False)
+    steps = 1 if options else 2
+    assert 0 < np.abs(arrays(parts.model)["layers[0].bias"] - start).max() <= 1.001e-2 * steps
+    parts.save(tmp_path / "parts")
+    parts = learner(Net(), jit=jit, **options).load(tmp_path / "parts")
+    fit(parts, X[:32], Y[:32], epochs=1, shuffle=False)
+    same(whole.model, parts.model)
+    parts.model.freeze("layers[1]")
+    fit(parts, epochs=1)
+    assert not any("layers[1]" in name for name in parts.optimizer.state_arrays(parts.state))
+    assert parts.model.layers[0].bias.requires_grad and not parts.model.layers[1].bias.requires_grad
+
+
+def test_a_callback_sets_another_loss():
+    made = learner()
+    history = fit(made, epochs=2, callbacks=lambda made: setattr(made, "loss", lambda p, y: 0 * losses.mse(p, y) + 7))
+    assert history["loss"][0] != 7 and history["loss"][1] == 7
+
+
 def test_several_inputs_and_names():
     class Two(Module):
         def __init__(self):

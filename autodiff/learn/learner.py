@@ -182,10 +182,12 @@ class Learner:
     @property
     def state(self) -> dict:
         """The optimizer's state."""
-        if self.running is not None:
-            return self.running.packed()[1]
-        if self.kept is None:
-            self.kept = self.optimizer.init(self.model)
+        return self.begun() if self.running is None else self.running.packed()[1]
+
+    def begun(self) -> dict:
+        """The state between fits, for what of the model is trained now: what was known of it
+        stays, and of what was frozen it begins."""
+        self.kept = self.optimizer.init(self.model, self.kept)
         return self.kept
 
     def put(self, arrays: Mapping[str, Any]) -> None:
