@@ -234,6 +234,46 @@ def test_assign_takes_every_array_or_says_what_is_wrong():
         model.assign(state | {"layers[2].bias": np.zeros(3)})
 
 
+def in_eval(model):
+    return copy.deepcopy(model).eval()
+
+
+def of_another_power(model):
+    return Net(3)
+
+
+def untied(model):
+    other = copy.deepcopy(model)
+    other.layers[2].bias = other.layers[0].bias
+    return other
+
+
+def frozen_in_part(model):
+    return copy.deepcopy(model).freeze("layers[2]")
+
+
+UNLIKE = {
+    in_eval: r"\): training is True, not False",
+    of_another_power: r"\): power is 2, not 3",
+    untied: r"\): layers\[2\].bias is array 5, not array 1",
+    frozen_in_part: r"\): layers\[2\].frozen is frozenset\(\), not frozenset",
+}
+
+
+@pytest.mark.parametrize("make", UNLIKE)
+def test_models_that_are_printed_alike_are_told_apart(make):
+    model = Net()
+    with pytest.raises(ValueError, match=r"tree.map: expected the structure " + (".*" + UNLIKE[make])):
+        tree.map(lambda a, b: a, [make(model)], [model])
+
+
+def test_values_inside_jit_are_not_assigned():
+    model = Net()
+    with pytest.raises(TypeError, match=r"assign: layers\[0\].weight is a value inside jit .*return a model"):
+        ad.jit(lambda given, x: loss(model.assign(given), x))(Net(), X)
+    ad.grad(lambda given: loss(model.assign(given), X))(Net())
+
+
 def test_an_error_names_the_layer():
     model = Net()
     model.layers[2] = Dense(7, 2)

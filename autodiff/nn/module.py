@@ -51,10 +51,7 @@ class Buffer(tree.Held):
         a layer can write while it is being differentiated. Inside jit the model must be an
         argument: a value without numbers is not kept in a model that outlives the program. In a
         graph a Variable is not written to."""
-        while isinstance(value, Tensor) and value.interp is not ROOT and differentiates(value):
-            value = value.data
-        if isinstance(value, Tensor) and value.interp is ROOT:
-            value = value.data
+        value = undifferentiated(value)
         staged, was = isinstance(value, Tensor), isinstance(self.value, Tensor)
         if staged and was and self.value.interp is ROOT:
             raise TypeError(
@@ -71,8 +68,11 @@ class Buffer(tree.Held):
         self.value = value if home is None else box(home.hold(value), ROOT, home, None)
 
 
-def differentiates(x: Tensor) -> bool:
-    return isinstance(x.interp, (Tape, Dual))
+def undifferentiated(x: Any) -> Any:
+    """What lies beneath tapes and forward mode: a raw array, or a value of jit, vmap or a graph."""
+    while isinstance(x, Tensor) and isinstance(x.interp, (Tape, Dual)):
+        x = x.data
+    return x
 
 
 def parameter(data: Any, dtype: Any = None) -> Tensor:
@@ -227,13 +227,20 @@ class Module:
         """Give this model the arrays of another one, or of a dict as `arrays()` gives it.
 
         Raises KeyError and ValueError, before anything is changed, that list the names that
-        are missing, those that are unknown, and those whose shape or dtype differs.
+        are missing, those that are unknown, and those whose shape or dtype differs; TypeError for
+        values inside jit.
         """
         given = source.arrays() if isinstance(source, Module) else dict(source)
         own, other = kinds(self.arrays()), kinds(given)
         told = differences(own, other)
         if told:
             raise (ValueError if own.keys() == other.keys() else KeyError)(f"assign: {told}")
+        for name, value in given.items():
+            if isinstance(undifferentiated(value), Tensor):
+                raise TypeError(
+                    f"assign: {name} is a value inside jit (or vmap, or a graph) and cannot be "
+                    "kept in a model: return a model of such values from there, and assign that"
+                )
         for place in self.distinct():
             put(place.value, given[place.path])
         return self
@@ -370,9 +377,17 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """The path of each array; of one that is shared the first."""
         found: dict[int, str] = {}
-        for number, path in numbered(self.entry, ""):
-            found.setdefault(number, path)
+        for path, what in spelled(self.entry, ""):
+            if isinstance(what, At):
+                found.setdefault(what, path)
         return tuple(found.values())
+
+    def unlike(self, other: Layout) -> str:
+        """The first thing in which another one differs, in words."""
+        own, given = dict(spelled(self.entry, "")), dict(spelled(other.entry, ""))
+        apart = [k for k in {**own, **given} if own.get(k, Layout) != given.get(k, Layout)]
+        first = [{k: (x[k],) for k in apart[:1] if k in x} for x in (own, given)]
+        return differences(*first)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.entry == other.entry
@@ -388,6 +403,9 @@ class At(int):
     """In a layout: array number so-and-so."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"array {int(self)}"
 
 
 class AtHeld(At):
@@ -447,20 +465,22 @@ def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], le
     return number
 
 
-def numbered(entry: Any, path: str) -> Iterator[tuple[int, str]]:
-    """The numbers of the arrays in a layout, in its order, and where each is."""
-    if isinstance(entry, At):
-        yield entry, path
-    elif type(entry) is tuple and entry:
-        kind, *parts = entry
-        if issubclass(kind, Module):
-            named = [(join(path, name), part) for name, part in parts]
-        elif kind is dict:
-            named = [(f"{path}[{key!r}]", part) for key, part in parts]
-        else:
-            named = [(f"{path}[{i}]", part) for i, part in enumerate(parts)]
-        for place, part in named:
-            yield from numbered(part, place)
+def spelled(entry: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All that is in a layout, in its order, by where it is: classes, static attributes, and the
+    numbers of the arrays."""
+    if type(entry) is not tuple or not entry:
+        yield path, entry
+        return
+    kind, *parts = entry
+    yield path, kind.__name__
+    if issubclass(kind, Module):
+        named = [(join(path, name), part) for name, part in parts]
+    elif kind is dict:
+        named = [(f"{path}[{key!r}]", part) for key, part in parts]
+    else:
+        named = [(f"{path}[{i}]", part) for i, part in enumerate(parts)]
+    for place, part in named:
+        yield from spelled(part, place)
 
 
 def placeless(x: Any) -> Any:
