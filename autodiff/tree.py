@@ -245,7 +245,19 @@ def spread(prefix: Any, tree: Any) -> list:
 def check(name: str, expected: Structure, found: Structure) -> None:
     """Raise ValueError unless two structures are the same."""
     if expected != found:
-        raise ValueError(f"{name}: expected the structure {expected}, got {found}")
+        told = unlike(expected, found)
+        raise ValueError(f"{name}: expected the structure {expected}, got {found}{told}")
+
+
+def unlike(expected: Structure, found: Structure) -> str:
+    """What differs that is not printed with a structure: what the data of a registered class say
+    for themselves, `data.unlike(other)`."""
+    if expected.kind is not found.kind:
+        return ""
+    if expected.keys != found.keys:
+        return f": {expected.keys.unlike(found.keys)}" if hasattr(expected.keys, "unlike") else ""
+    pairs = zip(expected.children, found.children, strict=True)
+    return next((told for a, b in pairs if (told := unlike(a, b))), "")
 
 
 def paths(tree: Any, prefix: str = "", held: bool = True) -> list[str]:

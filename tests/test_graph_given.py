@@ -11,7 +11,7 @@ import pytest
 
 import autodiff as ad
 from autodiff import graph as G
-from autodiff import nn, optim, tree
+from autodiff import losses, nn, optim
 from autodiff.graph import Graph, Session, Variable, constant, gradients, placeholder
 from autodiff.graph import variables_initializer as initializer
 
@@ -227,7 +227,7 @@ REFUSED: dict[str, tuple[type, str, Callable]] = {
     "another graph's initializer": (ValueError, r"<update initializer of w> is of another graph .*with session", lambda x, w: Session(Graph()).run(initializer())),
     "another graph's empty one": (ValueError, r"<update initializer of no variable> is of another graph", lambda x, w: Session(Graph()).run(initializer([]))),
     "variables of two graphs": (ValueError, "elsewhere .* of another graph", lambda x, w: initializer([w, elsewhere()])),
-    "a layer as it is": (ValueError, r"being differentiated outside of the graph.*tree.map\(Variable, model\)", lambda x, w: nn.Linear(2, 2, dtype="float64")(x)),
+    "a layer as it is": (ValueError, r"being differentiated outside of the graph.*graph.variables\(model\)", lambda x, w: nn.Linear(2, 2, dtype="float64")(x)),
 }
 
 
@@ -242,16 +242,35 @@ def test_refused_by_name(row: str) -> None:
 def test_a_model_of_variables_is_a_layer_of_the_graph() -> None:
     model = nn.Linear(2, 2, dtype="float64")
     x = placeholder((3, 2), name="x")
-    y = tree.map(Variable, model)(x)
+    y = G.variables(model)(x)
     session, value = Session(), np.arange(6.0).reshape(3, 2)
     session.run(initializer())
     assert np.allclose(session.run(y, {x: value}), model(value).numpy())
 
 
+def test_a_graph_trains_of_a_model_what_is_trained_elsewhere() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, dtype="float64"), nn.BatchNorm(2, dtype="float64"), nn.Linear(2, 1, dtype="float64"))
+    model.eval().freeze("layers[0].bias")
+    model.shift = ad.asarray([3.0])
+    value, target = np.arange(6.0).reshape(3, 2), np.ones((3, 1))
+    variables = G.variables(model)
+    kept = [v.name for v in G.default_graph().variables if not v.trainable]
+    assert kept == ["layers[0].bias", "layers[1].mean", "layers[1].variance", "shift"]
+    opt, x, session = optim.SGD(0.1), placeholder((3, 2)), Session()
+    train = opt.minimize(losses.mse(variables(x), target))
+    session.run(initializer())
+    session.run(train, {x: value})
+    found = session.run(variables)
+    wanted = opt.update(model, ad.grad(lambda m: losses.mse(m(value), target))(model), opt.init(model))[0]
+    for name, w in wanted.arrays().items():
+        assert np.allclose(found.arrays()[name], w.numpy()), name
+    assert type(G.variables(A)) is Variable
+
+
 def test_running_statistics_of_variables_are_used_and_not_lost() -> None:
     norm = nn.BatchNorm(2, dtype="float64")
     norm(np.arange(6.0).reshape(3, 2))
-    model = tree.map(Variable, nn.Sequential(norm))
+    model = G.variables(nn.Sequential(norm))
     x = placeholder((3, 2), name="x")
     for call in (model, ad.jit(model), lambda x: ad.grad(lambda x: ad.sum(model(x)))(x)):
         with pytest.raises(TypeError, match=r"Buffer.write: <variable .* keeps its value .*model.eval\(\).*jit"):

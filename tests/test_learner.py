@@ -148,6 +148,40 @@ def test_frozen_parameters_and_modes_stay():
     assert not model.training
 
 
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}])
+def test_training_in_stages(jit, options, tmp_path):
+    """Between fits and within one: what is trained from a stage on takes its first step then."""
+
+    def unfreeze(made):
+        if made.epoch == 2:
+            made.model.unfreeze()
+
+    whole, parts = (learner(Net().freeze("layers[0]"), jit=jit, **options) for _ in range(2))
+    start = arrays(whole.model)["layers[0].bias"]
+    fit(whole, X[:32], Y[:32], epochs=4, callbacks=unfreeze, shuffle=False)
+    fit(parts, X[:32], Y[:32], epochs=2, shuffle=False)
+    np.testing.assert_array_equal(arrays(parts.model)["layers[0].bias"], start)
+    parts.model.unfreeze()
+    fit(parts, X[:32], Y[:32], epochs=1, shuffle=False)
+    steps = 1 if options else 2
+    assert 0 < np.abs(arrays(parts.model)["layers[0].bias"] - start).max() <= 1.001e-2 * steps
+    parts.save(tmp_path / "parts")
+    parts = learner(Net(), jit=jit, **options).load(tmp_path / "parts")
+    fit(parts, X[:32], Y[:32], epochs=1, shuffle=False)
+    same(whole.model, parts.model)
+    parts.model.freeze("layers[1]")
+    fit(parts, epochs=1)
+    assert not any("layers[1]" in name for name in parts.optimizer.state_arrays(parts.state))
+    assert parts.model.layers[0].bias.requires_grad and not parts.model.layers[1].bias.requires_grad
+
+
+def test_a_callback_sets_another_loss():
+    made = learner()
+    history = fit(made, epochs=2, callbacks=lambda made: setattr(made, "loss", lambda p, y: 0 * losses.mse(p, y) + 7))
+    assert history["loss"][0] != 7 and history["loss"][1] == 7
+
+
 def test_several_inputs_and_names():
     class Two(Module):
         def __init__(self):
@@ -183,6 +217,49 @@ def test_accumulation_and_clipping():
     np.testing.assert_allclose(moved, 1e-3, rtol=1e-2)
     with pytest.raises(ValueError, match="give one"):
         learner(optimizer=optim.SGD(1.0, clip=1.0), clip=2.0)
+
+
+RATES = {
+    "plain": (lambda: optim.SGD(0.1), {}),
+    "adam": (lambda: optim.Adam(0.1), {}),
+    "clipped and accumulated": (lambda: optim.SGD(0.1), {"accumulate": 2, "clip": 1.0}),
+    "mixed precision": (lambda: optim.MixedPrecision(optim.SGD(0.1)), {"accumulate": 2}),
+}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("row", RATES)
+def test_a_callback_changes_the_learning_rate(row, jit):
+    make, options = RATES[row]
+    made, seen = learner(optimizer=make(), jit=jit, **options), []
+
+    def still(made):
+        seen.append(arrays(made.model)["layers[1].weight"])
+        made.optimizer.lr = 0.1 if len(seen) == 2 else 0.0
+
+    fit(made, X[:32], Y[:32], epochs=3, batch_size=8, callbacks=still)
+    assert (seen[0] == seen[1]).all() and (seen[1] != seen[2]).any()
+    assert made.cache_info()["train"] == jit and made.optimizer.lr == 0.0
+    made.optimizer.lr = optim.schedules.linear(0.1, 0.0, 1)
+    fit(made, X[:8], Y[:8], epochs=2, batch_size=4)
+    np.testing.assert_array_equal(seen[2], arrays(made.model)["layers[1].weight"])  # it has ended
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_what_is_set_between_fits_is_gone_by(jit):
+    made = learner(jit=jit, clip=10.0)
+    first = fit(made)["loss"][-1]
+    made.loss = lambda p, y: 0 * losses.mse(p, y) + 7
+    assert fit(made)["loss"][-1] == 7 and made.evaluate(X, Y)["loss"] == 7
+    made.loss, made.optimizer = losses.mse, optim.SGD(0.0)
+    assert made.optimizer.clip == 10.0 and list(made.state) == ["step", "slots"]
+    before = arrays(made.model)
+    assert fit(made)["loss"][-1] < first
+    np.testing.assert_array_equal(arrays(made.model)["layers[0].weight"], before["layers[0].weight"])
+    with pytest.raises(RuntimeError, match=r"Learner.optimizer: not during fit.*optimizer.lr = "):
+        fit(made, callbacks=lambda made: setattr(made, "optimizer", optim.Adam()))
+    with pytest.raises(TypeError, match=r"optimizer must be one of autodiff.optim; got int"):
+        made.optimizer = 3
 
 
 def test_accumulation_in_half_precision_gets_over_an_overflow():

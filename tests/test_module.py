@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff import nn, tree
+from autodiff import nn, optim, tree
 from autodiff.nn.module import Buffer, LayerError, Module, parameter, watch
 
 
@@ -149,6 +149,76 @@ def test_frozen_parameters_are_inputs_but_no_variables():
         model.freeze("nothing")
 
 
+class Shifted(Module):
+    """Two constants, one of them in a list, and a parameter."""
+
+    def __init__(self):
+        self.layer = Dense(3, 3)
+        self.table = ad.asarray(np.sin(np.arange(3.0)))
+        self.scales = [ad.asarray(np.full(3, 2.0))]
+
+    def forward(self, x):
+        return self.layer((x + self.table) * self.scales[0])
+
+
+CONSTANTS = ("table", "scales[0]")
+
+
+def by_update(model):
+    opt = optim.SGD(0.1)
+    return opt.update(model, ad.grad(loss)(model, X), opt.init(model))[0]
+
+
+def by_compiled_update(model):
+    return ad.jit(lambda model: by_update(by_update(model)))(model)
+
+
+def by_step(model):
+    opt = optim.SGD(0.1, parameters=model)
+    loss(model, X).backward()
+    opt.step()
+    return model
+
+
+def by_learner(model):
+    ad.Learner(model, ad.losses.mse, optim.SGD(0.1)).fit(X, 0 * X, epochs=2, progress=False)
+    return model
+
+
+@pytest.mark.parametrize("train", [by_update, by_compiled_update, by_step, by_learner])
+def test_constants_are_trained_in_no_way(train):
+    model = Shifted()
+    before = {k: v.numpy().copy() for k, v in model.arrays().items()}
+    after = train(model).arrays()
+    assert all((after[k].numpy() == before[k]).all() and not after[k].requires_grad for k in CONSTANTS)
+    assert (after["layer.weight"].numpy() != before["layer.weight"]).any()
+
+
+def test_what_requires_no_gradient_is_a_constant():
+    model = Shifted()
+    assert names(model) == ["layer.weight", "layer.bias"] and model.summary().parameters == 12
+    assert len(tree.flatten(model, held=False)[0]) == 2 and set(CONSTANTS) < set(model.arrays())
+    for twin in (model, copy.deepcopy(model), tree.map(lambda x: x, model), ad.jit(lambda m: m)(model)):
+        twin.freeze().unfreeze()
+        assert not twin.table.requires_grad and twin.layer.weight.requires_grad
+    with pytest.raises(KeyError, match="no parameter is called or below table"):
+        model.unfreeze("table")
+    moved = Shifted().assign({k: v.numpy() + 1 for k, v in model.arrays().items()})
+    assert (moved.table.numpy() == model.table.numpy() + 1).all()
+    model.table = parameter(model.table)  # a new attribute is sorted anew
+    model.freeze("layer.weight").layer.weight = parameter(np.eye(3))
+    assert names(by_update(model)) == ["layer.weight", "layer.bias", "table"]
+    assert len(tree.flatten(model, held=False)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("table", np.ones(3)), (r"table\['a'\]\[0\]", {"a": [np.ones(3)]}), ("table", np.float64(2))]
+)
+def test_raw_arrays_are_refused_by_name(name, value):
+    with pytest.raises(TypeError, match=rf"Shifted.{name} is a raw array, numpy float64 .*nn.parameter\(x\).*asarray\(x\)"):
+        Shifted().table = value
+
+
 def test_assign_takes_every_array_or_says_what_is_wrong():
     model, other = Net(), Net()
     loss(other, X)
@@ -162,6 +232,46 @@ def test_assign_takes_every_array_or_says_what_is_wrong():
         model.assign(gone)
     with pytest.raises(ValueError, match=r"layers\[2\].bias is float64 \(3,\), not float64 \(2,\)"):
         model.assign(state | {"layers[2].bias": np.zeros(3)})
+
+
+def in_eval(model):
+    return copy.deepcopy(model).eval()
+
+
+def of_another_power(model):
+    return Net(3)
+
+
+def untied(model):
+    other = copy.deepcopy(model)
+    other.layers[2].bias = other.layers[0].bias
+    return other
+
+
+def frozen_in_part(model):
+    return copy.deepcopy(model).freeze("layers[2]")
+
+
+UNLIKE = {
+    in_eval: r"\): training is True, not False",
+    of_another_power: r"\): power is 2, not 3",
+    untied: r"\): layers\[2\].bias is array 5, not array 1",
+    frozen_in_part: r"\): layers\[2\].frozen is frozenset\(\), not frozenset",
+}
+
+
+@pytest.mark.parametrize("make", UNLIKE)
+def test_models_that_are_printed_alike_are_told_apart(make):
+    model = Net()
+    with pytest.raises(ValueError, match=r"tree.map: expected the structure " + (".*" + UNLIKE[make])):
+        tree.map(lambda a, b: a, [make(model)], [model])
+
+
+def test_values_inside_jit_are_not_assigned():
+    model = Net()
+    with pytest.raises(TypeError, match=r"assign: layers\[0\].weight is a value inside jit .*return a model"):
+        ad.jit(lambda given, x: loss(model.assign(given), x))(Net(), X)
+    ad.grad(lambda given: loss(model.assign(given), X))(Net())
 
 
 def test_an_error_names_the_layer():

@@ -443,6 +443,62 @@ def test_what_is_frozen_later_stays() -> None:
     assert (host(model.bias) != before).all()
 
 
+KINDS = {
+    "SGD": lambda **k: O.SGD(0.1, momentum=0.9, **k),
+    "Adam": lambda **k: O.Adam(0.1, **k),
+    "Adagrad": lambda **k: O.Adagrad(0.1, lr_decay=0.1, **k),
+    "Adamax, accumulated": lambda **k: O.Accumulate(O.Adamax(0.1), 2, **k),
+    "mixed precision": lambda **k: O.MixedPrecision(O.Adam(0.1), **k),
+}
+
+
+def walked_by_step(opt, model: Model, steps: int) -> None:
+    for _ in range(steps):
+        opt.zero_grad()
+        opt.scaled(ad.sum(model.weight**2) + ad.sum((model.bias - 1) ** 2)).backward()
+        opt.step()
+
+
+def walked_by_update(opt, model: Model, state: dict, steps: int) -> tuple:
+    step = ad.jit(
+        lambda model, state: opt.update(
+            model, ad.grad(lambda m: opt.scaled(ad.sum(m.weight**2) + ad.sum((m.bias - 1) ** 2), state))(model), state
+        )
+    )
+    for _ in range(steps):
+        model, state = step(model, state)
+    return model, state
+
+
+@pytest.mark.parametrize("row", KINDS)
+def test_what_is_trained_later_begins_then_and_the_rest_goes_on(row: str) -> None:
+    """Each parameter moves as if it had an optimizer of its own."""
+    whole, late, model = Model(), Model(), Model().freeze("bias")
+    walked_by_step(KINDS[row](parameters=whole), whole, 10)
+    walked_by_step(KINDS[row](parameters=late), late, 6)
+    opt = KINDS[row](parameters=model)
+    walked_by_step(opt, model, 4)
+    model.unfreeze()
+    walked_by_step(opt, model, 3)
+    saved = {name: host(x) for name, x in opt.state_arrays().items()}
+    opt.load_state(saved)
+    walked_by_step(opt, model, 3)
+    assert np.allclose(host(model.weight), host(whole.weight), rtol=1e-12)
+    assert np.allclose(host(model.bias), host(late.bias), rtol=1e-12)
+    value, opt = Model().freeze("bias"), KINDS[row]()
+    value, state = walked_by_update(opt, value, opt.init(value), 4)
+    value.unfreeze()
+    with pytest.raises(ValueError, match=r"update: .*missing: .*bias.*; init\(params, state\) keeps of it what fits"):
+        opt.update(value, value, state)
+    value, state = walked_by_update(opt, value, opt.init(value, state), 3)
+    state = opt.load_state(opt.state_arrays(state), value)
+    value, state = walked_by_update(opt, value, state, 3)
+    assert np.allclose(host(value.weight), host(whole.weight), rtol=1e-12)
+    assert np.allclose(host(value.bias), host(late.bias), rtol=1e-12)
+    value.freeze("bias")
+    assert not any("bias" in name for name in opt.state_arrays(opt.init(value, state)))
+
+
 def test_updates_can_be_differentiated() -> None:
     """The learning rate by which one step goes down furthest."""
     p = {"W": W, "b": B}

@@ -13,7 +13,7 @@ import autodiff as ad
 import resuming
 from autodiff import losses, nn, optim
 from autodiff.checkpoints import CheckpointError, Checkpoints, load, save
-from autodiff.learn import EarlyStopping, Learner
+from autodiff.learn import Calls, EarlyStopping, Learner, SaveCheckpoints
 from resuming import OPTIMIZERS
 
 HERE = Path(__file__).parent
@@ -60,6 +60,29 @@ def test_every_optimizer_goes_on_in_a_new_process(resumed, name):
     expected = uninterrupted(name)
     assert len(expected["history/loss"]) == 4
     same(resumed / f"{name}.safetensors", expected)
+
+
+def test_a_later_stage_goes_on_too(tmp_path):
+    """What was frozen in the stage before has counts of steps of its own."""
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype("float32")
+
+    def stages(folder, stop):
+        ad.random.seed(0)
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)).freeze("layers[0]")
+        made = Learner(model, losses.mse, optim.Adam(0.1))
+        made.fit(x, x[:, :1], batch_size=8, progress=False)
+        model.unfreeze()
+        made.fit(x, x[:, :1], epochs=2, batch_size=8, progress=False, callbacks=stop, checkpoint=folder)
+        return made
+
+    saver = SaveCheckpoints(tmp_path / "stopped", steps=1)
+    stages(saver, Calls(on_batch_end=lambda made: made.step == 8 and made.stop()))
+    whole = stages(tmp_path / "whole", ())
+    made = Learner(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1)), losses.mse, optim.Adam(0.1))
+    made.fit(x, x[:, :1], epochs=2, batch_size=8, progress=False, checkpoint=tmp_path / "stopped", resume=True)
+    assert made.step == whole.step == 15
+    for name, w in whole.model.arrays().items():
+        np.testing.assert_array_equal(made.model.arrays()[name].numpy(), w.numpy(), err_msg=name)
 
 
 def test_killed_at_any_moment(tmp_path):

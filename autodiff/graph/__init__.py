@@ -27,6 +27,7 @@ from autodiff.graph.face import (
     placeholder,
     sample,
     topological,
+    variables,
     variables_initializer,
 )
 from autodiff.graph.jit import Jitted, jit
@@ -73,6 +74,7 @@ __all__ = [
     "softmax",
     "tanh",
     "topological",
+    "variables",
     "variables_initializer",
     "while_loop",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import backends
-from autodiff import errors
+from autodiff import errors, tree
 from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
 from autodiff.graph.ir import Constant, Equation, Input, described, equation_text, is_literal
 from autodiff.graph.stage import Stage, writing
@@ -161,7 +161,7 @@ class Update:
 
 OUTSIDE = (
     "being differentiated outside of the graph; a graph trains Variables (of a model: "
-    "tree.map(Variable, model)) and keeps constants (x.detach())"
+    "graph.variables(model)) and keeps constants (x.detach())"
 )
 
 
@@ -445,6 +445,24 @@ def sample(draw: Callable[[], Any]) -> Symbol:
             "the same: draw with the functions of autodiff.random"
         )
     return found
+
+
+def variables(values: Any) -> Any:
+    """A tree of arrays, such as a model, as one of Variables, named by their places in it. Those of
+    what is Held there (of a model frozen parameters, constants and Buffers) are not trainable.
+
+    Example
+    -------
+    >>> model = variables(Linear(3, 2))
+    >>> train = Adam(1e-3).minimize(mse(model(x), y))
+    """
+    leaves, structure = tree.flatten(values)
+    trained = set(tree.paths(values, held=False))
+    made = [
+        Variable(x, trainable=path in trained, name=path.removeprefix(".") or None)
+        for path, x in zip(tree.paths(values), leaves, strict=True)
+    ]
+    return tree.unflatten(structure, made)
 
 
 def variables_initializer(variables: Iterable[Variable] | Variable | None = None) -> Update:

@@ -21,7 +21,9 @@ class Callback:
     say where training is; `learner.stop(why)` ends it after the method.
 
     At the begin and end of an epoch, and of `fit`, `learner.model` has the arrays of that
-    moment; to train on with others, `learner.put(arrays)`. `state` and `restore` are for
+    moment; to train on with others, `learner.put(arrays)`. What is frozen by then, or no more, is
+    followed, and so are another `learner.loss` and another schedule; a number that is set for
+    `learner.optimizer.lr` is gone by from the next batch on. `state` and `restore` are for
     callbacks that remember something: it goes into checkpoints (a dict of numbers, strings and
     arrays).
     """

@@ -38,7 +38,7 @@ class Learner:
     ----------
     model : a Module; it gets its new arrays at the end of each epoch and of `fit`.
     loss : `loss(prediction, target)`, one number for a batch.
-    optimizer : of autodiff.optim.
+    optimizer : of autodiff.optim. Callbacks may change its learning rate, `optimizer.lr`.
     metrics : functions of (prediction, target), or names of those in autodiff.learn.metrics.
     jit : compile the step, with model and optimizer state in place; False runs op by op.
     seed : of the order of the batches.
@@ -66,31 +66,49 @@ class Learner:
             raise TypeError(f"Learner: model must be a Module; got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"Learner: loss must be a function; got {type(loss).__name__}")
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"Learner: optimizer must be one of autodiff.optim; got {type(optimizer).__name__}"
-            )
         if accumulate < 1:
             raise ValueError(f"Learner: accumulate is a number of batches; got {accumulate}")
         self.model = model
         self.loss = loss
         self.metrics = as_metrics(metrics)
-        optimizer = optimizer if clip is None else clipped(optimizer, clip)
-        self.optimizer = optimizer if accumulate == 1 else Accumulate(optimizer, accumulate)
+        self._accumulate = accumulate
+        self._clip = clip
         self.jit = jit
         self.seed = seed
         self.history = History()
         self.epoch = 0  # that are done
         self.step = 0  # steps of all epochs
         self.batch = 0  # of this epoch
-        self.kept: dict | None = None  # the optimizer's state between fits
         self.running: Fit | None = None
+        self.optimizer = optimizer
         self.programs: dict[tree.Structure, Steps] = {}
 
     def __repr__(self) -> str:
         return (
             f"<learner of {type(self.model).__name__} by {self.optimizer!r}, {self.epoch} epochs>"
         )
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer, with the clipping and the accumulation that were asked for. A new one,
+        between fits, begins with a state of its own."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"Learner: optimizer must be one of autodiff.optim; got {type(optimizer).__name__}"
+            )
+        if self.running is not None:
+            raise RuntimeError(
+                "Learner.optimizer: not during fit; another learning rate may be set, "
+                "learner.optimizer.lr = 1e-4"
+            )
+        every = self._accumulate
+        optimizer = optimizer if self._clip is None else clipped(optimizer, self._clip)
+        self._optimizer = optimizer if every == 1 else Accumulate(optimizer, every)
+        self.kept: dict | None = None  # its state between fits
 
     # -- training --------------------------------------------------------------------------------
 
@@ -164,10 +182,12 @@ class Learner:
     @property
     def state(self) -> dict:
         """The optimizer's state."""
-        if self.running is not None:
-            return self.running.packed()[1]
-        if self.kept is None:
-            self.kept = self.optimizer.init(self.model)
+        return self.begun() if self.running is None else self.running.packed()[1]
+
+    def begun(self) -> dict:
+        """The state between fits, for what of the model is trained now: what was known of it
+        stays, and of what was frozen it begins."""
+        self.kept = self.optimizer.init(self.model, self.kept)
         return self.kept
 
     def put(self, arrays: Mapping[str, Any]) -> None:
@@ -230,7 +250,7 @@ class Learner:
     def programs_for(self, structure: tree.Structure) -> Steps:
         """The step functions for a model (and state) of this structure, compiled or not."""
         found = self.programs.get(structure)
-        if found is None:
+        if found is None or not found.are_of(self):
             found = Steps(structure, self.loss, self.metrics, self.optimizer, self.jit)
             self.programs[structure] = found
         return found

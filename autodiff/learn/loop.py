@@ -68,22 +68,37 @@ class Fit:
         learner.batch = 0
         self.first, self.last = learner.epoch, learner.epoch + epochs
         self.begin = learner.step
-        with mode(learner.model, True):
-            leaves, self.structure = tree.flatten((learner.model, learner.state))
-        self.held = len(tree.flatten(learner.model)[0])  # the leaves that are the model's
-        self.programs = learner.programs_for(self.structure)
-        self.labels = self.programs.labels = Labels(
-            learner.loss, self.programs.shape, data.all_targets
-        )
         self.dtype = floating(learner.model)
-        self.leaves = owned(leaves)
         self.stream: Iterator = iter(())
         self.whole = True  # False: a step died while it was writing
         self.tally = Tally(len(learner.metrics))
-        self.snapshot = Snapshot(self, leaves)
         self.next = 0.0  # when losses are looked at again
+        self.open()
 
     # -- the arrays ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin with the model, the optimizer's state and the loss that the learner has now."""
+        learner = self.learner
+        with mode(learner.model, True):
+            leaves, self.structure = tree.flatten((learner.model, learner.begun()))
+        self.held = len(tree.flatten(learner.model)[0])  # the leaves that are the model's
+        self.programs = learner.programs_for(self.structure)
+        self.labels = self.programs.labels = Labels(
+            learner.loss, self.programs.shape, self.data.all_targets
+        )
+        self.leaves = owned(leaves)
+        self.snapshot = Snapshot(self, leaves)
+
+    def follow(self) -> None:
+        """Go on with what callbacks have changed: what is frozen, the loss, the schedule."""
+        learner = self.learner
+        with mode(learner.model, True):
+            structure = tree.flatten(learner.model)[1]
+        same = structure == self.structure.children[0]
+        if not (same and self.programs.are_of(learner)):
+            self.sync()
+            self.open()
 
     def packed(self) -> tuple[Module, dict]:
         """The model and the optimizer's state of this moment."""
@@ -118,7 +133,7 @@ class Fit:
         self.tally.restore(meta["tally"])
         self.first, self.last, self.restored = meta["first"], meta["last"], states
         self.begin = self.learner.step
-        self.take(self.learner.model, self.learner.kept)
+        self.open()
 
     def checkpoint(self, files: Checkpoints, score: float | None) -> None:
         """Write a checkpoint of this moment, unless the arrays are spoilt."""
@@ -211,7 +226,7 @@ class Fit:
         runs = self.programs.runs()
         signals.busy = True
         try:
-            self.leaves, value, sums = train(self.leaves, x, y)
+            self.leaves, value, sums = train(self.leaves, x, y, self.programs.rate())
         except BaseException:
             self.whole = self.programs.runs() == runs  # it did not come to running
             signals.busy = False
@@ -245,6 +260,7 @@ class Fit:
     def call(self, event: str) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self.learner)
+            self.follow()
 
     # -- other ends ------------------------------------------------------------------------------
 
@@ -306,7 +322,7 @@ class Fit:
             before = Snapshot(self, owned(self.leaves))
             before.data = self.snapshot.data
             x, y = placed(inputs, targets, self.leaves[0], self.dtype)
-            self.leaves, value, sums = self.programs.train(self.leaves, x, y)
+            self.leaves, value, sums = self.programs.train(self.leaves, x, y, self.programs.rate())
             if not (is_finite(value) and self.is_finite()):
                 self.restore(before)
                 what, layer = self.blamed(x, y)

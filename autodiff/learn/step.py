@@ -7,7 +7,7 @@ built in between: what a compiled step costs on top of its program is looking at
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autodiff import tree
 from autodiff.core import ROOT, Tensor, box
@@ -15,7 +15,11 @@ from autodiff.graph.jit import jit as compiled
 from autodiff.learn.labels import Labels
 from autodiff.learn.metrics import Metric, number
 from autodiff.nn.module import Module
+from autodiff.optim import Optimizer
 from autodiff.transforms import value_and_grad
+
+if TYPE_CHECKING:
+    from autodiff.learn.learner import Learner
 
 
 class Steps:
@@ -30,13 +34,14 @@ class Steps:
         structure: tree.Structure,
         loss: Callable,
         metrics: Sequence[Metric],
-        optimizer: Any,
+        optimizer: Optimizer,
         jit: bool,
     ) -> None:
         self.structure = structure
         self.loss = loss
         self.metrics = metrics
         self.optimizer = optimizer
+        self.schedule = optimizer.lr if callable(optimizer.lr) else None
         self.jit = jit
         self.labels: Labels | None = None
         self.shape: tuple[int, ...] | None = None  # of a prediction
@@ -44,17 +49,30 @@ class Steps:
         self.evaluate = compiled(self.judge) if jit else self.judge
         self.predict = compiled(self.answer) if jit else self.answer
 
-    def step(self, leaves: list, inputs: Any, targets: Any) -> tuple[list, Any, list]:
-        """(the leaves after a step, the loss, the sums of the metrics)."""
+    def are_of(self, learner: Learner) -> bool:
+        """Whether the learner still has what these programs were made of."""
+        own = (self.loss, *self.metrics, self.optimizer, self.jit)
+        now = (learner.loss, *learner.metrics, learner.optimizer, learner.jit)
+        same = len(own) == len(now) and all(a is b for a, b in zip(own, now, strict=True))
+        return same and (self.rate() is not None or self.schedule is self.optimizer.lr)
+
+    def rate(self) -> Any:
+        """The learning rate, which a step is given; None for a schedule, which is part of it."""
+        lr = self.optimizer.lr
+        return None if callable(lr) else lr
+
+    def step(self, leaves: list, inputs: Any, targets: Any, lr: Any) -> tuple[list, Any, list]:
+        """(the leaves after a step, the loss, the sums of the metrics). `lr` is that of `rate`."""
         model, state = tree.unflatten(self.structure, leaves)
+        optimizer = self.optimizer if lr is None else self.optimizer.at_rate(lr)
 
         def objective(model: Module) -> tuple:
             prediction = apply(model, inputs)
             value = self.value(prediction, targets)
-            return self.optimizer.scaled(value, state), (value, prediction)
+            return optimizer.scaled(value, state), (value, prediction)
 
         (_, (value, prediction)), grads = value_and_grad(objective, has_aux=True)(model)
-        after = self.optimizer.update(model, grads, state)
+        after = optimizer.update(model, grads, state)
         return tree.flatten(after)[0], value, self.sums(prediction, targets)
 
     def judge(self, leaves: list, inputs: Any, targets: Any) -> tuple[Any, list]:

@@ -4,7 +4,7 @@ A module is used in two ways. As an object: `model(x)` records on the plain tape
 parameters are Tensors that require a gradient. As a value: it is a tree (autodiff.tree), so
 transforms, jit and optimizers take models and give models, of the same class and with other
 arrays. There a parameter that several layers share is one leaf, and what is not trained (a
-Buffer, a frozen parameter) is Held: an input of jit, no variable of grad.
+Buffer, a constant, a frozen parameter) is Held: an input of jit, no variable of grad.
 
 This module knows no layer.
 """
@@ -18,7 +18,7 @@ from textwrap import indent
 from typing import Any
 
 import backends
-from autodiff import tree
+from autodiff import errors, tree
 from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
 from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
@@ -51,10 +51,7 @@ class Buffer(tree.Held):
         a layer can write while it is being differentiated. Inside jit the model must be an
         argument: a value without numbers is not kept in a model that outlives the program. In a
         graph a Variable is not written to."""
-        while isinstance(value, Tensor) and value.interp is not ROOT and differentiates(value):
-            value = value.data
-        if isinstance(value, Tensor) and value.interp is ROOT:
-            value = value.data
+        value = undifferentiated(value)
         staged, was = isinstance(value, Tensor), isinstance(self.value, Tensor)
         if staged and was and self.value.interp is ROOT:
             raise TypeError(
@@ -71,8 +68,11 @@ class Buffer(tree.Held):
         self.value = value if home is None else box(home.hold(value), ROOT, home, None)
 
 
-def differentiates(x: Tensor) -> bool:
-    return isinstance(x.interp, (Tape, Dual))
+def undifferentiated(x: Any) -> Any:
+    """What lies beneath tapes and forward mode: a raw array, or a value of jit, vmap or a graph."""
+    while isinstance(x, Tensor) and isinstance(x.interp, (Tape, Dual)):
+        x = x.data
+    return x
 
 
 def parameter(data: Any, dtype: Any = None) -> Tensor:
@@ -84,8 +84,10 @@ class Module:
     """A part of a model. A subclass sets its arrays and parts in `__init__` and computes in
     `forward`; that is all.
 
-    Attributes are parameters (Tensors), Buffers, modules, and lists, tuples and dicts of
-    those. Everything else must be hashable; it is part of what jit compiles for.
+    Attributes are parameters (Tensors that require a gradient), constants (Tensors that require
+    none), Buffers, modules, and lists, tuples and dicts of those. Everything else must be
+    hashable; it is part of what jit compiles for. What is a constant is settled when the
+    attribute is set; a raw array, which might be either, is refused.
 
     Example
     -------
@@ -97,7 +99,8 @@ class Module:
     """
 
     training: bool
-    frozen: frozenset[str]  # parameters of this very module, by name
+    frozen: frozenset[str]  # Tensors of this very module that are not trained, by name
+    constants: frozenset[str] = frozenset()  # those of them that are no parameters
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Module:
         module = object.__new__(cls)
@@ -108,6 +111,28 @@ class Module:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         tree.register(cls, opened, closed, AsFunction)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) not in STATIC:
+            self.note(name, value)
+        object.__setattr__(self, name, value)
+
+    def note(self, name: str, value: Any) -> None:
+        """Take down which Tensors of a new attribute are constants."""
+        own = [place for place in places_in(value, self, "", name) if place.owner is self]
+        for place in own:
+            if not isinstance(place.value, (Tensor, tree.Held)):
+                raise TypeError(
+                    f"{type(self).__name__}.{place.name} is a raw array, "
+                    f"{errors.describe(place.value)}: make it a parameter, nn.parameter(x), which "
+                    "is trained, or a constant, autodiff.asarray(x), which is not; of a number "
+                    "make Python's, x.item()"
+                )
+        found = {place.name for place in own if is_constant(place.value)}
+        if found or self.frozen:
+            old = {k for k in self.frozen if k == name or k.startswith(f"{name}[")}
+            self.frozen = self.frozen - old | found
+            self.constants = self.constants - old | found
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -135,13 +160,13 @@ class Module:
     def named_parameters(self) -> dict[str, Tensor]:
         """Every parameter, frozen ones too, by path: "layers[0].weight". One that is shared
         stands under the first of its names."""
-        return {p.path: p.value for p in self.distinct() if not isinstance(p.value, tree.Held)}
+        return {p.path: p.value for p in self.distinct() if p.is_parameter()}
 
     def parameters(self) -> list[Tensor]:
         return list(self.named_parameters().values())
 
     def arrays(self) -> dict[str, Any]:
-        """Every array by path, Buffers included: the whole state of a model."""
+        """Every array by path, Buffers and constants included: the whole state of a model."""
         found = {p.path: p.value for p in self.distinct()}
         return {k: v.value if isinstance(v, tree.Held) else v for k, v in found.items()}
 
@@ -181,7 +206,7 @@ class Module:
 
     def below(self, what: str, names: tuple[str, ...]) -> list[Place]:
         """All places of the parameters that names stand for, those they share included."""
-        every = [p for p in places(self) if isinstance(p.value, Tensor)]
+        every = [p for p in places(self) if p.is_parameter()]
         chosen = [p for p in every if not names or any(p.is_below(name) for name in names)]
         unknown = [n for n in names if not any(p.is_below(n) for p in every)]
         if unknown:
@@ -202,13 +227,20 @@ class Module:
         """Give this model the arrays of another one, or of a dict as `arrays()` gives it.
 
         Raises KeyError and ValueError, before anything is changed, that list the names that
-        are missing, those that are unknown, and those whose shape or dtype differs.
+        are missing, those that are unknown, and those whose shape or dtype differs; TypeError for
+        values inside jit.
         """
         given = source.arrays() if isinstance(source, Module) else dict(source)
         own, other = kinds(self.arrays()), kinds(given)
         told = differences(own, other)
         if told:
             raise (ValueError if own.keys() == other.keys() else KeyError)(f"assign: {told}")
+        for name, value in given.items():
+            if isinstance(undifferentiated(value), Tensor):
+                raise TypeError(
+                    f"assign: {name} is a value inside jit (or vmap, or a graph) and cannot be "
+                    "kept in a model: return a model of such values from there, and assign that"
+                )
         for place in self.distinct():
             put(place.value, given[place.path])
         return self
@@ -222,7 +254,7 @@ class Module:
         return f"{type(self).__name__}(\n{body})"
 
 
-PRIVATE = ("training", "frozen")
+PRIVATE = ("training", "frozen", "constants")
 
 
 def describe(value: Any) -> str:
@@ -280,6 +312,9 @@ class Place:
         self.path = join(owner_path, name)
         self.value = value
 
+    def is_parameter(self) -> bool:
+        return isinstance(self.value, Tensor) and self.name not in self.owner.constants
+
     def is_below(self, path: str) -> bool:
         return self.path == path or self.path.startswith((path + ".", path + "["))
 
@@ -311,6 +346,11 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, tree.Held)) or home_of(value) is not None
 
 
+def is_constant(value: Any) -> bool:
+    """Whether this is a Tensor, none of a transform, that requires no gradient."""
+    return isinstance(value, Tensor) and value.interp is ROOT and value.node is None
+
+
 def put(cell: Any, value: Any) -> None:
     """A new array in the Tensor or Buffer of a model, on the backend and device where it is."""
     held = isinstance(cell, tree.Held)
@@ -337,9 +377,17 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         """The path of each array; of one that is shared the first."""
         found: dict[int, str] = {}
-        for number, path in numbered(self.entry, ""):
-            found.setdefault(number, path)
+        for path, what in spelled(self.entry, ""):
+            if isinstance(what, At):
+                found.setdefault(what, path)
         return tuple(found.values())
+
+    def unlike(self, other: Layout) -> str:
+        """The first thing in which another one differs, in words."""
+        own, given = dict(spelled(self.entry, "")), dict(spelled(other.entry, ""))
+        apart = [k for k in {**own, **given} if own.get(k, Layout) != given.get(k, Layout)]
+        first = [{k: (x[k],) for k in apart[:1] if k in x} for x in (own, given)]
+        return differences(*first)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.entry == other.entry
@@ -356,9 +404,12 @@ class At(int):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return f"array {int(self)}"
+
 
 class AtHeld(At):
-    """The same for a parameter that is frozen."""
+    """The same for a constant, or a parameter that is frozen."""
 
     __slots__ = ()
 
@@ -414,20 +465,22 @@ def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], le
     return number
 
 
-def numbered(entry: Any, path: str) -> Iterator[tuple[int, str]]:
-    """The numbers of the arrays in a layout, in its order, and where each is."""
-    if isinstance(entry, At):
-        yield entry, path
-    elif type(entry) is tuple and entry:
-        kind, *parts = entry
-        if issubclass(kind, Module):
-            named = [(join(path, name), part) for name, part in parts]
-        elif kind is dict:
-            named = [(f"{path}[{key!r}]", part) for key, part in parts]
-        else:
-            named = [(f"{path}[{i}]", part) for i, part in enumerate(parts)]
-        for place, part in named:
-            yield from numbered(part, place)
+def spelled(entry: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All that is in a layout, in its order, by where it is: classes, static attributes, and the
+    numbers of the arrays."""
+    if type(entry) is not tuple or not entry:
+        yield path, entry
+        return
+    kind, *parts = entry
+    yield path, kind.__name__
+    if issubclass(kind, Module):
+        named = [(join(path, name), part) for name, part in parts]
+    elif kind is dict:
+        named = [(f"{path}[{key!r}]", part) for key, part in parts]
+    else:
+        named = [(f"{path}[{i}]", part) for i, part in enumerate(parts)]
+    for place, part in named:
+        yield from spelled(part, place)
 
 
 def placeless(x: Any) -> Any:
@@ -452,8 +505,7 @@ tree.register(AsFunction, lambda function: opened_in_place(function.model), clos
 
 def trained(x: Any) -> Any:
     """A plain value as a parameter of the plain tape again; anything else as it is."""
-    plain = isinstance(x, Tensor) and x.interp is ROOT and x.node is None
-    if plain and x.backend.is_inexact(x.data.dtype):
+    if is_constant(x) and x.backend.is_inexact(x.data.dtype):
         return box(x.data, ROOT, x.backend, Leaf(x.data))
     return x
 

@@ -29,7 +29,7 @@ class Row:
     output: str  # the shapes of what it gives
     parameters: int
     frozen: int  # how many of the parameters are
-    bytes: int  # of parameters and buffers
+    bytes: int  # of all its arrays
     shares: tuple[str, ...]
 
     def cells(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class Summary:
 
     @property
     def bytes(self) -> int:
-        """Memory of parameters and buffers."""
+        """Memory of parameters, constants and buffers."""
         return sum(row.bytes for row in self.rows)
 
     def __str__(self) -> str:
@@ -146,13 +146,13 @@ def shapes(y: Any) -> str:
 def row_of(path: str, module: Module, output: str, counted: Iterable[Place]) -> Row:
     """The row of a module; `counted` says for each of its arrays where it is counted."""
     own = [place for place in counted if place.owner is module]
-    trained = [place for place in own if not isinstance(place.value, tree.Held)]
+    weights = [place for place in own if place.is_parameter()]
     return Row(
         path,
         type(module).__name__,
         output,
-        sum(size(place) for place in trained),
-        sum(size(place) for place in trained if place.name in module.frozen),
+        sum(size(place) for place in weights),
+        sum(size(place) for place in weights if place.name in module.frozen),
         sum(size(place) * item_size(place) for place in own),
         tuple(place.path for place in counted if place.owner is not module),
     )

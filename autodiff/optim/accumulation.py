@@ -28,10 +28,13 @@ class Accumulate(Around):
             raise ValueError(f"Accumulate: every is a number of batches; got {every}")
         self.every = every
 
-    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         sums = {name: zeros_like(plain(w)) for name, w in ws.items()}
-        count = filled(next(iter(ws.values())), (), 0, "int64")
-        return {"count": count, "sums": sums, "inner": self.inner.begin(ws)}
+        if old is None:
+            count = filled(next(iter(ws.values())), (), 0, "int64")
+            return {"count": count, "sums": sums, "inner": self.inner.begin(ws)}
+        sums = {name: old["sums"].get(name, zeros) for name, zeros in sums.items()}
+        return {**old, "sums": sums, "inner": self.inner.begin(ws, old["inner"])}
 
     def advance(self, ws: dict, gs: dict, state: dict) -> tuple[dict, dict]:
         first, count = state["count"] == 0, state["count"] + 1  # the sums of the last round stay

@@ -38,8 +38,10 @@ class LBFGS(Optimizer):
             raise ValueError(f"LBFGS: history is the number of pairs to keep; got {history}")
         self.history = history
 
-    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         w, wide, m = joined(ws), widest(ws), self.history
+        if old is not None and old["g"].shape == w.shape:
+            return old  # of more or fewer variables than these it knows nothing
         vectors = {"g": zeros_like(w), "move": zeros_like(w)}
         pairs = {k: filled(w, (m, *w.shape), 0, wide) for k in ("s", "y")}
         numbers = {"rho": filled(w, (m,), 0, wide), "scale": filled(w, (), 1, wide)}

@@ -3,7 +3,7 @@ goes with them; with errors that tell by name what does not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autodiff import tree
@@ -24,6 +24,9 @@ from autodiff.ops.elementwise import imag, real
 from autodiff.ops.manipulation import astype, stack
 from autodiff.reverse import constant_data
 from backends.base import HALVES, dtype_name
+
+# Among the slots of a variable that is newer than the rest: the steps that were taken before.
+LATE = "steps before"
 
 # -- variables of a tree -------------------------------------------------------------------------
 
@@ -68,36 +71,41 @@ def matched(
 
 
 def leaves_of(where: str, parameters: Any) -> dict[str, Tensor]:
-    """The Tensors whose `.grad` an optimizer goes down, by name; of a Module those that are not
-    frozen."""
+    """The Tensors whose `.grad` an optimizer goes down, by name; of a Module also those that are
+    frozen now, which may be trained later."""
     leaves = list(found_in(list(parameters) if isinstance(parameters, Iterator) else parameters))
-    seen: dict[int, str] = {}
-    for name, w in leaves:
-        if not isinstance(w, Tensor) or not is_leaf(w):
+    names: dict[int, str] = {}
+    found: dict[str, Tensor] = {}
+    for name, w, resting in leaves:
+        if not resting and not (isinstance(w, Tensor) and is_leaf(w)):
             raise TypeError(
                 f"{where}: parameter {name} is no Tensor that requires a gradient: make it one, "
                 "Tensor(data, requires_grad=True)"
             )
-        if id(w) in seen:
-            raise ValueError(f"{where}: parameters {seen[id(w)]} and {name} are one Tensor")
-        seen[id(w)] = name
-    if not leaves:
+        if not resting and id(w) in names:
+            raise ValueError(f"{where}: parameters {names[id(w)]} and {name} are one Tensor")
+        if names.setdefault(id(w), name) == name:
+            found[name] = w
+    if all(resting for _, _, resting in leaves):
         raise ValueError(f"{where}: there is nothing to train in {parameters!r}")
-    return dict(leaves)
+    return found
 
 
-def found_in(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a tree itself, by the names that tree.paths has for them; a Module opened as
-    a tree would give the values of its parameters, not the Tensors."""
+def found_in(x: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """The leaves of a tree itself, by the names that tree.paths has for them, and whether they are
+    frozen parameters; a Module opened as a tree would give the values of its parameters, not the
+    Tensors."""
     if hasattr(x, "named_parameters"):
-        named = ((f".{name}", w) for name, w in x.named_parameters().items() if w.requires_grad)
-    elif isinstance(x, dict):
+        for name, w in x.named_parameters().items():
+            yield f"{path}.{name}".removeprefix("."), w, not w.requires_grad
+        return
+    if isinstance(x, dict):
         named = ((f"[{key!r}]", part) for key, part in x.items())
     elif isinstance(x, (list, tuple)):
         named = ((f"[{i}]", part) for i, part in enumerate(x))
     else:
         named = zip(tree.paths(x, held=False), tree.flatten(x, held=False)[0], strict=True)
-        yield from ((f"{path}{name}".removeprefix("."), w) for name, w in named)
+        yield from ((f"{path}{name}".removeprefix("."), w, False) for name, w in named)
         return
     for name, part in named:
         yield from found_in(part, path + name)
@@ -167,12 +175,19 @@ def described(state: Any) -> dict[str, tuple]:
     return kinds(flat(state))
 
 
-def check_arrays(where: str, expected: dict[str, tuple], found: dict[str, tuple]) -> None:
+def check_arrays(
+    where: str, expected: dict[str, tuple], found: dict[str, tuple], advice: str = ""
+) -> None:
+    found = {path: kind for path, kind in found.items() if not path.endswith(LATE)}
     if expected != found:
         told = differences(expected, found)
-        raise ValueError(f"{where}: the state is not one for these parameters: {told}")
+        raise ValueError(f"{where}: the state is not one for these parameters: {told}{advice}")
 
 
-def fetched(x: Tensor, array: Any) -> Tensor:
-    """A loaded array where x is."""
-    return lifted(x.backend.hold(copy_beside(x, array)))
+def loaded(state: Any, arrays: Mapping[str, Any], beside: Tensor, path: str = "") -> Any:
+    """A state with the numbers of arrays by name, where another array is."""
+    if not isinstance(state, dict):
+        return lifted(beside.backend.hold(copy_beside(beside, arrays[path])))
+    names = [*state, LATE] if f"{path}/{LATE}" in arrays else state
+    inner = {name: f"{path}/{name}".removeprefix("/") for name in names}
+    return {k: loaded(state.get(k), arrays, beside, inner[k]) for k in names}

@@ -29,14 +29,15 @@ from autodiff.ops.creation import zeros_like
 from autodiff.ops.manipulation import astype
 from autodiff.optim.clipping import by_norm
 from autodiff.optim.leaves import (
+    LATE,
     check_arrays,
     constant,
     described,
-    fetched,
     filled,
     flat,
     leaves_of,
     like,
+    loaded,
     lowered,
     matched,
     opened,
@@ -47,7 +48,7 @@ from backends.base import dtype_name
 
 Rate = float | Callable[[Any], Any]
 # Attributes of an optimizer that are no constants of its steps.
-CHANGING = ("lr", "named", "state", "known", "facts", "program")
+CHANGING = ("lr", "named", "covered", "state", "known", "facts", "program")
 
 
 class Optimizer(Minimizer):
@@ -58,8 +59,9 @@ class Optimizer(Minimizer):
 
     Parameters
     ----------
-    lr : the learning rate: a number, which a compiled step keeps; or a schedule: a function of
-        the number of steps that were taken (a 0-d array).
+    lr : the learning rate: a number or a schedule, a function of the number of steps that were
+        taken (a 0-d array). Another number may be set at any time: `step()` and the Learner go on
+        by that; a step that you compiled keeps the one it was compiled with.
     parameters : for `step()`: a Module, or a tree of Tensors that require a gradient.
     clip : what is done to the gradients first: a number, to which their norm (of all
         together) is limited; or a function of a tree of gradients.
@@ -82,7 +84,8 @@ class Optimizer(Minimizer):
         (self.lr,) = at_least_zero(type(self).__name__, lr=checked_rate(type(self).__name__, lr))
         self.clip = plain_number(clip)
         self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
-        self.state: dict | None = None
+        self.covered = {name for name, w in (self.named or {}).items() if w.requires_grad}
+        self.state: dict | None = None  # of `step()`, for what is covered
         self.known: dict[tuple, dict] = {}  # what states look like, by the variables
         self.facts: dict | None = None  # what `step()` went by last
         self.program: Callable | None = None  # it compiled
@@ -105,10 +108,16 @@ class Optimizer(Minimizer):
         """The slots of a variable before the first step."""
         return {slot: zeros_like(w) for slot in self.slots}
 
-    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
-        """The state for some variables: a tree of arrays."""
-        slots = {name: self.slots_of(plain(w)) for name, w in ws.items()}
-        return {"step": filled(next(iter(ws.values())), (), 0, "int64"), "slots": slots}
+    def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
+        """The state for some variables: a tree of arrays. What `old`, a state of other variables,
+        knows of these stays, and the others count their steps from now."""
+        if old is None:
+            slots = {name: self.slots_of(plain(w)) for name, w in ws.items()}
+            return {"step": filled(next(iter(ws.values())), (), 0, "int64"), "slots": slots}
+        step, slots = old["step"], dict(old["slots"])
+        for name in ws.keys() - slots.keys():
+            slots[name] = {**self.slots_of(plain(ws[name])), LATE: step}
+        return {"step": step, "slots": {name: slots[name] for name in ws}}
 
     def advance(self, ws: dict, gs: dict, state: dict) -> tuple[dict, dict]:
         """All variables and the state after one step."""
@@ -116,10 +125,11 @@ class Optimizer(Minimizer):
         rate, step = self.rate(state["step"]), state["step"] + 1
         new, slots = {}, dict(state["slots"])
         for name, w in ws.items():
-            x = plain(w)
-            g, t = plain(gs[name], x.dtype), astype(step, x.dtype)
-            y, slots[name] = self.rule(x, g, state["slots"][name], t, like(rate, x))
-            new[name] = restored(y, w)
+            x, own = plain(w), state["slots"][name]
+            late = {LATE: own[LATE]} if LATE in own else {}
+            g, t = plain(gs[name], x.dtype), astype(step - late[LATE] if late else step, x.dtype)
+            y, after = self.rule(x, g, own, t, like(rate, x))
+            new[name], slots[name] = restored(y, w), {**after, **late}
         return new, {"step": step, "slots": slots}
 
     def clipped(self, gs: dict) -> dict:
@@ -138,10 +148,16 @@ class Optimizer(Minimizer):
 
     # -- values ----------------------------------------------------------------------------------
 
-    def init(self, params: Any) -> dict[str, Any]:
-        """The state for a tree of parameters, before the first step: a tree of arrays."""
-        ws, _, raw = opened(f"{type(self).__name__}.init", params)
-        return lowered(self.begin(ws), raw)
+    def init(self, params: Any, state: dict | None = None) -> dict[str, Any]:
+        """The state for a tree of parameters, before the first step: a tree of arrays. From a
+        `state` for others (some were frozen, or are no more) what is known of these stays."""
+        where = f"{type(self).__name__}.init"
+        ws, _, raw = opened(where, params)
+        if state is None:
+            return lowered(self.begin(ws), raw)
+        found = self.begin(ws, tree.map(constant, state))
+        self.check_state(where, ws, found)
+        return lowered(found, raw)
 
     def update(self, params: Any, grads: Any, state: dict) -> tuple[Any, dict]:
         """Parameters and state after one step. Nothing that is given is changed; of a Module
@@ -155,7 +171,7 @@ class Optimizer(Minimizer):
         where = f"{type(self).__name__}.update"
         ws, structure, raw = opened(where, params)
         gs, raw_too = matched(where, ws, structure, grads)
-        self.check_state(where, ws, state)
+        self.check_state(where, ws, state, "; init(params, state) keeps of it what fits")
         new, after = self.advance(ws, gs, tree.map(constant, state))
         raw = raw and raw_too
         return tree.unflatten(structure, lowered(list(new.values()), raw)), lowered(after, raw)
@@ -163,16 +179,17 @@ class Optimizer(Minimizer):
     # -- Tensors with a gradient -----------------------------------------------------------------
 
     def step(self) -> None:
-        """Move the parameters that the optimizer was given down their `.grad`. What has been
-        frozen since stays. From the second time on this is a compiled program, where all that it
-        goes by is this library's own and numbers; the learning rate may change all the same.
+        """Move the parameters that the optimizer was given down their `.grad`. What is frozen
+        stays, and is moved again when it is no more. From the second time on this is a compiled
+        program, where all that it goes by is this library's own and numbers; the learning rate may
+        change all the same.
 
         Raises
         ------
         ValueError
             A parameter has no gradient; the message names it. Nothing is changed then.
         """
-        ws = {name: w for name, w in self.own("step").items() if w.requires_grad}
+        ws = self.trained("step")
         apart = [name for name, w in ws.items() if w.grad is None]
         if apart:
             raise ValueError(
@@ -187,7 +204,7 @@ class Optimizer(Minimizer):
     def advanced(self, ws: dict, gs: dict) -> tuple[dict, dict]:
         """`advance` from the current state: compiled, to the same bits, as soon as it goes by what
         it went by the step before. The learning rate may be another each time."""
-        state, facts = self.current(), self.constants()
+        state, facts = self.current(ws), self.constants()
         alike = facts is not None and facts == self.facts
         self.facts, self.program = facts, self.program if alike else None
         plain = all(w.interp is ROOT for w in (*ws.values(), *gs.values()))
@@ -199,9 +216,13 @@ class Optimizer(Minimizer):
         return self.program(ws, gs, state, self.lr)
 
     def advance_at(self, ws: dict, gs: dict, state: dict, lr: float) -> tuple[dict, dict]:
-        own = copy(self)
-        own.lr = lr
-        return own.advance(ws, gs, state)
+        return self.at_rate(lr).advance(ws, gs, state)
+
+    def at_rate(self, lr: Any) -> Optimizer:
+        """The same with another learning rate."""
+        found = copy(self)
+        found.lr = lr
+        return found
 
     def constants(self) -> dict | None:
         """What a step goes by beside its arguments, where that is numbers and this library's own
@@ -213,23 +234,29 @@ class Optimizer(Minimizer):
 
     def zero_grad(self) -> None:
         """Forget the gradients that `.backward()` has added up."""
-        for w in self.own("zero_grad").values():
-            if w.requires_grad:
-                w.grad = None
+        for w in self.trained("zero_grad").values():
+            w.grad = None
 
-    def own(self, method: str) -> dict[str, Any]:
+    def trained(self, method: str) -> dict[str, Any]:
+        """What it was given and is not frozen now."""
         if self.named is None:
             own = type(self).__name__
             raise ValueError(
                 f"{own}.{method}: it was given no parameters: write {own}(..., parameters=model); "
                 "or call update(params, grads, state)"
             )
-        return self.named
+        return {name: w for name, w in self.named.items() if w.requires_grad}
 
-    def current(self) -> dict[str, Any]:
-        """The state of `step()`, from the first on."""
-        if self.state is None:
-            self.state = self.begin({k: constant(w) for k, w in self.own("step").items()})
+    def cover(self, trained: dict[str, Any]) -> dict[str, Any]:
+        """What has a state in `step()`: all that was trained so far, or is now."""
+        self.covered |= trained.keys()
+        return {name: constant(w) for name, w in self.named.items() if name in self.covered}
+
+    def current(self, trained: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The state of `step()`; of what has come to be trained since, it begins now."""
+        trained = self.trained("step") if trained is None else trained
+        if self.state is None or not self.covered.issuperset(trained):
+            self.state = self.begin(self.cover(trained), self.state)
         return self.state
 
     # -- checkpoints -----------------------------------------------------------------------------
@@ -249,23 +276,22 @@ class Optimizer(Minimizer):
         """
         where = f"{type(self).__name__}.load_state"
         if params is None:
-            ws, raw = {k: constant(w) for k, w in self.own("load_state").items()}, False
+            ws, raw = self.cover(self.trained("load_state")), False
         else:
             ws, _, raw = opened(where, params)
         state = self.begin(ws)
         check_arrays(where, described(state), kinds(arrays))
-        found = [fetched(x, arrays[name]) for name, x in flat(state).items()]
-        state = tree.unflatten(tree.flatten(state)[1], found)
+        state = loaded(state, arrays, next(iter(ws.values())))
         if params is None:
             self.state = state
         return lowered(state, raw)
 
-    def check_state(self, where: str, ws: dict, state: Any) -> None:
+    def check_state(self, where: str, ws: dict, state: Any, advice: str = "") -> None:
         """Refuse a state that is not one of these variables."""
         key = tuple((name, w.shape, dtype_name(w.dtype)) for name, w in ws.items())
         if key not in self.known:
             self.known[key] = described(self.begin(ws))
-        check_arrays(where, self.known[key], described(state))
+        check_arrays(where, self.known[key], described(state), advice)
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -311,13 +337,27 @@ class Around(Optimizer):
     """An optimizer that does something before or after what another one does."""
 
     def __init__(self, optimizer: Optimizer, parameters: Any = None) -> None:
-        super().__init__(optimizer.lr, parameters)
         self.inner = optimizer
+        super().__init__(optimizer.lr, parameters)
         if parameters is None:
-            self.named = optimizer.named
+            self.named, self.covered = optimizer.named, set(optimizer.covered)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.inner!r})"
+
+    @property
+    def lr(self) -> Any:
+        """That of the other optimizer."""
+        return self.inner.lr
+
+    @lr.setter
+    def lr(self, lr: Any) -> None:
+        self.inner.lr = lr
+
+    def at_rate(self, lr: Any) -> Optimizer:
+        found = copy(self)
+        found.inner = self.inner.at_rate(lr)
+        return found
 
     def scaled(self, loss: Any, state: dict | None = None) -> Any:
         return self.inner.scaled(loss, (self.current() if state is None else state)["inner"])

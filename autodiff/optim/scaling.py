@@ -57,8 +57,12 @@ class MixedPrecision(Around):
         self.backoff = backoff
         self.interval = interval
 
-    def begin(self, ws: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         masters = {name: plain(w) for name, w in ws.items() if dtype_name(w.dtype) in HALVES}
+        if old is not None:
+            masters = {name: old["masters"].get(name, w) for name, w in masters.items()}
+            inner = self.inner.begin({**ws, **masters}, old["inner"])
+            return {**old, "masters": masters, "inner": inner}
         state = {"masters": masters, "inner": self.inner.begin({**ws, **masters})}
         if self.scale is None:
             return state
