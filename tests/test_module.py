@@ -348,3 +348,16 @@ def test_a_deep_copy_of_a_model_and_its_optimizer_is_trained_by_itself() -> None
     for now, then, there in zip(values(model), kept, values(saved), strict=True):
         assert (now == then).all() and (there == then).all()
     assert all(not (moved == then).all() for moved, then in zip(values(twin), kept, strict=True))
+
+
+def test_a_tensor_in_place_of_a_parameter_is_its_new_value() -> None:
+    model = nn.Linear(2, 1)
+    new = ad.ones((2, 1)) * 3
+    model.weight = new
+    assert model.weight.requires_grad and list(model.named_parameters()) == ["weight", "bias"]
+    (g, _) = ad.tree.flatten(ad.grad(lambda m: ad.sum(m(X[:, :2])))(model))[0]
+    assert g.shape == (2, 1) and g.numpy().any()
+    model.freeze("weight")
+    model.weight = new * 2
+    assert not model.weight.requires_grad and model.unfreeze("weight").weight.tolist() == [[6], [6]]
+    assert model.weight.requires_grad

@@ -87,7 +87,8 @@ class Module:
     Attributes are parameters (Tensors that require a gradient), constants (Tensors that require
     none), Buffers, modules, and lists, tuples and dicts of those. Everything else must be
     hashable; it is part of what jit compiles for. What is a constant is settled when the
-    attribute is set; a raw array, which might be either, is refused.
+    attribute is first set: a Tensor in place of a parameter is its new value. A raw array, which
+    might be either, is refused.
 
     Example
     -------
@@ -114,8 +115,14 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if type(value) not in STATIC:
-            self.note(name, value)
+            if is_constant(value) and self.has_parameter(name):
+                value = value if name in self.frozen else trained(value)
+            else:
+                self.note(name, value)
         object.__setattr__(self, name, value)
+
+    def has_parameter(self, name: str) -> bool:
+        return isinstance(self.__dict__.get(name), Tensor) and name not in self.constants
 
     def note(self, name: str, value: Any) -> None:
         """Take down which Tensors of a new attribute are constants."""
