@@ -45,7 +45,8 @@ def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exc
     if op.broadcasts and not broadcastable(shapes):
         got = ", ".join(map(str, shapes))
         return ValueError(f"{op.name} got incompatible shapes for broadcasting: {got}")
-    named = [key for key, value in params.items() if hasattr(value, "shape")]
+    # A dtype has a shape, too.
+    named = [k for k, v in params.items() if hasattr(v, "shape") and hasattr(v, "dtype")]
     if named:
         return TypeError(
             f"{op.name}: arrays are given by position, not by name; got {', '.join(named)}="

@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -25,37 +26,57 @@ class Pool:
     def forget(self) -> None:
         """Have no threads: a process that is forked off has none of its parent's."""
         self.jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self.started = False
+        self.threads = 0
+        self.lock = threading.Lock()
 
     def start(self) -> None:
-        self.started = True
-        for _ in range(self.size - 1):
-            threading.Thread(target=self.serve, daemon=True).start()
+        """Have as many threads as the system gives."""
+        with self.lock:
+            while self.threads < self.size - 1:
+                try:
+                    threading.Thread(target=self.serve, daemon=True).start()
+                except RuntimeError:  # none can be had now
+                    return
+                self.threads += 1
 
     def serve(self) -> None:
         self.prepare()
         while True:
-            work, lane, done = self.jobs.get()
+            work, lane, ended, bell = self.jobs.get()
             try:
                 work(lane)
-                done.put(None)
+                ended.append(None)
             except BaseException as error:  # it belongs to the one who waits
-                done.put(error)
+                ended.append(error)
+            bell.put(lane)
+            del work, ended, bell  # a thread that waits keeps nothing
 
     def run(self, work: Callable[[int], None], count: int | None = None) -> None:
         """work(0), work(1), ... up to the number of threads or to a smaller `count`, at the same
-        time; the first error of one of them is raised when all are done."""
-        if not self.started:
+        time; the first error of one of them is raised when all are done. So is what a signal
+        raises in the meantime: as long as others are at work, the memory they write to is theirs.
+        """
+        if self.threads < self.size - 1:
             self.start()
-        done: queue.SimpleQueue = queue.SimpleQueue()
-        others = (count or self.size) - 1
-        for lane in range(others):
-            self.jobs.put((work, lane + 1, done))
+        lanes = range(1, (count or self.size) if self.threads else 1)
+        ended: list[BaseException | None] = []
+        bell: queue.SimpleQueue = queue.SimpleQueue()
+        deal = map(self.jobs.put, [(work, lane, ended, bell) for lane in lanes])
+        raised: BaseException | None = None
         try:
+            deque(deal, maxlen=0)  # all at once: a signal comes before this call, or after it
             work(0)
+            for lane in range(1, count or self.size) if not self.threads else ():
+                work(lane)
         finally:
-            errors = [done.get() for _ in range(others)]
-        for error in errors:
+            while True:
+                try:
+                    while len(ended) < len(lanes):
+                        bell.get()
+                    break
+                except BaseException as error:
+                    raised = error
+        for error in (raised, *ended):
             if error is not None:
                 raise error
 

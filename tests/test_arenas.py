@@ -17,23 +17,23 @@ SIZES = range(20, 40)
 
 
 @pytest.fixture(autouse=True)
-def programs(monkeypatch: pytest.MonkeyPatch) -> weakref.WeakSet:
+def programs(monkeypatch: pytest.MonkeyPatch) -> weakref.WeakValueDictionary:
     """Those of a test, of which arenas of some 20 kB may wait."""
-    monkeypatch.setattr(numpy_program, "PROGRAMS", weakref.WeakSet())
+    monkeypatch.setattr(numpy_program, "PROGRAMS", weakref.WeakValueDictionary())
     monkeypatch.setattr(numpy_program, "KEPT", 100_000)
     return numpy_program.PROGRAMS
 
 
-def waiting(programs: weakref.WeakSet) -> list[int]:
+def waiting(programs: weakref.WeakValueDictionary) -> list[int]:
     """The bytes of the arenas that wait, of programs that have any."""
-    return sorted(len(p.free) * p.plan.size for p in programs if p.free)
+    return sorted(len(p.free) * p.plan.size for p in programs.values() if p.free)
 
 
 def f(x: np.ndarray) -> np.ndarray:
     return tanh(tanh(x @ x.T) @ x)
 
 
-def test_ever_other_shapes_do_not_add_up(programs: weakref.WeakSet) -> None:
+def test_ever_other_shapes_do_not_add_up(programs: weakref.WeakValueDictionary) -> None:
     compiled = jit(f)
     for n in SIZES:
         for _ in range(2):
@@ -42,7 +42,7 @@ def test_ever_other_shapes_do_not_add_up(programs: weakref.WeakSet) -> None:
     assert len(programs) == len(SIZES) > len(waiting(programs)) > 1
 
 
-def test_a_program_that_lost_its_arena_gets_another(programs: weakref.WeakSet) -> None:
+def test_a_program_that_lost_its_arena_gets_another(programs: weakref.WeakValueDictionary) -> None:
     compiled = jit(f)
     inputs = [np.random.default_rng(n).normal(size=(n, 100)) for n in SIZES]
     for x in 2 * inputs:
@@ -50,11 +50,11 @@ def test_a_program_that_lost_its_arena_gets_another(programs: weakref.WeakSet) -
     assert compiled.cache_info().misses == len(SIZES)
 
 
-def test_a_program_that_runs_in_between_keeps_its_own(programs: weakref.WeakSet) -> None:
+def test_a_program_that_runs_in_between_keeps_its_own(programs: weakref.WeakValueDictionary) -> None:
     steady, changing = jit(f), jit(f)
     x = np.ones((50, 100))
     steady(x)
-    (program,) = programs
+    (program,) = programs.values()
     (kept,) = program.free
     for n in SIZES:
         changing(np.ones((n, 100)))
@@ -62,7 +62,7 @@ def test_a_program_that_runs_in_between_keeps_its_own(programs: weakref.WeakSet)
     assert program.free == [kept]
 
 
-def test_cleared_caches_keep_nothing(programs: weakref.WeakSet) -> None:
+def test_cleared_caches_keep_nothing(programs: weakref.WeakValueDictionary) -> None:
     compiled = jit(f)
     for n in SIZES:
         compiled(np.ones((n, 100)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -34,26 +35,41 @@ class Products:
         self.libraries = [own_threads(each) for each in found]
         self.threads = max(self.counts(), default=1)
         self.before: list[int] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Have nobody inside: a process that is forked off has none of its parent's threads."""
         self.users = 0
         self.lock = threading.Lock()
+        self.put(self.before)
 
     def counts(self) -> list[int]:
         return [get() for get, _ in self.libraries]
 
+    def put(self, counts: list[int]) -> None:
+        for (_, put), count in zip(self.libraries, counts, strict=False):
+            put(count)
+
     def __enter__(self) -> None:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self.before = self.counts()
-                for _, put in self.libraries:
-                    put(1)
+        inside = False
+        try:
+            with self.lock:
+                self.users += 1
+                inside = True
+                if self.users == 1:
+                    self.before = self.counts()
+                    self.put([1] * len(self.libraries))
+        except BaseException:  # of a signal
+            if inside:
+                self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.users -= 1
             if self.users == 0:
-                for (_, put), count in zip(self.libraries, self.before, strict=True):
-                    put(count)
+                self.put(self.before)
+                self.before = []
 
 
 def own_threads(library: LibController) -> tuple[Callable[[], int], Callable[[int], None]]:
@@ -75,6 +91,15 @@ def symbol(library: ctypes.CDLL, name: str) -> Callable | None:
 @functools.cache
 def products() -> Products:
     return Products()
+
+
+def forget_users() -> None:
+    if products.cache_info().currsize:
+        products().forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_users)
 
 
 @functools.cache

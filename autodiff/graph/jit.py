@@ -11,7 +11,7 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import backends
 from autodiff import errors, tree
@@ -43,13 +43,15 @@ MANY = 64  # programs of a function are worth a word
 MOST = 256  # programs of a function are kept
 
 
-_jitted: WeakSet[Jitted] = WeakSet()
+_jitted: WeakValueDictionary[int, Jitted] = WeakValueDictionary()
 
 
 def forget_programs() -> None:
     """Have every jitted function compile anew: what programs were made by has changed."""
-    for jitted in list(_jitted):
-        jitted.cache_clear()
+    for found in _jitted.valuerefs():  # other threads may add to them
+        jitted = found()
+        if jitted is not None:
+            jitted.cache_clear()
 
 
 class Jitted:
@@ -75,7 +77,7 @@ class Jitted:
         self.shortcut: Callable | None = None  # for arguments like those of the last call
         self.hits = self.misses = 0
         self.warned: set[str] = set()
-        _jitted.add(self)
+        _jitted[id(self)] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         short = None if kwargs else self.shortcut
@@ -124,8 +126,8 @@ class Jitted:
                 "pass a number that changes as a float or an array; arrays padded to few sizes",
                 stacklevel=3,
             )
-        if len(self.cache) > MOST:
-            self.cache.pop(next(iter(self.cache)), None)
+        for old in list(self.cache)[:-MOST]:
+            self.cache.pop(old, None)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Of a method, the function with its first argument."""

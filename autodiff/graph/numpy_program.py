@@ -6,7 +6,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -54,13 +54,13 @@ class NumpyProgram:
         self.code = self.writer.source()
         names = dict(self.writer.given)
         exec(compile(self.code, "<autodiff program>", "exec"), names)
-        self.make = names["make"]
+        self.make = names.pop("make")  # which would hold itself
         self.donated = tuple(donated)
         self.arrays = [i for i, x in enumerate(program.inputs) if x.shape != ()]
         self.scalars = [i for i, x in enumerate(program.inputs) if x.shape == () and not x.weak]
         self.free: list[Any] = []
         self.ran = False  # since somebody last looked for room
-        PROGRAMS.add(self)
+        PROGRAMS[id(self)] = self
 
     def new_writer(self) -> Writer:
         return Writer(self.plan, self.rows)
@@ -139,14 +139,15 @@ class NumpyProgram:
         return self.code
 
 
-PROGRAMS: WeakSet[NumpyProgram] = WeakSet()
+PROGRAMS: WeakValueDictionary[int, NumpyProgram] = WeakValueDictionary()
 
 
 def make_room(size: int) -> None:
     """Before an arena is made: if too much waits, let go of what belongs to programs that have not
     run since room was last looked for. A function of arrays of ever other shapes would otherwise
     keep an arena for each of them."""
-    programs = list(PROGRAMS)
+    found = [each() for each in PROGRAMS.valuerefs()]  # other threads may add to them
+    programs = [program for program in found if program is not None]
     if size + sum(len(program.free) * program.plan.size for program in programs) <= KEPT:
         return
     for program in programs:

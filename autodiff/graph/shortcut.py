@@ -45,7 +45,7 @@ def shortcut(
     body = "\n".join(f"    {line}" for line in (*writer.lines, f"return {built}"))
     names = writer.names | {"run": run, "MISSED": MISSED}
     exec(compile(f"def call(*args):\n{body}\n", "<autodiff call>", "exec"), names)
-    return names["call"]
+    return names.pop("call")  # which would hold itself
 
 
 class Writer:
