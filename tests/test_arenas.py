@@ -4,12 +4,14 @@ And how many programs of a function are kept."""
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from autodiff import jit, tanh
+from autodiff import cumulative_sum, jit, reshape, roll, sort, tanh
 from autodiff.graph import numpy_program
 from autodiff.graph.jit import MANY, MOST
 
@@ -87,3 +89,25 @@ def test_many_programs_of_a_function_are_worth_a_word_and_the_oldest_go() -> Non
     assert compiled.cache_info() == (0, MOST + 11, MOST)
     assert compiled(x, MOST + 9).tolist() == [MOST + 9] * 3
     assert compiled.cache_info() == (1, MOST + 11, MOST)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: roll(x, 1),
+    lambda x: cumulative_sum(x),
+    lambda x: sort(x)[::-1],
+    lambda x: reshape(roll(x, 1), (2, -1)).T.reshape(-1),
+])  # fmt: skip
+def test_chains_of_calls_keep_no_more_than_eager_ones(f: Callable) -> None:
+    def chain(x: np.ndarray) -> np.ndarray:
+        for _ in range(20):
+            x = f(x)
+        return x
+
+    x = np.arange(100_000.0)
+    compiled = jit(chain)
+    np.testing.assert_array_equal(np.asarray(compiled(x)), np.asarray(chain(x)))
+    tracemalloc.start()
+    compiled(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * x.nbytes

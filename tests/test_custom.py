@@ -4,6 +4,7 @@ computed again is not kept, and nothing of the user's runs when a compiled funct
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -636,3 +637,25 @@ def test_rules_of_a_users_op_that_are_right(new_ops: None) -> None:
     check_grads(lambda x: turned(x) * x, v)
     outer = lambda x, z: ad.vmap(product, in_axes=(0, None))(x, z)  # noqa: E731
     check_grads(outer, v, rows)
+
+
+def test_numbers_that_a_compiled_function_draws_are_the_same_when_it_runs_once_more() -> None:
+    noise = ad.jit(lambda: ad.random.uniform((5,)))
+    noise()  # in a context of its own
+    w = ad.Tensor(np.ones(5), requires_grad=True)
+    y = ad.checkpoint(lambda w: ad.sum(w * noise()))(w)
+    y.backward()
+    assert y.item() == pytest.approx(w.grad.sum(), rel=1e-12)
+
+
+def test_a_call_is_gone_with_its_results() -> None:
+    f = ad.checkpoint(lambda h, w: ad.tanh(h @ w))
+    w = ad.Tensor(np.eye(4), requires_grad=True)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            ad.mean(f(np.ones((3, 4)), w)).backward()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -102,7 +102,10 @@ class Plan:
             if isinstance(node, Equation):
                 above = frozenset().union(*(roots[x] for x in node.inputs))
                 kind = self.actions[node]
-                own = above if kind == VIEW else own | above if kind == CALL else own
+                if kind == VIEW:
+                    own = above
+                elif kind == CALL:  # memory that a call took is kept by whatever looks at it
+                    own |= {x for x in above if self.actions.get(x) != CALL}
             roots[node] = own
         return roots
 
