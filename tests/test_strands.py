@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import numpy_actions, strands
+from autodiff.graph import ir, numpy_actions, strands
+from autodiff.graph.groups import Step
 from cutting import RNG, ROW, SQUARE, THREE, TWO, V, W, X, agrees, lower_limits
 
 
@@ -86,6 +87,26 @@ def test_strands_of_no_elements_are_dealt_out(end: float) -> None:
     assert found is None or [cuts[-1] for cuts in found] == [4, 4, 1, 4]
 
 
+VIEWS: dict[str, tuple[Callable, bool]] = {
+    "reshape": (lambda x: ad.reshape(x, (8, 12)), True),
+    "permute_dims": (lambda x: ad.permute_dims(x, (1, 0)), True),
+    "broadcast_to": (lambda x: ad.broadcast_to(x, (3, 12, 8)), True),
+    "a slice": (lambda x: x[1:], True),
+    "unstack": (lambda x: ad.unstack(x)[1], True),
+    "stop_gradient": (lambda x: ad.stop_gradient(x), True),
+    "a gather": (lambda x: x[np.array([3, 1])], False),
+    "a part of several results": (lambda x: ad.linalg.qr(x)[0], False),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_take_no_time(name: str) -> None:
+    f, free = VIEWS[name]
+    equations = ad.jit(f).lower(X).before.equations()
+    assert equations and all(map(ir.is_view, equations)) == free
+    assert (strands.effort(Step(equations)) == (0, 0)) == free
+
+
 def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the estimates as they are: threads that have slept pay for themselves where there is much
     to do between products, those of the library where there is little. Products of few rows, which
@@ -94,11 +115,13 @@ def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(numpy_actions, "POOL", TWO)
     few, many = np.ones((8, 512)), np.ones((2048, 512))
 
-    def threads(x: Any, work: Callable) -> set[str]:
+    def threads(x: Any, work: Callable) -> list[tuple[int, int]]:
+        """Of each phase that is dealt out, how many threads it takes and how many products are in it."""
         square, thin = np.ones((512, 512)), np.ones((512, 2))
-        source = str(ad.jit(lambda x, w, v: (work(x @ w) @ w, v.T @ v)).lower(x, square, thin).plan)
-        return {line.strip() for line in source.split("\n") if "together" in line or "with" in line}
+        plan = ad.jit(lambda x, w, v: (work(x @ w) @ w, v.T @ v)).lower(x, square, thin).plan.plan
+        dealt = [[step for step in phase.steps if step.cuts] for phase in plan.phases]
+        return [(max(map(strands.busy, steps)), sum(ir.is_product(s.equations[0]) for s in steps)) for steps in dealt if steps]
 
-    assert threads(few, ad.relu) == set()
-    assert threads(many[:128], ad.relu) == {"together(h1, 1)"}
-    assert threads(many, lambda y: ad.tanh(ad.exp(ad.sin(y)))) == {"with products():", "together(h1, 2)"}
+    assert threads(few, ad.relu) == []
+    assert threads(many[:128], ad.relu) == [(1, 0)]
+    assert threads(many, lambda y: ad.tanh(ad.exp(ad.sin(y)))) == [(2, 2)]
