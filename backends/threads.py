@@ -36,11 +36,14 @@ class Pool:
         self.prepare()
         while True:
             work, lane, done = self.jobs.get()
+            outcome: BaseException | None = None
             try:
                 work(lane)
-                done.put(None)
             except BaseException as error:  # it belongs to the one who waits
-                done.put(error)
+                outcome = error
+            del work  # while a thread waits it holds no arrays
+            done.put(outcome)
+            del done, outcome
 
     def run(self, work: Callable[[int], None], count: int | None = None) -> None:
         """work(0), work(1), ... up to the number of threads or to a smaller `count`, at the same

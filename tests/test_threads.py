@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import weakref
 
 import numpy as np
 import pytest
@@ -31,6 +32,15 @@ def test_no_more_threads_are_woken_than_have_work(count: int | None) -> None:
     done: list[int] = []
     Pool(3).run(done.append, count)
     assert sorted(done) == list(range(count or 3))
+
+
+def test_threads_that_wait_hold_nothing() -> None:
+    x = np.ones(3)
+    gone = weakref.ref(x)
+    pool = Pool(3)
+    pool.run(lambda lane, x=x: None)
+    del x
+    assert gone() is None
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

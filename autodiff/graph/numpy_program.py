@@ -14,6 +14,7 @@ from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
 from autodiff.graph.interpreted import UNTOUCHED, Interpreted
 from autodiff.graph.ir import VIEWS, Equation, Program
+from autodiff.graph.memory import Memory, planned
 from autodiff.graph.numpy_actions import (
     ROWS,
     WHOLE_SUMS,
@@ -24,7 +25,7 @@ from autodiff.graph.numpy_actions import (
     side_by_side,
 )
 from autodiff.graph.numpy_code import Writer
-from autodiff.graph.plan import Buffer, Memory, Plan
+from autodiff.graph.plan import Buffer, Plan
 from backends.numpy import aligned
 
 # What gives the same numbers however arrays lie.
@@ -126,7 +127,7 @@ class NumpyProgram:
         return partial(context.run, self.make(*static))
 
     def memory(self) -> Memory:
-        return self.plan.memory()
+        return planned(self.plan, self.rows)
 
     def __str__(self) -> str:
         return self.code
@@ -177,6 +178,9 @@ class ExactProgram(NumpyProgram):
         for row, y in zip(rows, found[count:], strict=True):
             row[...] = y
         return found[:count]
+
+    def memory(self) -> Memory:
+        return self.plain.memory() if self.in_order is False else super().memory()
 
 
 def is_in_order(x: np.ndarray) -> bool:
