@@ -101,3 +101,26 @@ def test_a_run_equation_by_equation_has_no_arena() -> None:
     assert exact.memory(X).kept > 0
     exact(X)
     assert exact.memory(X).kept == 0
+
+
+def deep(x, n: int = 4):
+    for _ in range(n):
+        x = ad.tanh(x @ W)  # kept
+    return ad.sum(x @ W)
+
+
+ADVICE = {
+    "no gradient": (lambda x: deep(x), False),
+    "its own results": (lambda x: (ad.tanh(x), ad.sin(x)), False),
+    "a gradient": (ad.grad(deep), True),
+    "a gradient with a checkpoint": (ad.grad(lambda x: ad.checkpoint(deep)(x)), False),
+}
+
+
+@pytest.mark.parametrize("name", ADVICE)
+def test_checkpoint_is_advised_where_something_is_kept_for_a_gradient(name: str) -> None:
+    f, wanted = ADVICE[name]
+    line = deep.__code__.co_firstlineno + 2
+    found = str(jit(f).memory(X)).splitlines()[-1]
+    assert ("autodiff.checkpoint" in found) == wanted
+    assert not wanted or f"bytes are values of {__file__}:{line} that are kept for the gradient" in found

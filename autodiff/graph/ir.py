@@ -316,7 +316,7 @@ def names(program: Program) -> dict[Node, str]:
     found: dict[Node, str] = {}
     taken = {node.name for node in program.inputs}
     number = 0
-    for node in program.nodes():
+    for node in as_made(program.nodes()):
         if isinstance(node, Input) and node.draw is None:
             found[node] = node.name
         elif isinstance(node, Constant) and node.is_number:
@@ -327,6 +327,11 @@ def names(program: Program) -> dict[Node, str]:
             found[node] = letters(number)
             number += 1
     return found
+
+
+def as_made(nodes: Iterable[Node]) -> list[Node]:
+    """Values in the order in which they were made."""
+    return sorted(nodes, key=lambda node: node.serial)
 
 
 def letters(number: int) -> str:
@@ -353,7 +358,7 @@ def text(program: Program) -> str:
         lines.append(f"  {called[node]}: {described(node)} = random")
     for node in program.constants():
         lines.append(f"  {called[node]}: {described(node)} = constant")
-    written = [(equation_text(e, called), e.line) for e in program.equations()]
+    written = [(equation_text(e, called), e.line) for e in as_made(program.equations())]
     width = min(max((len(t) for t, _ in written), default=0), 88)
     lines += [f"  {t:<{width}}  # {line}" if line else f"  {t}" for t, line in written]
     lines.append("  return " + ", ".join(called[node] for node in program.outputs))

@@ -25,14 +25,16 @@ from autodiff.graph.ir import (
     names,
     routines,
 )
-from autodiff.graph.plan import CALL, Plan
+from autodiff.graph.places import AGAIN, GRADIENT, is_gradient
+from autodiff.graph.plan import CALL, Buffer, Plan
 from autodiff.graph.strands import busy
 from backends.base import dtype_name
 
 SHOWN = 8  # holders of a printed list
 LOOKS = frozenset(("flip", "imag", "real"))  # calls that give another look at their argument
 LOOPS = frozenset(("scan", "while_loop"))
-ARENA = "the arena, of which these have"
+ARENA = "the arena"
+MARKS = (GRADIENT, AGAIN)  # of what is made on the way back, or for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,37 +67,69 @@ class Memory:
         self.holders = [holder for holder in holders if holder.bytes]
         self.kept = kept
         self.outputs = outputs
-        self.moment = self.fullest()
+        self.moments = {inside: self.fullest(inside) for inside in (False, True)}
         self.peak = sum(holder.bytes for holder in self.held(False))
 
-    def fullest(self) -> int:
-        """The moment when most is held and, of those, when most of the arena is in use."""
-        beside, inside = ([0] * (len(self.equations) + 2) for _ in range(2))
+    def fullest(self, in_arena: bool) -> int:
+        """The moment when most is held, in the arena or of all memory."""
+        changes = [0] * (len(self.equations) + 2)
         for holder in self.holders:
-            changes = inside if holder.in_arena else beside
-            changes[holder.first] += holder.bytes
-            changes[holder.last + 1] -= holder.bytes
-        totals = zip(itertools.accumulate(beside), itertools.accumulate(inside), strict=True)
-        moments = list(totals)[:-1]
-        return moments.index(max(moments))
+            if holder.in_arena == in_arena:
+                changes[holder.first] += holder.bytes
+                changes[holder.last + 1] -= holder.bytes
+        totals = list(itertools.accumulate(changes))
+        return totals.index(max(totals))
 
     def held(self, in_arena: bool) -> list[Holder]:
-        """Who holds memory at the peak, the largest first."""
-        every = [h for h in self.holders if h.first <= self.moment <= h.last]
-        return sorted((h for h in every if h.in_arena == in_arena), key=lambda h: -h.bytes)
+        """Who holds memory when most is held, the largest first."""
+        moment = self.moments[in_arena]
+        own = [h for h in self.holders if h.in_arena == in_arena and h.first <= moment <= h.last]
+        return sorted(own, key=lambda holder: -holder.bytes)
+
+    def when(self, in_arena: bool) -> str:
+        """The moment when most is held, for a person."""
+        if self.moments[in_arena] == len(self.equations):
+            return "when results are handed over"
+        now = self.equations[self.moments[in_arena]]
+        return f"at {now.op.name}{now.line and f', {now.line}'}"
 
     def __str__(self) -> str:
-        when = "when results are handed over"
-        if self.moment < len(self.equations):
-            now = self.equations[self.moment]
-            when = f"at {now.op.name}{now.line and f', {now.line}'}"
-        lines = [f"{self.peak:,} bytes at the peak, {when}:"]
+        lines = [f"{self.peak:,} bytes at the peak, {self.when(False)}:"]
         for line in listed(self.held(False)):
             lines.append(f"  {line}")
             if line.endswith(ARENA):
+                lines[-1] += f", fullest {self.when(True)}:"
                 lines += [f"      {part}" for part in listed(self.held(True))]
         lines.append(f"{self.kept:,} bytes stay from run to run, the results are {self.outputs:,}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.advice()])
+
+    def advice(self) -> list[str]:
+        """The line of which the most is kept for the way back, if any of it is."""
+        begin = next((i for i, e in enumerate(self.equations) if is_gradient(e.line)), None)
+        late = [] if begin is None else self.equations[begin:]
+        marked = (e for e in late if e.line.endswith(MARKS))
+        read = {x for e in marked for x in looked_at(e)}
+        kept: dict[str, int] = {}
+        for holder in (*self.held(False), *self.held(True)):
+            e = holder.value
+            if e in read and not e.line.endswith(MARKS) and holder.last < len(self.equations):
+                kept[e.line] = kept.get(e.line, 0) + holder.bytes
+        if not kept:
+            return []
+        line = max(kept, key=kept.__getitem__)
+        return [
+            f"{kept[line]:,} bytes are values of {line} that are kept for the gradient; "
+            "autodiff.checkpoint around it would have them made again"
+        ]
+
+
+def looked_at(e: Equation) -> list[Node]:
+    """What an equation reads, and what that is a look at."""
+    found = list(e.inputs)
+    for x in found:  # grows while it is walked
+        if is_view(x):
+            found.append(x.inputs[0])
+    return found
 
 
 def listed(holders: Sequence[Holder]) -> list[str]:
@@ -122,8 +156,10 @@ def planned(plan: Plan, rows: int) -> Memory:
     holders += drawn(plan.program, called, end)
     for b in plan.all_buffers():
         if b.donor is None and b.group is None and given.isdisjoint(b.values):
-            e, inside = b.values[0], b.offset is not None
-            holders.append(Holder(told(e, called), b.bytes, b.first, b.last, e, inside))
+            holders += [
+                Holder(told(e, called), b.bytes, *span, e, b.offset is not None)
+                for e, *span in spans(plan, b)
+            ]
     placed: dict[Node, int] = {}  # bytes of a tuple's parts that have places of their own
     for e in plan.buffers:
         if e.op is PROJECT:
@@ -137,6 +173,19 @@ def planned(plan: Plan, rows: int) -> Memory:
     kept, inner = within(equations)
     kept += plan.size + slices
     return Memory(equations, [*holders, *inner], kept, sum(map(size_of, results)))
+
+
+def spans(plan: Plan, buffer: Buffer) -> list[tuple[Equation, int, int]]:
+    """From when till when each of the values in a buffer is there. In the arena that is as long as
+    they are read; memory of its own is there as long as its phase."""
+    if buffer.offset is None:
+        return [(buffer.values[-1], buffer.first, buffer.last)]
+    starts = [plan.order[e] for e in buffer.values]
+    ends = [*(start - 1 for start in starts[1:]), len(plan.equations)]
+    return [
+        (e, start, min(end, plan.last.get(e, start)))
+        for e, start, end in zip(buffer.values, starts, ends, strict=True)
+    ]
 
 
 def unplanned(program: Program) -> Memory:

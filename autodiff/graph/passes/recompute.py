@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 
 from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, is_view, same
+from autodiff.graph.places import AGAIN, marked
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
@@ -110,7 +111,7 @@ class Again:
             return new[x]
         if (x, here) not in self.copies:
             inputs = tuple(self.copy(y, here, swap, new) for y in x.inputs)
-            made = Equation(x.op, inputs, x.params, x, x.line)
+            made = Equation(x.op, inputs, x.params, x, marked(x.line, AGAIN))
             self.copies[x, here] = made
         return self.copies[x, here]
 
