@@ -85,3 +85,34 @@ def test_what_is_made_again_and_what_a_rule_makes_say_so() -> None:
 
     f.defvjp(lambda x: (ad.sin(x), x), rule)
     assert places(ad.grad(lambda x: ad.sum(f(x))), X)["atan"] == {f"{line_of(rule, 'atan')}, gradient"}
+
+
+def test_branches_and_bodies_are_printed_below_their_equations() -> None:
+    def f(x):
+        y, _ = ad.scan(lambda c, r: (ad.tanh(c + r), None), x[0], x)
+        return ad.cond(ad.sum(y) > 0, lambda y: ad.while_loop(lambda c: ad.sum(c) < 9, ad.exp, y), ad.sin, y) * np.float32(3)
+
+    compiled = jit(f).lower(X)
+    for program in (compiled.before, compiled.after):
+        lines = [line.partition("#")[0].rstrip() for line in str(program).splitlines()]
+        step = next(i for i, line in enumerate(lines) if line.startswith("    step(carry0: float32[3]"))
+        assert "= scan(" in lines[step - 1] and " = tanh(" in "".join(lines[step:]) and lines[step + 1].startswith("      a: ")
+        assert any(line.startswith("    branches[1](") for line in lines) and any(line.startswith("        body(") for line in lines)
+        assert any(line.endswith("= constant 3.0") for line in lines)
+    assert "branches[0] of 2 equations" in ad.draw(compiled).text and "step of " in ad.draw(compiled).text
+
+
+def test_a_plan_tells_where_each_value_lives() -> None:
+    def f(w, x):
+        y = ad.tanh(x @ w)
+        return w - 0.1 * (y.T @ y), ad.sort(y, axis=0), ad.sum(y)
+
+    text = str(jit(f, donate_argnums=0).lower(np.ones((3, 3), np.float32), X).plan)
+    table, _, code = text.partition("\n\n")
+    head, _, *rows = table.splitlines()
+    assert code.startswith("def make(") and head.startswith("arena of ")
+    lives = {row.split()[3]: row for row in rows}
+    assert "arena at 0" in lives["matmul"] and "a: float32[5,3]" in lives["matmul"]
+    assert "in place of a " in lives["tanh"] and "in place of w, donated" in table
+    assert "what the call gives" in table and "a number" in lives["sum"] and "the caller" in lives["sum"]
+    assert f"{__file__}:" in lives["tanh"]

@@ -26,6 +26,7 @@ from autodiff.graph.numpy_actions import (
 )
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.plan import Buffer, Plan
+from autodiff.graph.plan_text import plan_text
 from backends.numpy import aligned
 
 # What gives the same numbers however arrays lie.
@@ -130,7 +131,7 @@ class NumpyProgram:
         return planned(self.plan, self.rows)
 
     def __str__(self) -> str:
-        return self.code
+        return f"{plan_text(self.plan)}\n\n{self.code}"
 
 
 def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:

@@ -69,7 +69,8 @@ class Routine:
         self.kept: tuple[Node, ...] = ()  # values that it returns for those who run it backwards
 
     def __repr__(self) -> str:
-        return f"<{len(self.program.equations())} equations>"
+        count = len(self.program.equations())
+        return f"<{count} equation{'' if count == 1 else 's'}>"
 
     def run(self, values: Sequence) -> list:
         """Outputs of raw arrays."""
