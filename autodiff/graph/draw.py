@@ -230,7 +230,8 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     equations would make as they stand."""
     if fetches is None:
         read = {source for node in graph.symbols for source in node.inputs}
-        outputs = [node for node in graph.symbols if node not in read]
+        starts = {v.start for v in graph.variables if isinstance(v.start, Constant)}
+        outputs = [node for node in graph.symbols if node not in read and node not in starts]
         labels = [""] * len(outputs)
     else:
         leaves = tree.flatten(fetches)[0]
