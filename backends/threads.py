@@ -43,13 +43,15 @@ class Pool:
         self.prepare()
         while True:
             work, lane, ended, bell = self.jobs.get()
+            outcome: BaseException | None = None
             try:
                 work(lane)
-                ended.append(None)
             except BaseException as error:  # it belongs to the one who waits
-                ended.append(error)
+                outcome = error
+            del work  # while a thread waits it holds no arrays
+            ended.append(outcome)
             bell.put(lane)
-            del work, ended, bell  # a thread that waits keeps nothing
+            del ended, bell, outcome
 
     def run(self, work: Callable[[int], None], count: int | None = None) -> None:
         """work(0), work(1), ... up to the number of threads or to a smaller `count`, at the same

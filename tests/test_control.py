@@ -264,7 +264,7 @@ def test_what_is_kept_takes_memory() -> None:
         sizes.append(gradient.memory(*args).peak)
     row = 3 * 6 * 8
     assert sizes[0] - sizes[1] >= 100 * row * 0.9  # sigmoid's results; tanh's are the carries
-    assert sizes[1] - sizes[2] >= 60 * row
+    assert sizes[1] - sizes[2] >= 25 * row  # the loops within take some again
 
 
 def test_a_step_without_a_gradient_is_refused_when_one_is_asked_for() -> None:

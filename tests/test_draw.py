@@ -18,6 +18,7 @@ import backends
 from autodiff import graph, nn, optim
 from autodiff.graph import groups
 from autodiff.graph.draw import Drawing
+from autodiff.graph.picture import length
 from homes import HOMES
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -234,6 +235,8 @@ def test_graphs() -> None:
         (dw,) = graph.gradients(y, w)
         step = w.assign(w - 0.1 * dw)
     kinds = {b.name: b.kind for b in g.draw().boxes}
+    boxes = g.draw().boxes  # the variable's initial value is none of them
+    assert {source for box in boxes for source in box.sources}.union(b for b in boxes if b.sources) == set(boxes)
     assert kinds["x"] == "input" and kinds["w"] == "variable" and kinds["matmul"] == "equation"
     drawn = g.draw([y, dw])
     parts = {b.name: b.part for b in drawn.boxes if b.kind == "equation"}
@@ -339,3 +342,11 @@ def test_long_lines_are_cut_and_named_at_both_ends(grouped: bool) -> None:
     assert set(ends(svg)) <= {box.name for box in drawn.boxes}
     assert max(heights(svg)) < float(svg.get("height")) / 2
     assert not ends(ET.fromstring(ad.draw(loss, *arguments(), gradient=True).svg))
+
+
+def test_words_have_room_and_are_painted_over_their_halo() -> None:
+    assert length("日本語", 10.0) == 2 * length("abc", 10.0) and length("é", 10.0) == length("e", 10.0)
+    svg = ad.draw(lambda x: ad.tanh(x) @ x, np.ones((3, 3))).svg
+    assert "paint-order" not in svg
+    halo, letters = re.findall(r"<text[^>]*>float64\[3,3\]</text>", svg)[:2]
+    assert 'stroke="white"' in halo and "stroke" not in letters

@@ -312,7 +312,7 @@ def test_what_is_printed() -> None:
     assert "np_matmul(" in str(lowered.plan) or "gemm_" in str(lowered.plan)
     memory = lowered.memory()
     assert memory.peak == memory.outputs + lowered.plan.plan.size > 0
-    assert "alive" in str(memory)
+    assert "bytes at the peak" in str(memory)
 
 
 LEAK: list = []

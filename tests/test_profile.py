@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,19 @@ def test_operations_of_convolutions():
     rows = {row.op: row.flops for row in ad.profile(step, x, w).rows}
     each = 2 * 2 * (4 * 4) * 8 * 2 * 9  # images, places, filters, channels of a group, kernel
     assert {rows[op] for op in ("conv_input", "conv_weight")} == {each}
+
+
+def test_operations_of_a_loop_are_those_of_its_steps():
+    def f(w, x):
+        return ad.scan(lambda c, r: (ad.tanh(c @ w + r), None), x[0], x)[0]
+
+    seen = ad.profile(f, np.ones((8, 8)), np.ones((40, 3, 8)))
+    (row,) = (row for row in seen.rows if row.op == "scan")
+    assert row.flops == 40 * (2 * 3 * 8 * 8 + 2 * 3 * 8) and "at least" not in str(seen)
+    assert "at least 0.00 MFLOP" in str(ad.profile(lambda x: ad.sort(x), A))
+
+
+def test_no_row_does_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[limits_for.__module__], "measured_products", lambda *_: 1.0)
+    rows = ad.profile(lambda a: a @ a, np.ones((300, 300))).rows
+    assert max(row.rate / row.limits.flops for row in rows) == 1.0

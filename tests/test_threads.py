@@ -41,6 +41,15 @@ def test_no_more_threads_are_woken_than_have_work(count: int | None) -> None:
     assert sorted(done) == list(range(count or 3))
 
 
+def test_threads_that_wait_hold_nothing() -> None:
+    x = np.ones(3)
+    gone = weakref.ref(x)
+    pool = Pool(3)
+    pool.run(lambda lane, x=x: None)
+    del x
+    assert gone() is None
+
+
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_process_that_is_forked_off_has_threads_of_its_own() -> None:

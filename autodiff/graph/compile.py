@@ -24,8 +24,8 @@ class Compiled:
     arrays and numbers. With `rows` the last so many results are not in the list: a run, where
     the backend can, writes them into arrays that it is given.
 
-    `before` and `after` are the program as it was staged and as it is run; `plan` tells where
-    each value lives.
+    `before` and `after` are the program as it was staged and as it is run; `plan` tells how
+    it is run: on NumPy where each value lives, by its name in `after`, and the code.
     """
 
     def __init__(

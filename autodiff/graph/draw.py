@@ -18,7 +18,17 @@ from autodiff.graph.arguments import argument_names
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import Graph, Symbol, Update, default_graph
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import Constant, Equation, Input, Program, described, names, ordered
+from autodiff.graph.ir import (
+    Constant,
+    Equation,
+    Input,
+    Program,
+    described,
+    is_literal,
+    named_routines,
+    names,
+    ordered,
+)
 from autodiff.graph.jit import Argnums, Entry, Jitted, JittedTree, jit
 from autodiff.graph.picture import (
     FILLS,
@@ -220,7 +230,8 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     equations would make as they stand."""
     if fetches is None:
         read = {source for node in graph.symbols for source in node.inputs}
-        outputs = [node for node in graph.symbols if node not in read]
+        starts = {v.start for v in graph.variables if isinstance(v.start, Constant)}
+        outputs = [node for node in graph.symbols if node not in read and node not in starts]
         labels = [""] * len(outputs)
     else:
         leaves = tree.flatten(fetches)[0]
@@ -285,7 +296,7 @@ def drawing(
     apart, variables = set(apart), set(variables)
     boxes: dict[Node, Box] = {}
     for node in [*program.inputs, *program.nodes()]:
-        if node not in boxes and not isinstance(node, Equation) and not is_plain(node):
+        if node not in boxes and not isinstance(node, Equation) and not is_literal(node):
             boxes[node] = source_box(node, called, node in variables)
     groups = []
     for step in schedule:
@@ -308,10 +319,6 @@ def drawing(
     return Drawing([*boxes.values(), *results], groups, program.backend.name)
 
 
-def is_plain(node: Node) -> bool:
-    return isinstance(node, Constant) and node.is_number
-
-
 def source_box(node: Node, called: dict[Node, str], variable: bool) -> Box:
     name = printable(called.get(node, getattr(node, "name", "")))
     if isinstance(node, Constant):
@@ -332,7 +339,7 @@ def constant_label(node: Constant) -> str:
 
 def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, Box]) -> Box:
     """An equation with the numbers among its arguments written in its label."""
-    arguments = [repr(x.value) if is_plain(x) else boxes[x] for x in equation.inputs]
+    arguments = [repr(x.value) if is_literal(x) else boxes[x] for x in equation.inputs]
     label = equation.op.name
     if any(isinstance(x, str) for x in arguments):
         shown = [x if isinstance(x, str) else "·" for x in arguments]
@@ -340,7 +347,10 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
     if equation.op is PROJECT:
         label, detail = f"part {equation.params['index']}", ""
     else:
-        pairs = [f"{k}={v!r}" for k, v in equation.params.items() if v is not None]
+        inner = named_routines(equation)
+        pairs = [f"{name} of {repr(routine)[1:-1]}" for name, routine in inner]
+        others = () if inner else equation.params.items()
+        pairs += [f"{k}={v!r}" for k, v in others if v is not None]
         detail = shortened(", ".join(pairs), LONGEST)
     return Box(
         "equation",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph.ir import OWN_MEMORY, Constant, Equation, Program, number
+from autodiff.graph.ir import Constant, Equation, Program, number
+from autodiff.graph.memory import Memory, is_new, unplanned
 
 UNTOUCHED = "jit: no donated argument was written to"  # a note on an error of a run
 
@@ -71,14 +72,12 @@ class Interpreted:
         backend = self.program.backend
         results = []
         for node in self.program.outputs:
-            y = slots[self.slots[node]]
-            own = isinstance(node, Equation) and node.op.name in OWN_MEMORY
-            fresh = own and self.program.outputs.count(node) == 1
-            results.append(backend.asarray(y) if fresh else backend.asarray(y, copy=True))
+            copy = None if is_new(node, self.program.outputs) else True
+            results.append(backend.asarray(slots[self.slots[node]], copy=copy))
         return results
 
-    def memory(self) -> str:
-        return "not planned: this backend allocates as it goes"
+    def memory(self) -> Memory:
+        return unplanned(self.program)
 
     def __str__(self) -> str:
         return f"interpreted: {len(self.steps)} calls of {self.program.backend.name}"

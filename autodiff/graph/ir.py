@@ -275,9 +275,21 @@ class Program:
 
 def routines(equation: Equation) -> list[Any]:
     """The branches or bodies that an equation runs."""
-    params = equation.params.values()
-    parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
-    return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
+    return [routine for _, routine in named_routines(equation)]
+
+
+def named_routines(equation: Equation) -> list[tuple[str, Any]]:
+    """The routines that an equation runs, by what they are to it: step, branches[0]."""
+    found = []
+    for key, value in equation.params.items():
+        several = isinstance(value, tuple)
+        parts = enumerate(value) if several else [(None, value)]
+        found += [
+            (f"{key}[{i}]" if several else key, part)
+            for i, part in parts
+            if isinstance(getattr(part, "program", None), Program)
+        ]
+    return found
 
 
 def ordered(outputs: Iterable[Node]) -> list[Node]:
@@ -316,7 +328,7 @@ def names(program: Program) -> dict[Node, str]:
     found: dict[Node, str] = {}
     taken = {node.name for node in program.inputs}
     number = 0
-    for node in program.nodes():
+    for node in as_made(program.nodes()):
         if isinstance(node, Input) and node.draw is None:
             found[node] = node.name
         elif isinstance(node, Constant) and node.is_number:
@@ -327,6 +339,11 @@ def names(program: Program) -> dict[Node, str]:
             found[node] = letters(number)
             number += 1
     return found
+
+
+def as_made(nodes: Iterable[Node]) -> list[Node]:
+    """Values in the order in which they were made."""
+    return sorted(nodes, key=lambda node: node.serial)
 
 
 def letters(number: int) -> str:
@@ -346,18 +363,32 @@ def described(node: Node) -> str:
 def text(program: Program) -> str:
     """The program for a person to read: one line an equation, and the line of the user's that
     it came from."""
+    return "\n".join(program_lines(program, f"program({{}}) on {program.backend.name}"))
+
+
+def program_lines(program: Program, head: str) -> list[str]:
+    """The lines of a program, below each equation the routines that it runs."""
     called = names(program)
     given = ", ".join(f"{node.name}: {described(node)}" for node in program.inputs)
-    lines = [f"program({given}) on {program.backend.name}"]
+    lines = [head.format(given)]
     for node in program.draws():
         lines.append(f"  {called[node]}: {described(node)} = random")
     for node in program.constants():
-        lines.append(f"  {called[node]}: {described(node)} = constant")
-    written = [(equation_text(e, called), e.line) for e in program.equations()]
-    width = min(max((len(t) for t, _ in written), default=0), 88)
-    lines += [f"  {t:<{width}}  # {line}" if line else f"  {t}" for t, line in written]
+        lines.append(f"  {called[node]}: {described(node)} = {constant_text(node)}")
+    equations = as_made(program.equations())
+    written = [equation_text(e, called) for e in equations]
+    width = min(max(map(len, written), default=0), 88)
+    for e, words in zip(equations, written, strict=True):
+        lines.append(f"  {words:<{width}}  # {e.line}" if e.line else f"  {words}")
+        for name, routine in named_routines(e):
+            lines += [f"    {line}" for line in program_lines(routine.program, f"{name}({{}}):")]
     lines.append("  return " + ", ".join(called[node] for node in program.outputs))
-    return "\n".join(lines)
+    return lines
+
+
+def constant_text(node: Constant) -> str:
+    """The value of a single number."""
+    return f"constant {node.value}" if node.shape == () else "constant"
 
 
 def equation_text(equation: Equation, called: dict[Node, str]) -> str:

@@ -206,7 +206,9 @@ class Jitted:
         return (entry or Entry(self, args, kwargs)).compiled
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
-        """What a run would take at its peak, in bytes, before running; and who holds it."""
+        """What a run would take at its peak, in bytes, before running; and who holds it. What a
+        single call of the backend takes for itself while it runs (a sort's copy, the bits of random
+        numbers) is not among it."""
         return self.lower(*args, **kwargs).memory()
 
     def cache_info(self) -> CacheInfo:

@@ -15,6 +15,7 @@ from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
 from autodiff.graph.interpreted import UNTOUCHED, Interpreted
 from autodiff.graph.ir import VIEWS, Equation, Program
+from autodiff.graph.memory import Memory, planned
 from autodiff.graph.numpy_actions import (
     ROWS,
     WHOLE_SUMS,
@@ -25,7 +26,8 @@ from autodiff.graph.numpy_actions import (
     side_by_side,
 )
 from autodiff.graph.numpy_code import Writer
-from autodiff.graph.plan import Buffer, Memory, Plan
+from autodiff.graph.plan import Buffer, Plan
+from autodiff.graph.plan_text import plan_text
 from backends.numpy import aligned
 
 # What gives the same numbers however arrays lie.
@@ -136,10 +138,10 @@ class NumpyProgram:
         return partial(context.run, run)
 
     def memory(self) -> Memory:
-        return self.plan.memory()
+        return planned(self.plan, self.rows)
 
     def __str__(self) -> str:
-        return self.code
+        return f"{plan_text(self.plan)}\n\n{self.code}"
 
 
 def quietly(run: Callable, *args: Any) -> Any:
@@ -209,6 +211,9 @@ class ExactProgram(NumpyProgram):
         for row, y in zip(rows, found[count:], strict=True):
             row[...] = y
         return found[:count]
+
+    def memory(self) -> Memory:
+        return self.plain.memory() if self.in_order is False else super().memory()
 
 
 def is_in_order(x: np.ndarray) -> bool:

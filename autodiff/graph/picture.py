@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from html import escape
+from unicodedata import east_asian_width
 
 from autodiff.graph.layout import Block, Line, arrange, levels
 
@@ -113,7 +114,7 @@ def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
         shapes += [end_shape(end, GROUND) for end in frame.ends]
         shapes += [value_shape(box, port) for box, port in frame.goes.items()]
         x, y = frame.whole.x + PADDING, frame.whole.y + 14.0
-        shapes.append(words(x, y, frame.group.title, over(GROUND), "start"))
+        shapes.append(over(x, y, frame.group.title, GROUND, "start"))
     width, height = width + 2 * MARGIN, height + 2 * MARGIN
     return "\n".join(
         (
@@ -291,9 +292,23 @@ def words(x: float, y: float, shown: str, style: str = "", anchor: str = "middle
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{shown}</text>'
 
 
+def over(
+    x: float, y: float, shown: str, ground: str, anchor: str = "middle", style: str = ""
+) -> str:
+    """Small words that lines may pass behind: the halo is a text of its own below them, since not
+    every viewer knows how to paint a letter's edge first."""
+    halo = f'font-size="{SMALL}" stroke="{ground}" stroke-width="3" fill="{ground}" {style}'
+    letters = f'font-size="{SMALL}" fill="#444444" {style}'
+    return words(x, y, shown, f'{halo} aria-hidden="true"', anchor) + words(
+        x, y, shown, letters, anchor
+    )
+
+
 def length(shown: str, size: float) -> float:
-    """How wide words are, in letters of a size."""
-    return min(len(shown), LETTERS) * size * WIDE
+    """How wide words are, in letters of a size; those of East Asia and pictures are twice as
+    wide."""
+    letters = shortened(shown, LETTERS)
+    return sum(1 + (east_asian_width(c) in "FW") for c in letters) * size * WIDE
 
 
 def shortened(words: str, longest: int) -> str:
@@ -303,20 +318,14 @@ def shortened(words: str, longest: int) -> str:
 def value_shape(box: Box, block: Block) -> str:
     """The dtype and shape beside the lines that leave a block."""
     x, y = block.x + block.outs[0] + 5.0, block.y + block.height + 12.0
-    return words(x, y, box.value, 'class="value" ' + over("white"), "start")
+    return over(x, y, box.value, "white", "start", 'class="value"')
 
 
 def end_shape(end: End, ground: str) -> str:
     block, box = end.block, end.box
-    style = 'font-weight="bold" ' + over(ground)
-    name = words(block.x + block.width / 2, block.y + SMALL, box.name, style)
+    x, y = block.x + block.width / 2, block.y + SMALL
+    name = over(x, y, box.name, ground, style='font-weight="bold"')
     return f'<g class="end"><title>{escape(tip(box))}</title>{name}</g>'
-
-
-def over(ground: str) -> str:
-    """The style of small words that lines may pass behind."""
-    halo = f'paint-order="stroke" stroke="{ground}" stroke-width="3"'
-    return f'font-size="{SMALL}" fill="#444444" {halo}'
 
 
 def line_shape(line: Line) -> str:

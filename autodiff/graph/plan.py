@@ -163,10 +163,14 @@ class Plan:
     def widen(self, buffer: Buffer) -> None:
         """Other threads may be anywhere in a phase while one is at an equation of it: what lives
         at some time of a phase lives all through it."""
-        buffer.first = self.start(self.equations[buffer.first])
-        if buffer.last < len(self.equations):
-            last = self.phase[self.equations[buffer.last]]
-            buffer.last = self.order[last.steps[-1].equations[-1]]
+        buffer.first, buffer.last = self.span(buffer.first, buffer.last)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """From when till when there is what is made and read at these times."""
+        if last < len(self.equations):
+            phase = self.phase[self.equations[last]]
+            last = self.order[phase.steps[-1].equations[-1]]
+        return self.start(self.equations[first]), last
 
     def start(self, equation: Equation) -> int:
         """When the phase of an equation begins."""
@@ -230,10 +234,6 @@ class Plan:
     def all_buffers(self) -> list[Buffer]:
         return list({id(b): b for b in self.buffers.values()}.values())
 
-    def memory(self) -> Memory:
-        outputs = [b for b in self.all_buffers() if b.offset is None and b.donor is None]
-        return Memory(self, sum(b.bytes for b in outputs))
-
 
 def allocate(buffers: list[Buffer]) -> int:
     """Give each buffer an offset such that those alive together do not overlap: the largest
@@ -263,39 +263,3 @@ def chunk_rows(step: Step) -> int:
     widest = max(math.prod(x.shape[1:]) for e in step.equations for x in (e, *e.inputs) if x.shape)
     slices = max(1, min(step.rows, -(-step.rows * widest // CHUNK)))
     return -(-step.rows // slices)
-
-
-@dataclasses.dataclass
-class Memory:
-    """What a run takes: the arena, which stays, and the outputs, which the caller gets."""
-
-    plan: Plan
-    outputs: int
-
-    @property
-    def peak(self) -> int:
-        """Bytes, without the inputs and the threads' slices."""
-        return self.plan.size + self.outputs
-
-    def __str__(self) -> str:
-        lines = [f"{self.peak:,} bytes: arena {self.plan.size:,}, outputs {self.outputs:,}"]
-        plan = self.plan
-        moment = max(range(len(plan.equations)), key=self.alive_at, default=0)
-        held = [b for b in plan.all_buffers() if b.first <= moment <= b.last]
-        lines.append(f"at the peak {self.alive_at(moment):,} bytes are alive:")
-        for b in sorted(held, key=lambda b: -b.bytes)[:8]:
-            source = b.values[0]
-            span = b.last - b.first
-            lines.append(
-                f"  {b.bytes:>14,}  {source.op.name} {b.dtype}{list(b.shape)}, for {span} "
-                f"equations, {source.line}"
-            )
-        longest = [b for b in held if b.last - b.first > len(plan.equations) // 3]
-        if longest:
-            best = max(longest, key=lambda b: b.bytes)
-            lines.append(f"autodiff.checkpoint around {best.values[0].line} would free most")
-        return "\n".join(lines)
-
-    def alive_at(self, moment: int) -> int:
-        everything = self.plan.all_buffers()
-        return sum(b.bytes for b in everything if b.first <= moment <= b.last)

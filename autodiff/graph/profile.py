@@ -23,8 +23,9 @@ from autodiff.core import PROJECT, Node, Tensor
 from autodiff.graph.compile import EXACT, Interpreted
 from autodiff.graph.draw import as_called
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import PRODUCTS, Constant, Equation, Program, described, is_number
+from autodiff.graph.ir import PRODUCTS, Equation, Program, described
 from autodiff.graph.jit import Entry, Jitted
+from autodiff.graph.memory import size_of
 from autodiff.graph.numpy_actions import (
     POOL,
     PRIMITIVE,
@@ -118,7 +119,7 @@ class Profile:
 
     @property
     def flops(self) -> int:
-        """Of the ops that are counted."""
+        """Of the ops that are counted: all, or at least so many."""
         return sum(row.flops or 0 for row in self.rows)
 
     def __str__(self) -> str:
@@ -136,7 +137,8 @@ def profile(f: Callable, *args: Any, repeat: int = 20, **kwargs: Any) -> Profile
     it names, and an update of some places copies the whole, too. Counted operations are 2mnk
     for a matrix product (8mnk if complex), one per element of an elementwise result, however
     dear (an exponential as much as a sum), one per element that a reduction reads, none for
-    views and copies. Factorizations, transforms, sorts and the like are not counted. Small
+    views and copies; of a scan those of its steps. Factorizations, transforms, sorts and the like
+    are not counted, nor branches and other loops: the total then says "at least". Small
     steps on a device show the time of a launch.
 
     Parameters
@@ -195,7 +197,13 @@ def rows(program: Program, clocked: Any, seconds: Sequence[float]) -> list[Row]:
             line=last.line,
         )
         found.append(one)
-    return found
+    return [dataclasses.replace(row, limits=reached(row, found)) for row in found]
+
+
+def reached(row: Row, rows: Sequence[Row]) -> Limits:
+    """The limits of a row, those of operations at least what a row of these was seen to do."""
+    best = max(other.rate for other in rows if other.limits == row.limits)
+    return dataclasses.replace(row.limits, flops=max(row.limits.flops, best))
 
 
 # -- clocks ----------------------------------------------------------------------------------------
@@ -329,15 +337,6 @@ def source_of(node: Node) -> Node:
     return node
 
 
-def size_of(node: Node) -> int:
-    if is_number(node) or (isinstance(node, Constant) and node.is_number):
-        return 0
-    if isinstance(node.dtype, tuple):
-        pairs = zip(node.shape, node.dtype, strict=True)
-        return sum(math.prod(shape) * width(dtype) for shape, dtype in pairs)
-    return math.prod(node.shape) * width(node.dtype)
-
-
 def width(dtype: Any) -> int:
     return np.dtype(dtype_name(dtype)).itemsize
 
@@ -357,6 +356,8 @@ def equation_flops(equation: Equation) -> int | None:
         added = math.prod(equation.shape) if op.name == "add_product" else 0
         depth = x.shape[-1] // equation.params.get("parts", 1)
         return each * math.prod(equation.shape) * depth + added
+    if op.name == "scan":
+        return scan_flops(equation)
     if op.name in CONVOLUTIONS:
         return convolution_flops(op.name, equation)
     if op.name in REDUCTIONS:
@@ -364,6 +365,13 @@ def equation_flops(equation: Equation) -> int | None:
     if isinstance(op, Elementwise) or op.name in UFUNCS:
         return math.prod(equation.shape)
     return None
+
+
+def scan_flops(equation: Equation) -> int | None:
+    """Those of the step, as often as it runs."""
+    step = equation.params["step"].program_with(0).after
+    counts = [equation_flops(e) for e in step.equations()]
+    return None if None in counts else equation.params["length"] * sum(counts)
 
 
 def convolution_flops(name: str, equation: Equation) -> int:
@@ -448,10 +456,11 @@ def table(found: Profile) -> str:
         rest = sum(row.share for row in order[SHOWN:])
         lines.append(f"... {len(order) - SHOWN} more steps, {rest:.1%}")
     steps = sum(row.seconds for row in order)
+    least = "at least " if any(row.flops is None for row in order) else ""
     lines.append(
         f"{len(order)} steps on {found.backend}: {steps * 1e6:,.1f} µs; a whole run "
         f"{found.seconds * 1e6:,.1f} µs (medians of {found.repeat}); {found.bytes / 1e6:,.2f} MB; "
-        f"{found.flops / 1e6:,.2f} MFLOP"
+        f"{least}{found.flops / 1e6:,.2f} MFLOP"
     )
     copies = {row.limits.bandwidth for row in order}
     products = {row.limits.flops for row in order}

@@ -15,8 +15,9 @@ from typing import Any
 
 import backends
 from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
-from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.compile import Compiled, compile_program, writes_rows
 from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number, is_view
+from autodiff.graph.memory import Memory
 from autodiff.graph.stage import Stage, innermost, stage
 from autodiff.modes import recording, within
 from autodiff.ops.manipulation import broadcast_to
@@ -68,7 +69,8 @@ class Routine:
         self.kept: tuple[Node, ...] = ()  # values that it returns for those who run it backwards
 
     def __repr__(self) -> str:
-        return f"<{len(self.program.equations())} equations>"
+        count = len(self.program.equations())
+        return f"<{count} equation{'' if count == 1 else 's'}>"
 
     def run(self, values: Sequence) -> list:
         """Outputs of raw arrays."""
@@ -80,6 +82,10 @@ class Routine:
             program, precision = self.program, self.precision
             self.compiled[rows] = compile_program(program, precision=precision, rows=rows)
         return self.compiled[rows]
+
+    def memory(self, rows: int) -> Memory:
+        """What a run takes, apart from so many results where they are written into arrays."""
+        return self.program_with(rows if writes_rows(self.program.backend) else 0).memory()
 
     def arrays(self, values: Sequence) -> list:
         """Values for the inputs, Python numbers as arrays where those are not numbers."""

@@ -28,6 +28,7 @@ from autodiff.graph.ir import (
     as_array,
     described,
 )
+from autodiff.graph.places import Places
 from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
@@ -137,6 +138,7 @@ class Stage(Interpreter):
         self.device: Any = None  # where its inputs are
         self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
         self.open = True
+        self.places = Places()
         self.writes: Writes | None = None  # of the function, which ends; a graph stays open
 
     def beneath(self, tensor: Tensor) -> Any:
@@ -157,10 +159,12 @@ class Stage(Interpreter):
         if op.wants_arrays:
             inputs = [as_array(x, self.device, self.origin or user_line()) for x in inputs]
         inputs, params = self.without_masks(op, inputs, params)
+        line = self.origin or self.places.here()
         try:
-            equation = apply(op, inputs, params, self.origin or user_line())
+            equation = apply(op, inputs, params, line)
         except Exception as error:
             raise errors.explain(op, inputs, params, error) from error
+        self.places.note(equation, line)
         return self.wrap(equation)
 
     def without_masks(self, op: Op, inputs: list, params: dict) -> tuple[list, dict]:

@@ -18,6 +18,7 @@ from autodiff.core import ROOT, Aval, Node, Tensor
 from autodiff.graph.calls import undrawn
 from autodiff.graph.control_ops import arguments, avals, chosen, floating, home, spread
 from autodiff.graph.ir import Equation
+from autodiff.graph.places import AGAIN, GRADIENT, marked
 from autodiff.graph.routine import Routine, inputs_like, is_weak, lowest, replaced, staged, trace
 from autodiff.graph.stage import innermost
 from autodiff.kinds import General, KindOp
@@ -90,7 +91,7 @@ class Checkpoint(Passing):
         again = [x if is_weak(x) else BARRIER(x, *given) for x in args]
         found: dict[Node, Any] = {}
         pulled = routine.pull(again, wanted, cotangents, found)
-        keep_lines(found)
+        keep_lines(found, AGAIN)
         # What goes on to other parts of the program waits for the rest: else that would be made at
         # the end, and what it is made of kept until then.
         together = [
@@ -125,7 +126,7 @@ class Ruled(Passing):
         begin, end = params["start"] + params["count"], params["start"] + len(back.program.inputs)
         if floating(inputs[end:]):
             raise ValueError(f"{params['name']}: {LOST}")
-        found = inline(back, [*g, *arguments(saved, inputs)[begin:end]])
+        found = inline(back, [*g, *arguments(saved, inputs)[begin:end]], GRADIENT)
         return spread(found, params["places"], len(inputs))
 
     def jvp(self, *_: Any) -> Any:
@@ -237,15 +238,15 @@ def routine_of(f: Function, args: Sequence) -> tuple[Routine, list, Any]:
     return Routine(undrawn(routine.program)), outside, extra
 
 
-def inline(routine: Routine, args: Sequence) -> list:
-    """The outputs of a routine, its equations written down here."""
+def inline(routine: Routine, args: Sequence, mark: str = "") -> list:
+    """The outputs of a routine, its equations written down here, with a mark behind their lines."""
     found: dict[Node, Any] = {}
     outputs = routine.evaluate(args, found)
-    keep_lines(found)
+    keep_lines(found, mark)
     return outputs
 
 
-def keep_lines(found: dict[Node, Any]) -> None:
+def keep_lines(found: dict[Node, Any], mark: str) -> None:
     """Equations that a routine's have become come from the lines from which those came."""
     for node, made in staged(found).items():
-        made.line = node.line
+        made.line = marked(node.line, mark)

@@ -22,6 +22,7 @@ from autodiff import errors, tree
 from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
 from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
+from autodiff.graph import places as origins
 from autodiff.graph.face import Variable
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
@@ -261,6 +262,7 @@ class Module:
         return f"{type(self).__name__}(\n{body})"
 
 
+origins.LAYERS.add(Module.__call__.__code__)
 PRIVATE = ("training", "frozen", "constants")
 
 

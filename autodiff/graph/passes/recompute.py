@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 
 from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, is_view, same
+from autodiff.graph.places import AGAIN, marked
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
@@ -125,7 +126,7 @@ class Again:
             stack.pop()
             if (y, here) not in self.copies:
                 inputs = [self.copies[z, here] if is_made(z) else new[z] for z in y.inputs]
-                self.copies[y, here] = Equation(y.op, inputs, y.params, y, y.line)
+                self.copies[y, here] = Equation(y.op, inputs, y.params, y, marked(y.line, AGAIN))
         return self.copies[x, here]
 
 
