@@ -30,7 +30,7 @@ from autodiff.graph.ir import (
 )
 from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
-from autodiff.ops.indexing import HOLE
+from autodiff.ops.indexing import HOLE, INSTEAD
 from backends.base import is_inexact
 
 # Where the index arrays begin among the arguments of an op on places of an array.
@@ -124,6 +124,7 @@ class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
     and constants are kept in it."""
 
+    has_numbers = False
     no_backward = (
         "this value has no number yet, the function is being staged: differentiate inside of it by "
         "grad or vjp, or call .backward() of what it returns"
@@ -182,8 +183,8 @@ class Stage(Interpreter):
                 continue
             if not isinstance(index, Constant):
                 raise TypeError(
-                    f"{op.name}: at {user_line()}: a mask decides the shape of the result, and "
-                    "its values are not there yet; use autodiff.where"
+                    f"{op.name}: at {user_line()}: a mask decides the shape of what it selects, "
+                    f"and its values are not there yet: {INSTEAD}"
                 )
             found = [Constant(places) for places in self.backend.nonzero(index.value)]
             key += [HOLE] * len(found)
