@@ -186,15 +186,23 @@ def unique(
 ) -> Any:  # fmt: skip
     if axis is not None and ar.ndim != 1:
         raise TypeError("numpy.unique: axis= is supported by autodiff for 1-D arrays only")
+    wanted = (return_index, return_inverse, return_counts)
+    if not builtins.any(wanted):
+        values = ordering.unique_values(ar)
+        return values[: numbers_among(values) + 1] if equal_nan else values
     values, index, inverse, counts = ordering.unique_all(ar)
-    numbers = int(ordering.count_nonzero(e.equal(values, values)))
-    if equal_nan and numbers < values.shape[0]:  # NaN are the last, each a value of its own
+    numbers = numbers_among(values)
+    if equal_nan and numbers < values.shape[0]:
         values, index = values[: numbers + 1], index[: numbers + 1]
         inverse = e.minimum(inverse, numbers)
         counts = m.concat([counts[:numbers], m.expand_dims(r.sum(counts[numbers:]), 0)])
-    wanted = (return_index, return_inverse, return_counts)
     extra = [x for x, want in zip((index, inverse, counts), wanted, strict=True) if want]
-    return (values, *extra) if extra else values
+    return (values, *extra)
+
+
+def numbers_among(values: Any) -> int:
+    """How many of sorted values are numbers: NaN are the last, each a value of its own."""
+    return int(ordering.count_nonzero(e.equal(values, values)))
 
 
 @implements("diff")
