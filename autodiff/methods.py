@@ -307,6 +307,12 @@ def _bool(self: Tensor) -> bool:
     return bool(concrete(self))
 
 
+@attach("__round__")
+def _round(self: Tensor, ndigits: int | None = None) -> Any:
+    """As Python's and NumPy's round: to an integer for None, else to so many decimals."""
+    return int(e.round(self).detach()) if ndigits is None else np.round(self, ndigits)
+
+
 @attach("__format__")
 def _format(self: Tensor, spec: str) -> str:
     return format(self.item(), spec) if spec else repr(self)

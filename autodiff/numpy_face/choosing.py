@@ -53,6 +53,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     parts = sequence(choices) if isinstance(choices, (list, tuple)) else list(m.unstack(choices))
     a, *parts = arrays(a, *parts)
+    a = as_array(a, parts[0])
     if mode != "raise":
         a = a % len(parts) if mode == "wrap" else e.clip(a, 0, len(parts) - 1)
     elif bool(e.logical_or(e.less(a, 0), e.greater_equal(a, len(parts))).any()):
