@@ -53,7 +53,8 @@ class Batch(Interpreter):
     def beneath(self, tensor: Tensor) -> Any:
         raise TypeError(
             "a value inside vmap stands for many and has no number of its own: no float(), "
-            "`if`, .numpy() or index of it; use autodiff.where, or call this outside vmap"
+            "`if`, .numpy() or index of it; use autodiff.where, and autodiff.asarray(table)[i] for "
+            "table[i], or call this outside vmap"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:

@@ -144,7 +144,8 @@ class Stage(Interpreter):
         raise TypeError(
             f"at {user_line()}: this value has no number yet, the function is being staged: it is "
             f"{origin(tensor.data)}. No `if`, float(), .numpy(), index or length of it: use "
-            "autodiff.where, cond, while_loop or scan; or mark the argument with static_argnums"
+            "autodiff.where, cond, while_loop or scan, autodiff.asarray(table)[i] for table[i]; or "
+            "mark the argument with static_argnums"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
