@@ -25,7 +25,7 @@ from autodiff.core import (
 )
 from autodiff.kinds import Elementwise, Multilinear
 from autodiff.ops import linalg
-from autodiff.ops.indexing import HOLE, fill, getitem
+from autodiff.ops.indexing import HOLE, INSTEAD, fill, getitem
 from autodiff.ops.manipulation import (
     broadcast_to,
     matrix_transpose,
@@ -41,6 +41,8 @@ Shape = tuple[int, ...]
 class Batch(Interpreter):
     """Wraps stacks of `size` values along axis 0; inside, that axis is not there."""
 
+    has_numbers = False
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
@@ -51,7 +53,8 @@ class Batch(Interpreter):
     def beneath(self, tensor: Tensor) -> Any:
         raise TypeError(
             "a value inside vmap stands for many and has no number of its own: no float(), "
-            "`if`, .numpy() or index of it; use autodiff.where, or call this outside vmap"
+            "`if`, .numpy() or index of it; use autodiff.where, and autodiff.asarray(table)[i] for "
+            "table[i], or call this outside vmap"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
@@ -144,20 +147,20 @@ def matmul_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
 
 def getitem_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
     """x[key] for stacks of x, or of index arrays, or of both."""
-    place = Place(stacks, params["key"])
+    place = Place(op.name, stacks, params["key"])
     x = stacks.values[0] if place.shared else stacks.stacked(0)
     return place.bring_forward(op(x, *place.arrays, key=place.key))
 
 
 def scatter_add_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
-    place = Place(stacks, params["key"], ndim=len(params["shape"]), shared=False)
+    place = Place(op.name, stacks, params["key"], ndim=len(params["shape"]), shared=False)
     values = place.send_back(stacks.stacked(0))
     return op(values, *place.arrays, key=place.key, shape=(stacks.size, *params["shape"]))
 
 
 def write_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
     """index_update and index_add, whose values broadcast to what the key selects."""
-    place = Place(stacks, params["key"], first=2, shared=False)
+    place = Place(op.name, stacks, params["key"], first=2, shared=False)
     x = stacks.stacked(0)
     values = stacks.values[1]
     if stacks.shapes[1] is not None:
@@ -178,6 +181,7 @@ class Place:
 
     def __init__(
         self,
+        name: str,
         stacks: Stacks,
         key: tuple,
         ndim: int | None = None,
@@ -198,8 +202,8 @@ class Place:
             return
         if any(not is_integer(x) for x in arrays):
             raise TypeError(
-                "getitem: inside vmap a mask that differs between the elements selects different "
-                "numbers of them; use autodiff.where"
+                f"{name}: inside vmap a mask that differs between the elements selects different "
+                f"numbers of them: {INSTEAD}"
             )
         triples = zip(arrays, shapes, mine, strict=True)
         self.arrays = [stacks.aligned(x, s, depth) if own else x for x, s, own in triples]

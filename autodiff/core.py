@@ -335,6 +335,7 @@ class Interpreter:
     of some argument, and hands over to that of a younger one if there is one among them."""
 
     tensor_class: type[Tensor] = Tensor  # of its values
+    has_numbers = True  # False: there are none beneath its values, or many
     no_backward = (  # why .backward() of its values is refused, and what to do
         "this value belongs to a transform (grad, vjp, jvp ...), which does the differentiating; "
         "return it from the function instead"

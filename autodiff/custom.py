@@ -9,7 +9,9 @@ down with the rest (autodiff.graph.ways_back).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import backends
@@ -199,7 +201,7 @@ class custom_vjp:
 
     `fwd(*args)` returns (output, residuals); `bwd(residuals, g)` returns a tuple with a
     cotangent for each argument (a tree like it, or None for zero). Forward mode works too,
-    if `bwd` is linear in g.
+    if `bwd` is linear in g. `fwd` may call the function, which is the plain one there.
     """
 
     def __init__(self, f: Callable) -> None:
@@ -217,14 +219,38 @@ class custom_vjp:
             raise RuntimeError(
                 f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
             )
-        call = RuledCall(f"custom_vjp:{self.f.__name__}", self.fwd, args, {})
+        if self in _running.get():
+            return self.f(*args)
+        call = RuledCall(self, args)
         if in_program(call.arrays):
             return call.result(call.write_down(self.bwd))
         return call.result(call.op(self.bwd)(*call.arrays))
 
 
+_running: ContextVar[tuple[custom_vjp, ...]] = ContextVar("autodiff_running_fwd", default=())
+
+
+@contextmanager
+def running(ruled: custom_vjp) -> Iterator[None]:
+    """Inside the block, where its fwd runs, a function is the plain one without a rule: to call
+    it with the rule would be to run fwd again."""
+    token = _running.set((*_running.get(), ruled))
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
 class RuledCall(Call):
-    """One call of a function that returns (output, residuals)."""
+    """One call of a function's fwd, which returns (output, residuals)."""
+
+    def __init__(self, ruled: custom_vjp, args: tuple) -> None:
+        super().__init__(f"custom_vjp:{ruled.f.__name__}", ruled.fwd, args, {})
+        self.ruled = ruled
+
+    def run(self, *arrays: Any) -> tuple[Any, list]:
+        with running(self.ruled):
+            return super().run(*arrays)
 
     def op(self, bwd: Callable) -> RuledOp:
         """The call as an op."""

@@ -45,7 +45,8 @@ class Dual(Interpreter):
         y = op(*primals, **params)
         tangent = None
         if op.differentiable and recording(self) and any(t is not None for t in tangents):
-            tangent = pushforward(op, tangents, y, primals, params)
+            with backend.quiet():  # as walks back are: infinities that are masked later
+                tangent = pushforward(op, tangents, y, primals, params)
         if type(y) is not tuple:
             return box(y, self, backend, tangent)
         parts = tangent or [None] * len(y)

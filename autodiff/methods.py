@@ -240,9 +240,21 @@ def _item(self: Tensor) -> Any:
     return self.numpy().item()
 
 
+def check_constant(name: str, x: Tensor) -> None:
+    """Refuse to make Python's numbers of a value whose derivative would be lost with them."""
+    if x.node is not None:
+        raise TypeError(
+            f"{name}() of a Tensor that is being differentiated would lose its "
+            "derivative: leave it a Tensor, fill an np.zeros_like(x) or np.zeros(shape, "
+            "like=x) instead of an ndarray; .item() and .detach() are constants"
+        )
+
+
 @attach("tolist")
 def _tolist(self: Tensor) -> Any:
-    """The elements as nested Python lists."""
+    """The elements as nested Python lists, which record nothing: refused while this Tensor is
+    being differentiated, as float() is."""
+    check_constant("tolist", self)
     return self.numpy().tolist()
 
 
@@ -265,12 +277,7 @@ def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndar
 
 def number(name: str, kind: type) -> None:
     def convert(self: Tensor) -> Any:
-        if self.node is not None:
-            raise TypeError(
-                f"{name}() of a Tensor that is being differentiated would lose its "
-                "derivative: leave it a Tensor, fill an np.zeros_like(x) or np.zeros(shape, "
-                "like=x) instead of an ndarray; .item() is a constant"
-            )
+        check_constant(name, self)
         return kind(self.item())
 
     setattr(Tensor, f"__{name}__", convert)
@@ -298,6 +305,12 @@ def _bool(self: Tensor) -> bool:
             ".any() or .all()"
         )
     return bool(concrete(self))
+
+
+@attach("__round__")
+def _round(self: Tensor, ndigits: int | None = None) -> Any:
+    """As Python's and NumPy's round: to an integer for None, else to so many decimals."""
+    return int(e.round(self).detach()) if ndigits is None else np.round(self, ndigits)
 
 
 @attach("__format__")

@@ -394,7 +394,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
     is the same for all elements, or a sequence with an entry for each positional argument,
     which may itself be a tree of those. Keyword arguments are stacks along axis 0.
     `out_axes` says where the axis goes in the results. Nests with itself and with the other
-    transforms in any order.
+    transforms in any order. f runs once: random numbers that it draws are the same for all
+    elements; draw a stack of them outside for numbers of their own.
 
     Raises
     ------

@@ -346,10 +346,17 @@ def dtype_name(dtype: Any) -> str:
     if dtype in _PYTHON_TYPES:
         return _PYTHON_TYPES[dtype]
     if isinstance(dtype, str):
-        return np.dtype(dtype).name if dtype != "bfloat16" else dtype
+        return named(dtype) if dtype != "bfloat16" else dtype
     if isinstance(dtype, type):
         return np.dtype(dtype).name
     return str(dtype).rpartition(".")[2]
+
+
+def named(dtype: str) -> str:
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"unknown dtype {dtype!r}: use a name such as 'float32'") from None
 
 
 def same_dtype(a: Any, b: Any) -> bool:

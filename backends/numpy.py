@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import numpy_windows, windows
+from backends import numpy_sorting, numpy_windows, windows
 from backends.base import Backend
 
 # Integers as wide as each floating dtype, for selecting zeros bit by bit.
@@ -34,6 +34,8 @@ class NumpyBackend(Backend):
     multiply = staticmethod(operator.mul)
     divide = staticmethod(operator.truediv)
     negative = staticmethod(operator.neg)
+    sort = staticmethod(numpy_sorting.sort)
+    argsort = staticmethod(numpy_sorting.argsort)
     # A ufunc's own reduction saves the wrapper around it.
     sum = staticmethod(np.add.reduce)
     prod = staticmethod(np.multiply.reduce)

@@ -79,6 +79,19 @@ ruled_block.defvjp(
     lambda kept, g: (g * (1 - kept[2] ** 2) * kept[1], g * ((1 - kept[2] ** 2) * kept[0] + 1)),
 )
 
+
+@ad.custom_vjp
+def calls_itself(x, h):
+    return block(x, h)
+
+
+# Its fwd, and what that calls, call the function: there it is the plain one.
+calls_itself.defvjp(
+    lambda x, h: (ad.vmap(lambda *row: calls_itself(*row))(x, h) if x.ndim else calls_itself(x, h), (x, h)),
+    lambda kept, g: ad.vjp(block, *kept)[1](g),
+)
+
+
 CASES = {
     "containers": (containers(ad.checkpoint(lambda p, n: split_up(p, n, power=1))), containers(scaled.f)),
     "keywords": (containers(lambda p, n: ad.checkpoint(split_up)(p, n=n, power=2)), containers(lambda p, n: split_up(p, n, power=2))),
@@ -88,6 +101,7 @@ CASES = {
     "rule_containers": (containers(scaled), containers(scaled.f)),
     "rule_deep": (deep(ruled_block), deep(block)),
     "rule_control": (in_control_flow(ruled_block), in_control_flow(block)),
+    "rule_calls_itself": (deep(calls_itself), deep(block)),
     "rule_inside": (deep(ad.checkpoint(ruled_block)), deep(block)),
 }
 MODES = {

@@ -112,7 +112,7 @@ def test_of_the_argument_itself(write: Callable) -> None:
         assert np.allclose(a, b)
 
 
-@pytest.mark.parametrize("write", [w for w in WRITES if w not in (mask, masked_add)])
+@pytest.mark.parametrize("write", [w for w in WRITES if w is not masked_add])
 def test_inside_vmap(write: Callable) -> None:
     xs, vs = np.stack([SAFE, SAFE + 1]), np.stack([ROW, ROW * 2])
     for axes in ((0, 0), (None, 0), (0, None)):
@@ -121,6 +121,72 @@ def test_inside_vmap(write: Callable) -> None:
         for i in range(2):
             one = [a[i] if axis == 0 else a for a, axis in zip(args, axes, strict=True)]
             assert np.allclose(found[i], pure(write)(*map(Tensor, one)).numpy())
+
+
+# Writes by a mask m of the first axis of x, or of all of x, of values that are the same for all that
+# it selects.
+def by_rows(x, v, m): x[m[:, 0]] = v
+def by_rows_of_a_part(x, v, m): x[m[:, 0], 1:] = v[1:]
+def by_columns(x, v, m): x[..., m[0]] = v[2]
+def by_columns_of_a_part(x, v, m): x[::-2, m[0]] = v[:1]
+def by_columns_of_one(x, v, m): x[1, m[0]] = 0.5
+def by_elements(x, v, m): x[m] = 0
+def by_one_of_each(x, v, m): x[m] = v[:1]
+def by_a_new_axis(x, v, m): x[None, m] = v[0]
+def by_a_number(x, v, m): x[m[0, 0]] = v
+
+
+def whole_numbers(x, v, m):
+    y = ad.astype(10 * x, "int64") if isinstance(x, Tensor) else (10 * x).astype("int64")
+    y[m] = 2.9
+    x[...] = y * v
+
+
+BY_MASK = [by_rows, by_rows_of_a_part, by_columns, by_columns_of_a_part, by_columns_of_one, by_elements,
+           by_one_of_each, by_a_new_axis, by_a_number, whole_numbers]
+
+
+@pytest.mark.parametrize("write", BY_MASK)
+def test_by_a_mask_without_numbers(write: Callable) -> None:
+    """One value for all that a mask selects can be written whether or not it is known yet."""
+
+    def f(x: Tensor, v: Tensor) -> Tensor:
+        y = x * 1.0
+        write(y, v, x > 0.6)
+        return y
+
+    def gradients(x: Tensor, v: Tensor) -> tuple:
+        return ad.grad(lambda *args: ad.sum(f(*args) ** 2), (0, 1))(x, v)
+
+    xs, vs = np.stack([SAFE, SAFE[::-1]]), np.stack([ROW, ROW * 2])
+    for function in (lambda *args: [f(*args)], gradients):
+        want = [function(Tensor(x), Tensor(v)) for x, v in zip(xs, vs, strict=True)]
+        stacks = ad.vmap(lambda *args, g=function: list(g(*args)))(xs, vs)
+        for i, one in enumerate(want):
+            compiled = ad.jit(lambda *args, g=function: list(g(*args)))(xs[i], vs[i])
+            for number, value in enumerate(one):
+                np.testing.assert_allclose(compiled[number], value.numpy(), rtol=1e-14)
+                np.testing.assert_allclose(stacks[number][i], value.numpy(), rtol=1e-14)
+    y = SAFE.copy()
+    write(y, ROW, SAFE > 0.6)
+    np.testing.assert_allclose(f(Tensor(SAFE), Tensor(ROW)).numpy(), y)
+
+
+REFUSED = {
+    "one for each": (lambda x: index_update(x, x > 0.6, x[:2]), TypeError, "index_update.* mask .*autodiff.where"),
+    "an integer between": (lambda x: index_update(ad.stack([ad.stack([x, x])]), (0, slice(None), x > 0.6), x[:2]), TypeError, "index_update.* mask .*autodiff.where"),
+    "a mask of another shape": (lambda x: index_update(x, x[1:] > 0.6, 0.0), IndexError, r"a mask of shape \(2,\) is put on axes \(3,\)"),
+    "values of another shape": (lambda x: index_update(ad.stack([x, x]), x[:2] > 0.6, x[:2]), ValueError, r"incompatible shapes.* 2, 3\)|incompatible shapes.* \(2, 3\)"),
+    "added": (lambda x: index_add(x, x > 0.6, 1.0), TypeError, "index_add.* mask .*autodiff.where"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_mask_without_numbers_cannot_write(case: str) -> None:
+    act, error, words = REFUSED[case]
+    for run in (ad.jit(act), lambda x: ad.vmap(act)(x[None])):
+        with pytest.raises(error, match=words):
+            run(ROW)
 
 
 def test_on_the_plain_tape() -> None:

@@ -143,7 +143,7 @@ CONSTANT = """
     np.allclose(x, x + 1e-12); np.allclose(x, y); np.array_equal(x, x); np.array_equal(x, v); np.array_equiv(x, x[None]); np.isnan(x + NAN); np.isposinf(x); np.isneginf(1 / (x * 0)); np.iscomplexobj(z); np.isrealobj(x); np.iscomplex(z); np.isreal(x); np.shape(x); np.ndim(c); np.size(x)
     np.size(x, 1); np.result_type(x, np.float32); np.can_cast(x, np.float32); np.common_type(x, z); np.unique(J + 0 * x, return_counts=True); np.unique(v, return_index=True, return_inverse=True); np.logical_and(x > 0, y > 0); np.logical_or.reduce(x > 0); np.logical_and.reduce(x > 0, axis=1)
     np.linalg.matrix_rank(m); np.linalg.matrix_rank(m, tol=1e-3); np.zeros_like(x); np.ones_like(x, dtype=int); np.empty_like(x).shape; np.zeros_like(x, shape=(2, 2)); x.argmax(); x.argmin(axis=0); x.argsort(axis=0); x.all(); x.any(axis=1); x.nonzero(); np.sort(V).searchsorted(2.0); x.itemsize
-    x.nbytes; x.tolist(); np.greater(x, y); x == K; K < x; np.float64(0.1) < x; np.signbit(x); np.nanargmax(x + NAN); np.nanargmin(x + NAN, axis=1); np.nextafter(x, y); np.floor_divide(x, p); np.shares_memory(x, y); np.min_scalar_type(x)
+    x.nbytes; (x > 0).tolist(); np.greater(x, y); x == K; K < x; np.float64(0.1) < x; np.signbit(x); np.nanargmax(x + NAN); np.nanargmin(x + NAN, axis=1); np.nextafter(x, y); np.floor_divide(x, p); np.shares_memory(x, y); np.min_scalar_type(x)
     np.unravel_index(np.argmax(x), (2, 3)); np.triu_indices_from(m, 1); np.tril_indices_from(m); np.diag_indices_from(m); np.unravel_index(np.argmax(c), c.shape, order="F")
 """
 

@@ -235,3 +235,39 @@ def test_a_complex_order_is_refused_where_the_library_has_none() -> None:
     with pytest.raises(TypeError, match=r"sort.*complex128"):
         ad.sort(z)
     assert host(ad.sort(np.array([2.0, 1j])))[0].tolist() == [1j, 2]
+
+
+RNG = np.random.default_rng(11)
+LONG = {  # each longer than what is left to the library's own stable sorts
+    "distinct": RNG.permutation(3000) / 7,
+    "single precision": RNG.standard_normal(40000).astype("float32"),
+    "a few ties": RNG.integers(0, 9000, 3000) / 7,
+    "many ties": RNG.integers(-3, 4, 5000).astype("float64"),
+    "all alike": np.ones(2000),
+    "whole numbers": RNG.integers(0, 500, 2000),
+    "bytes": RNG.integers(0, 255, 2000).astype("uint8"),
+    "half precision": RNG.standard_normal(2000).astype("float16"),
+    "NaN": np.where(RNG.random(2000) < 0.1, NAN, RNG.integers(0, 50, 2000)),
+    "zeros of two signs": RNG.choice([0.0, -0.0, 1.0, -1.0], 2000),
+    "infinities": np.where(RNG.random(2000) < 0.1, -INF, RNG.standard_normal(2000)),
+    "complex": RNG.integers(0, 9, 2000) + 1j * RNG.integers(0, 9, 2000),
+    "rows": RNG.integers(0, 3000, (3, 2, 2000)) / 3,
+    "columns": RNG.integers(0, 3000, (2000, 3)) / 3,
+    "many short rows": RNG.integers(0, 9, (1000, 5)) / 3,
+    "backwards": RNG.integers(0, 3000, 4000)[::-2] / 3,
+    "none": np.ones((0, 2000)),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_stable_order_is_numpys(name: str) -> None:
+    """To the last bit, zeros' signs and the order of equal elements included."""
+    x = LONG[name]
+    for axis in range(x.ndim):
+        order, ascending = np.argsort(x, axis=axis, stable=True), np.sort(x, axis=axis, stable=True)
+        assert np.array_equal(ad.argsort(x, axis=axis), order)
+        for given in (x, ad.Tensor(x), ad.Tensor(x, requires_grad=True) if x.dtype.kind in "fc" else x):
+            found = ad.asarray(ad.sort(given, axis=axis)).detach().numpy()
+            assert found.dtype == x.dtype
+            assert np.array_equal(found, ascending, equal_nan=True)
+            assert name == "complex" or np.array_equal(np.signbit(found), np.signbit(ascending))

@@ -169,3 +169,24 @@ def test_names_and_signatures_are_scipys() -> None:
 def test_importing_autodiff_does_not_import_scipy() -> None:
     code = "import sys, autodiff.special; sys.exit(any(m.startswith('scipy') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+HALF = {
+    "erf": ad.erf, "gelu": ad.gelu, "gammaln": special.gammaln, "ndtr": special.ndtr, "i0e": special.i0e,
+    "xlogy": lambda x: special.xlogy(x, x), "xlogy of a number": lambda x: special.xlogy(2.0, x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_precision_stays_half_and_is_computed_in_single(name: str) -> None:
+    f, x = HALF[name], np.array([0.5, 0.25, 3.0], "float16")
+    want = f(x.astype("float32"))
+    assert want.dtype == "float32"
+    for found in (f(x), ad.jit(f)(x), ad.vmap(f)(x)):
+        assert found.dtype == "float16"
+        np.testing.assert_allclose(found, want.astype("float16"), rtol=1e-3)
+
+
+def test_half_precision_beside_single_is_single() -> None:
+    x = np.array([0.5, 2.0], "float16")
+    assert special.xlogy(x, x.astype("float32")).dtype == "float32"

@@ -145,3 +145,10 @@ def test_too_few_observations_give_what_numpy_gives() -> None:
     with np.errstate(all="ignore"):
         assert math.isnan(ad.cov(np.ones((1, 1))))
         assert np.isinf(ad.cov(np.array([1.0, 2.0]), ddof=2))
+
+
+def test_a_cotangent_of_a_variance_in_half_precision_does_not_overflow() -> None:
+    x = np.array([0.0, 0.5], "float16")
+    g = ad.vjp(ad.var, x)[1](np.array(40000.0, "float16"))[0]
+    assert g.dtype == "float16"
+    assert g.tolist() == [-10000, 10000]

@@ -175,6 +175,14 @@ def test_conversions_of_constants() -> None:
     assert [row.tolist() for row in Tensor(X)] == X.tolist()
 
 
+def test_pythons_round_and_a_choice_by_a_number() -> None:
+    x = leaf([1.26, 2.5])
+    assert round(x[0], 1).item() == 1.3
+    assert (round(x[0]), round(x[1])) == (1, 2)
+    assert type(round(x[0])) is int
+    assert ad.grad(lambda v: np.choose(1, [v[0], v[1] * 3]))(np.ones(2)).tolist() == [0, 3]
+
+
 def test_to_moves_a_constant_and_numpy_brings_it_back() -> None:
     pytest.importorskip("array_api_strict")
     there = Tensor(X).to("array_api_strict:device1")
@@ -278,7 +286,25 @@ BAD = [
     (lambda: ad.reshape(leaf(X), (4, 2)), ValueError, r"\(2, 3\) cannot become \(4, 2\)"),
     (lambda: np.asarray(leaf(X)), TypeError, "being differentiated"),
     (lambda: float(leaf(1.0)), TypeError, "would lose its derivative"),
+    (lambda: leaf([1.0]).tolist(), TypeError, "tolist.. of a Tensor .* lose its derivative"),
+    (lambda: ad.jvp(lambda x: ad.sum(x) * x.tolist()[0], (np.ones(2),), (np.ones(2),)), TypeError, "tolist"),
     (lambda: bool(leaf(X) > 0), ValueError, "ambiguous"),
+    (lambda: leaf(X) @ 2.0, ValueError, "matmul: a number or 0-d argument .* use multiply"),
+    (lambda: ad.matmul(2.0, X), ValueError, "matmul: a number or 0-d argument .* use multiply"),
+    (lambda: ad.einsum(leaf(X), "ij->i"), TypeError, "einsum: the subscripts come first.* got a Tensor"),
+    (lambda: ad.linalg.vector_norm(leaf(X), ord="fro"), ValueError, "vector_norm: ord must be a number; got 'fro'"),
+    (lambda: ad.zeros("3"), TypeError, "zeros: shape must be an integer or a tuple of integers; got '3'"),
+    (lambda: ad.ones((2, 1.5)), TypeError, r"ones: shape must be .* got \(2, 1.5\)"),
+    (lambda: ad.empty((2, -3)), ValueError, r"empty: the lengths of a shape must not be negative; got \(2, -3\)"),
+    (lambda: ad.full(3, "a"), TypeError, "full: 'a' gives an array of dtype <U1"),
+    (lambda: ad.full(3, None), TypeError, "full: None gives an array of dtype object"),
+    (lambda: ad.zeros(3, dtype="flaot32"), TypeError, "unknown dtype 'flaot32': use a name such as"),
+    (lambda: ad.astype(leaf(X), "flaot32"), TypeError, "unknown dtype 'flaot32': use a name such as"),
+    (lambda: ad.jit(lambda n: ad.zeros(n))(np.array(3)), TypeError, "has no number yet.* the argument n.*static_argnums"),
+    (lambda: ad.jit(lambda n: ad.full((2, n), 1.0))(np.array(3)), TypeError, "has no number yet.* the argument n.*static_argnums"),
+    (lambda: ad.jit(lambda n: ad.sum(n * X, axis=n))(np.array(1)), TypeError, "has no number yet.* the argument n.*static_argnums"),
+    (lambda: ad.jit(lambda i: X[i])(np.array(1)), TypeError, r"autodiff.asarray\(table\)\[i\] for table"),
+    (lambda: ad.vmap(lambda i: X[i])(np.array([1])), TypeError, r"autodiff.asarray\(table\)\[i\] for table"),
     (lambda: ad.exp([1.0, 2.0]), TypeError, "argument 1 is a list"),
     (lambda: ad.maximum(leaf(X), "a"), TypeError, "argument 2 is a str"),
     (lambda: leaf(X) + "a", TypeError, "unsupported operand"),

@@ -326,3 +326,22 @@ def test_what_is_made_under_no_grad_is_a_constant_in_both_modes() -> None:
         assert np.array_equal(ad.hessian(f)(x), ad.jacobian(ad.grad(f), mode="reverse")(x))
     with ad.no_grad():
         assert ad.jvp(lambda x: ad.sum(x * x), (x,), (np.ones(2),))[1] == 10
+
+
+def distances(x):
+    d = x[:, None] - x[None]
+    return ad.sum(ad.sqrt(ad.sum(d * d, axis=-1)))
+
+
+QUIET = {
+    "the root at 0, forward": lambda: ad.jvp(ad.sqrt, (np.array([0.0, 1.0]),), (np.ones(2),)),
+    "the distance to itself, forward over reverse": lambda: ad.hessian(distances)(np.eye(3)),
+    "the distance to itself, compiled": lambda: ad.jit(ad.hessian(distances))(np.eye(3)),
+    "a variance in a program": lambda: ad.jit(lambda x: ad.var(x, correction=2) + np.std(x, ddof=1))(np.arange(3.0)),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", QUIET)
+def test_what_is_masked_later_and_stand_ins_warn_of_nothing(case: str) -> None:
+    QUIET[case]()

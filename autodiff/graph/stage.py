@@ -31,7 +31,7 @@ from autodiff.graph.ir import (
 from autodiff.graph.places import Places
 from autodiff.modes import recording
 from autodiff.ops.elementwise import stop_gradient
-from autodiff.ops.indexing import HOLE
+from autodiff.ops.indexing import HOLE, INSTEAD
 from backends.base import is_inexact
 
 # Where the index arrays begin among the arguments of an op on places of an array.
@@ -126,6 +126,7 @@ class Stage(Interpreter):
     and constants are kept in it. `origin`: the line that all it records comes from; without
     one that is the user's line that is running."""
 
+    has_numbers = False
     no_backward = (
         "this value has no number yet, the function is being staged: differentiate inside of it by "
         "grad or vjp, or call .backward() of what it returns"
@@ -147,7 +148,8 @@ class Stage(Interpreter):
         raise TypeError(
             f"at {user_line()}: this value has no number yet, the function is being staged: it is "
             f"{origin(tensor.data)}. No `if`, float(), .numpy(), index or length of it: use "
-            "autodiff.where, cond, while_loop or scan; or mark the argument with static_argnums"
+            "autodiff.where, cond, while_loop or scan, autodiff.asarray(table)[i] for table[i]; or "
+            "mark the argument with static_argnums"
         )
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
@@ -188,8 +190,8 @@ class Stage(Interpreter):
                 continue
             if not isinstance(index, Constant):
                 raise TypeError(
-                    f"{op.name}: at {user_line()}: a mask decides the shape of the result, and "
-                    "its values are not there yet; use autodiff.where"
+                    f"{op.name}: at {user_line()}: a mask decides the shape of what it selects, "
+                    f"and its values are not there yet: {INSTEAD}"
                 )
             found = [Constant(places) for places in self.backend.nonzero(index.value)]
             key += [HOLE] * len(found)

@@ -53,6 +53,7 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     parts = sequence(choices) if isinstance(choices, (list, tuple)) else list(m.unstack(choices))
     a, *parts = arrays(a, *parts)
+    a = as_array(a, parts[0])
     if mode != "raise":
         a = a % len(parts) if mode == "wrap" else e.clip(a, 0, len(parts) - 1)
     elif bool(e.logical_or(e.less(a, 0), e.greater_equal(a, len(parts))).any()):
@@ -186,15 +187,23 @@ def unique(
 ) -> Any:  # fmt: skip
     if axis is not None and ar.ndim != 1:
         raise TypeError("numpy.unique: axis= is supported by autodiff for 1-D arrays only")
+    wanted = (return_index, return_inverse, return_counts)
+    if not builtins.any(wanted):
+        values = ordering.unique_values(ar)
+        return values[: numbers_among(values) + 1] if equal_nan else values
     values, index, inverse, counts = ordering.unique_all(ar)
-    numbers = int(ordering.count_nonzero(e.equal(values, values)))
-    if equal_nan and numbers < values.shape[0]:  # NaN are the last, each a value of its own
+    numbers = numbers_among(values)
+    if equal_nan and numbers < values.shape[0]:
         values, index = values[: numbers + 1], index[: numbers + 1]
         inverse = e.minimum(inverse, numbers)
         counts = m.concat([counts[:numbers], m.expand_dims(r.sum(counts[numbers:]), 0)])
-    wanted = (return_index, return_inverse, return_counts)
     extra = [x for x, want in zip((index, inverse, counts), wanted, strict=True) if want]
-    return (values, *extra) if extra else values
+    return (values, *extra)
+
+
+def numbers_among(values: Any) -> int:
+    """How many of sorted values are numbers: NaN are the last, each a value of its own."""
+    return int(ordering.count_nonzero(e.equal(values, values)))
 
 
 @implements("diff")

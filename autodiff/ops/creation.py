@@ -16,7 +16,15 @@ from autodiff.dtypes import result_type
 from autodiff.kinds import linear
 from autodiff.ops.elementwise import floor
 from autodiff.ops.indexing import _scatter_add, getitem
-from autodiff.ops.manipulation import astype, broadcast_shapes, broadcast_to, move, reshape, stack
+from autodiff.ops.manipulation import (
+    as_tuple,
+    astype,
+    broadcast_shapes,
+    broadcast_to,
+    move,
+    reshape,
+    stack,
+)
 from backends.base import REAL, dtype_name, is_inexact
 
 __all__ = [
@@ -107,28 +115,46 @@ def _create(
     return constant(getattr(backend, name)(*args, dtype=backend.native(dtype), **extra))
 
 
+def _lengths(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of Python's integers."""
+    try:
+        lengths = as_tuple(shape)
+    except TypeError:
+        if isinstance(shape, Tensor) or (isinstance(shape, (list, tuple)) and _has_tensors(shape)):
+            raise  # a value without a number says so itself
+        raise TypeError(
+            f"{name}: shape must be an integer or a tuple of integers; got {shape!r}"
+        ) from None
+    if any(n < 0 for n in lengths):
+        raise ValueError(f"{name}: the lengths of a shape must not be negative; got {shape}")
+    return lengths
+
+
 def zeros(shape: Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of zeros."""
-    return _create("zeros", shape, dtype=dtype, device=device)
+    return _create("zeros", _lengths("zeros", shape), dtype=dtype, device=device)
 
 
 def ones(shape: Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of ones."""
-    return _create("ones", shape, dtype=dtype, device=device)
+    return _create("ones", _lengths("ones", shape), dtype=dtype, device=device)
 
 
 def empty(shape: Shape, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array whose elements are not set."""
-    return _create("empty", shape, dtype=dtype, device=device)
+    return _create("empty", _lengths("empty", shape), dtype=dtype, device=device)
 
 
 def full(shape: Shape, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """An array of one value; differentiable by it when it is a Tensor, on whose backend the
     result then is."""
+    lengths = _lengths("full", shape)
     if isinstance(fill_value, Tensor):
         value = fill_value if dtype is None else astype(fill_value, dtype, copy=False)
-        return broadcast_to(move(value, device), shape)
-    return _create("full", shape, fill_value, dtype=dtype, device=device)
+        return broadcast_to(move(value, device), lengths)
+    y = _create("full", lengths, fill_value, dtype=dtype, device=device)
+    numbers("full", y.data, fill_value)
+    return y
 
 
 def arange(

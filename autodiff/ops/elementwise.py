@@ -14,7 +14,7 @@ from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
-from backends.base import dtype_name, is_inexact
+from backends.base import HALVES, dtype_name, is_inexact
 from backends.special import expit
 
 __all__ = [
@@ -269,9 +269,32 @@ silu = elementwise(
 relu = elementwise(
     "relu", impl=lambda xp, x: xp.maximum(x, 0.0), d=lambda g, y, _x: where(y > 0, g, 0)
 )
+
+
+def in_single(impl: Callable) -> Callable:
+    """The body of a function that libraries have in single and in double precision only: half
+    precision is computed in single."""
+
+    def wide(xp: Any, *args: Any) -> Any:
+        dtypes = [x.dtype for x in args if hasattr(x, "dtype")]
+        halves = [dtype_name(dtype) in HALVES for dtype in dtypes]
+        if True not in halves:
+            return impl(xp, *args)
+        y = impl(xp, *[single(xp, x) for x in args])
+        return y if False in halves else xp.astype(y, dtypes[0])
+
+    return wide
+
+
+def single(xp: Any, x: Any) -> Any:
+    """Half precision as single; anything else as it is."""
+    half = hasattr(x, "dtype") and dtype_name(x.dtype) in HALVES
+    return xp.astype(x, "float32") if half else x
+
+
 erf = elementwise(
     "erf",
-    impl=lambda xp, x: xp.special("erf")(x),
+    impl=in_single(lambda xp, x: xp.special("erf")(x)),
     d=lambda g, _y, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)),
 )
 
@@ -284,7 +307,7 @@ def _gelu_slope(g: Any, _y: Any, x: Any) -> Any:
 
 _gelu = elementwise(
     "gelu",
-    impl=lambda xp, x: x * (0.5 * (1 + xp.special("erf")(x * math.sqrt(0.5)))),
+    impl=in_single(lambda xp, x: x * (0.5 * (1 + xp.special("erf")(x * math.sqrt(0.5))))),
     d=_gelu_slope,
 )
 

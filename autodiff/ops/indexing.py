@@ -11,11 +11,11 @@ import math
 import operator
 from typing import Any
 
-from autodiff.core import device_of, home_of
+from autodiff.core import NUMBERS, Tensor, device_of, home_of
 from autodiff.kinds import linear
 from autodiff.ops.elementwise import equal, positive, where
-from autodiff.ops.manipulation import reshape
-from backends.base import dtype_name
+from autodiff.ops.manipulation import astype, reshape
+from backends.base import dtype_name, is_inexact
 
 __all__ = ["index_add", "index_update"]
 
@@ -29,6 +29,16 @@ class _Hole:
 
 HOLE = _Hole()
 _PLAIN = frozenset((int, slice, type(None), type(Ellipsis)))
+_WHOLE = slice(None)
+INSTEAD = (  # of a mask without numbers
+    "use autodiff.where(mask, new, x), also for x[mask] += v; x[mask] = v can be written if v is "
+    "the same for all that the mask selects"
+)
+_ALL = slice(None)
+INSTEAD = (  # of a mask without numbers
+    "use autodiff.where(mask, new, x), also for x[mask] += v; x[mask] = v can be written if v is "
+    "the same for all that are selected"
+)
 
 
 def fill(template: tuple, arrays: tuple) -> tuple:
@@ -127,7 +137,62 @@ def index_add(x: Any, key: Any, values: Any, /) -> Any:
 def written(op: Any, x: Any, key: Any, values: Any, donate: bool) -> Any:
     """A write at a key; with `donate` the buffer of x may be used for the result."""
     template, arrays = template_of(x, key)
+    if op is _index_update and len(arrays) == 1 and is_unknown_mask(arrays[0]):
+        result = chosen_by(arrays[0], x, template, values, donate)
+        if result is not None:
+            return result
     return op(x, values, *arrays, key=template, donate=donate)
+
+
+def is_unknown_mask(index: Any) -> bool:
+    """Whether an index array is a mask without numbers: nobody knows how many elements it
+    selects."""
+    known = True
+    while isinstance(index, Tensor):
+        known = known and index.interp.has_numbers
+        index = index.data
+    return not known and dtype_name(index.dtype) == "bool"
+
+
+def chosen_by(mask: Any, x: Any, template: tuple, values: Any, donate: bool) -> Any:
+    """A write at a key with a mask as a choice of the new or the former value for each element;
+    None if `values` are not the same for all elements that the mask selects."""
+    spot = template.index(HOLE)
+    front, back = template[:spot], template[spot + 1 :]
+    key = (*front, *[_WHOLE] * mask.ndim, *back)
+    whole = all(part is Ellipsis or part == _WHOLE for part in key)
+    former = x if whole else getitem(x, key)
+    after = axes_of(back) if Ellipsis in front else former.ndim - mask.ndim - axes_of(front)
+    covered = tuple(former.shape[former.ndim - after - mask.ndim :][: mask.ndim])
+    if tuple(mask.shape) != covered:
+        raise IndexError(
+            f"index_update: a mask of shape {tuple(mask.shape)} is put on axes {covered} of an "
+            f"array of shape {tuple(x.shape)}"
+        )
+    shape = tuple(getattr(values, "shape", ()))
+    many = max(len(shape) - after, 0)
+    moved = any(type(part) is int for part in template)  # NumPy may put the mask's axis in front
+    if math.prod(shape[:many]) != 1 or (shape and moved):
+        return None
+    if many:
+        values = reshape(values, shape[many:])
+    new = where(reshape(mask, (*covered, *[1] * after)), like(x, values), former)
+    fits = whole and tuple(new.shape) == tuple(x.shape)
+    return new if fits else _index_update(x, new, key=key, donate=donate)
+
+
+def axes_of(parts: tuple) -> int:
+    """How many axes parts of a key without an Ellipsis leave in the result."""
+    return sum(type(part) is not int for part in parts)
+
+
+def like(x: Any, values: Any) -> Any:
+    """Values as x takes them: of its dtype. Numbers that are weaker have that anyway."""
+    if type(values) not in NUMBERS:
+        return astype(values, x.dtype, copy=False)
+    if is_inexact(x.dtype) and type(values) is not complex:
+        return values
+    return home_of(x).asarray(values, dtype=x.dtype, device=device_of(x))
 
 
 def template_of(x: Any, key: Any) -> tuple[tuple, list]:

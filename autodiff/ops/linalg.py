@@ -48,9 +48,9 @@ _matmul.shape_rule = lambda s1, s2: (*broadcast(s1[:-2], s2[:-2]), s1[-2], s2[-1
 def matmul(x1: Any, x2: Any, /) -> Any:
     """The matrix product over the last two axes, broadcasting the others; a 1-D argument is
     a row on the left, a column on the right."""
-    s1, s2 = x1.shape, x2.shape
+    s1, s2 = getattr(x1, "shape", ()), getattr(x2, "shape", ())
     if not s1 or not s2:
-        raise ValueError("matmul: a 0-d argument has no matrix product; use multiply")
+        raise ValueError("matmul: a number or 0-d argument has no matrix product; use multiply")
     if s1[-1] != s2[0 if len(s2) == 1 else -2]:
         raise ValueError(
             f"matmul got incompatible shapes: {tuple(s1)}, {tuple(s2)}; the last axis of the "
@@ -138,6 +138,11 @@ def _cheapest(pending: list[tuple[Any, Labels]], output: Labels) -> tuple[int, i
 
 
 def _parse(subscripts: str, operands: tuple) -> tuple[list[Labels], Labels]:
+    if not isinstance(subscripts, str):
+        kind = type(subscripts).__name__
+        raise TypeError(
+            f'einsum: the subscripts come first, einsum("ij->i", a); got a {kind} in their place'
+        )
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(operands):

@@ -62,6 +62,8 @@ def one_axis(name: str, axis: Any, ndim: int, x: Any) -> int:
     try:
         number = operator.index(axis)
     except TypeError:
+        if isinstance(axis, Tensor):
+            raise  # a value without a number says so itself
         raise TypeError(f"{name}: axis must be an integer; got {axis!r}") from None
     if not -ndim <= number < ndim:
         valid = f"use {-ndim} to {ndim - 1}" if ndim else "a 0-d array has no axes"

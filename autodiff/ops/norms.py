@@ -64,6 +64,10 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
     """sum(|x|**ord) ** (1/ord) over `axis`: 2 (Euclidean), 1, inf (largest), -inf (smallest), 0
     (how many are not zero), or any other number. Integers count as float64. The derivative at the
     origin is 0."""
+    if isinstance(ord, str):
+        raise ValueError(
+            f"vector_norm: ord must be a number; got {ord!r} (matrix_norm has 'fro' and 'nuc')"
+        )
     x = floating(x)
     axes = normalize_axis("vector_norm", x, axis)
     if ord == 2:

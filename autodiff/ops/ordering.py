@@ -13,7 +13,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from autodiff.core import NUMBERS, Tensor, is_complex
+from autodiff.core import NUMBERS, ROOT, Tensor, is_complex
 from autodiff.kinds import is_operand, linear, nondiff
 from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.elementwise import equal, greater, imag, minimum, not_equal, real, where
@@ -84,11 +84,16 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     """x sorted along `axis`, NaN last (first if `descending`). The derivative follows the
     elements to where they go, equal ones in the order in which they stood."""
     place = one_axis("sort", axis, x.ndim, x)
-    if not (isinstance(x, Tensor) and is_operand(x)):
+    if is_constant(x) or not is_operand(x):
         return _sort(x, axis=place, descending=descending, stable=stable)
     # One argsort serves the value and the derivative; to sort alone is faster by a third.
     order = _argsort(x, axis=place, descending=descending, stable=True)
     return _take_along_axis(x, order, axis=place)
+
+
+def is_constant(x: Any) -> bool:
+    """Whether nobody differentiates by x, nor maps or stages it."""
+    return not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None)
 
 
 # -- gathering -----------------------------------------------------------------------------------
@@ -245,21 +250,27 @@ def _ascending(flat: Any) -> Any:
     return argsort(astype(flat, "uint8") if dtype_name(flat.dtype) == "bool" else flat)
 
 
-def _runs(x: Any) -> tuple[Any, Any, Any]:
-    """Of the flattened x: the elements, the stable order that sorts them, and in that order
-    whether each is the first of its value. NaN differ from one another."""
+def _starts(ascending: Any) -> Any:
+    """Whether each of sorted elements is the first of its value. NaN differ from one another."""
+    first = ones_like(ascending[:1], dtype="bool")
+    return concat([first, not_equal(ascending[1:], ascending[:-1])])
+
+
+def _distinct(x: Any) -> tuple[Any, Any]:
+    """The elements of x in ascending order, and where among them each value begins."""
     flat = reshape(x, (-1,))
-    order = _ascending(flat)
-    sorted_ = take(flat, order)
-    new = not_equal(sorted_[1:], sorted_[:-1])
-    return flat, order, concat([equal(order[:1], order[:1]), new])
+    plain = not is_complex(flat) and dtype_name(flat.dtype) != "bool"
+    ascending = sort(flat) if plain else take(flat, _ascending(flat))
+    return ascending, nonzero(_starts(ascending))[0]
 
 
 def unique_all(x: Any, /) -> UniqueAll:
     """The different elements of x in ascending order, the index of the first of each in the
     flattened x, for each element of x the place of its value among them, and how often each
     occurs. The values are differentiable: a gather of the first occurrences."""
-    flat, order, first = _runs(x)
+    flat = reshape(x, (-1,))
+    order = _ascending(flat)
+    first = _starts(take(flat, order))
     starts = nonzero(first)[0]
     indices = take(order, starts)
     rank = cumulative_sum(astype(first, "int64")) - 1
@@ -270,9 +281,8 @@ def unique_all(x: Any, /) -> UniqueAll:
 
 def unique_counts(x: Any, /) -> UniqueCounts:
     """The different elements of x in ascending order, and how often each occurs."""
-    flat, order, first = _runs(x)
-    starts = nonzero(first)[0]
-    return UniqueCounts(take(flat, take(order, starts)), diff(starts, append=flat.shape[0]))
+    ascending, starts = _distinct(x)
+    return UniqueCounts(take(ascending, starts), diff(starts, append=ascending.shape[0]))
 
 
 def unique_inverse(x: Any, /) -> UniqueInverse:
@@ -284,8 +294,7 @@ def unique_inverse(x: Any, /) -> UniqueInverse:
 
 def unique_values(x: Any, /) -> Any:
     """The different elements of x in ascending order."""
-    flat, order, first = _runs(x)
-    return take(flat, take(order, nonzero(first)[0]))
+    return take(*_distinct(x))
 
 
 # -- choosing and counting -----------------------------------------------------------------------

@@ -9,10 +9,12 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from autodiff.core import Aval
 from autodiff.dtypes import isdtype
-from autodiff.kinds import general, linear, nondiff, total
+from autodiff.kinds import KindOp, general, linear, nondiff, total
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import conj, exp, isfinite, sqrt, stop_gradient, where
 from autodiff.ops.manipulation import (
@@ -207,10 +209,20 @@ _var = general(
     "var",
     impl=_var_impl,
     vjp=lambda g, _y, x, *, axis, correction, keepdims: (
-        restore(2 * g, axis, keepdims) * _spread(x, axis, correction)
+        restore(2 * widened(g), axis, keepdims) * _spread(x, axis, correction)
     ),
 )
 _std = general("std", impl=_std_impl, vjp=_std_vjp)
+
+
+def _aval_of_variance(op: KindOp, x: Any, **params: Any) -> Aval:
+    """No correction changes shape or dtype, but NumPy warns of one for which stand-ins are too
+    short."""
+    return KindOp.aval(op, x, **{**params, "correction": 0.0})
+
+
+for _op in (_var, _std):
+    _op.aval = partial(_aval_of_variance, _op)
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Any:

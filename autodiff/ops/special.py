@@ -16,7 +16,7 @@ from autodiff.core import NUMBERS
 from autodiff.kinds import Elementwise, elementwise, general
 from autodiff.ops import reductions
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import erf, exp, isfinite, log, log1p, sign, where
+from autodiff.ops.elementwise import erf, exp, in_single, isfinite, log, log1p, sign, where
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import Axis, broadcast_arrays, expand_dims, normalize_axis
 from autodiff.ops.reductions import restore
@@ -63,12 +63,14 @@ __all__ = [
 
 def unary(name: str, d: Callable, *, singular: bool = False) -> Elementwise:
     """The library's function of one argument."""
-    return elementwise(name, impl=lambda xp, x: xp.special(name)(x), d=d, singular=singular)
+    impl = in_single(lambda xp, x: xp.special(name)(x))
+    return elementwise(name, impl=impl, d=d, singular=singular)
 
 
 def binary(name: str, *d: Callable | None, singular: bool = False) -> Elementwise:
     """The library's function of two arguments."""
 
+    @in_single
     def impl(xp: Any, x1: Any, x2: Any) -> Any:
         return xp.special(name)(beside(xp, x1, x2), beside(xp, x2, x1))
 
