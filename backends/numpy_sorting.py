@@ -14,12 +14,20 @@ LONG = 1024  # elements along the axis, from which it is worth the calls
 def sort(x: Any, axis: int = -1, stable: bool = True) -> np.ndarray:
     """x sorted along an axis. Of equal elements only zeros of two signs can be told apart."""
     if not stable or x.dtype.kind not in "iuf" or x.shape[axis] < LONG:
-        return np.sort(x, axis=axis, stable=stable)
-    y = np.sort(x, axis=axis)
+        return in_order(x, axis, stable)
+    y = in_order(x, axis, False)
     if x.dtype.kind == "f" and np.count_nonzero(y) < y.size - 1:
         signs = np.signbit(y[y == 0])
         if signs.any() and not signs.all():
-            return np.sort(x, axis=axis, stable=True)
+            return in_order(x, axis, True)
+    return y
+
+
+def in_order(x: Any, axis: int, stable: bool) -> np.ndarray:
+    """np.sort, but that the result lies in C order whatever x does, as what is gathered by
+    `argsort` does: sums over the two are rounded alike."""
+    y = np.array(x, order="C")
+    y.sort(axis=axis, stable=stable)
     return y
 
 
@@ -36,7 +44,7 @@ def argsort(x: Any, axis: int = -1, stable: bool = True) -> np.ndarray:
     new = y[..., 1:] != y[..., :-1]
     if not new.all():
         sort_runs(order, new)
-    return np.moveaxis(order, -1, axis)
+    return np.ascontiguousarray(np.moveaxis(order, -1, axis))
 
 
 def sort_runs(order: np.ndarray, new: np.ndarray) -> None:

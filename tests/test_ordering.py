@@ -254,6 +254,7 @@ LONG = {  # each longer than what is left to the library's own stable sorts
     "rows": RNG.integers(0, 3000, (3, 2, 2000)) / 3,
     "columns": RNG.integers(0, 3000, (2000, 3)) / 3,
     "many short rows": RNG.integers(0, 9, (1000, 5)) / 3,
+    "in the order of columns": np.asfortranarray(RNG.integers(0, 3000, (3, 2000)) / 3),
     "backwards": RNG.integers(0, 3000, 4000)[::-2] / 3,
     "none": np.ones((0, 2000)),
 }
@@ -267,7 +268,9 @@ def test_a_long_stable_order_is_numpys(name: str) -> None:
         order, ascending = np.argsort(x, axis=axis, stable=True), np.sort(x, axis=axis, stable=True)
         assert np.array_equal(ad.argsort(x, axis=axis), order)
         for given in (x, ad.Tensor(x), ad.Tensor(x, requires_grad=True) if x.dtype.kind in "fc" else x):
-            found = ad.asarray(ad.sort(given, axis=axis)).detach().numpy()
+            y = ad.asarray(ad.sort(given, axis=axis)).detach()
+            assert y.data.flags.c_contiguous
+            found = y.numpy()
             assert found.dtype == x.dtype
             assert np.array_equal(found, ascending, equal_nan=True)
             assert name == "complex" or np.array_equal(np.signbit(found), np.signbit(ascending))
