@@ -18,7 +18,7 @@ from autodiff.core import Op, Tape, Tensor, box, lifted
 from autodiff.graph.control import in_program
 from autodiff.graph.control_ops import chosen, floating, spread
 from autodiff.graph.routine import replaced
-from autodiff.graph.ways_back import LOST, has_derivative, write_checkpoint, write_ruled
+from autodiff.graph.ways_back import LOST, write_checkpoint, write_ruled
 from autodiff.reverse import constant_data, fit
 from autodiff.transforms import Recording, jvp, leave, start, vmap
 
@@ -159,7 +159,7 @@ class Checkpointed(PythonOp):
     """A call that is evaluated once more where it is differentiated."""
 
     def vjp(self, g: tuple, saved: list, inputs: Sequence, _params: dict[str, Any]) -> list:
-        wanted = [i for i, x in enumerate(inputs) if has_derivative(x)]
+        wanted = floating(inputs)
         again, primals = self.again(saved[1:], wanted)
         run = Recording(self.name, again, primals)
         cotangents = [start(run, out, ct) for out, ct in zip(run.outputs, g, strict=True)]

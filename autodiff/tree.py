@@ -94,8 +94,9 @@ def register(
     kind: type, flatten: Callable, unflatten: Callable, function: Callable | None = None
 ) -> None:
     """Make instances of `kind` containers. `flatten(x)` gives (children, data);
-    `unflatten(data, children)` gives x back; data is compared with ==. `function(x)` is what stands
-    for x where x itself is the function that is called: a container, too."""
+    `unflatten(data, children)` gives x back; data is compared with ==, and a tuple of one string a
+    child is their names (see paths). `function(x)` is what stands for x where x itself is the
+    function that is called: a container, too."""
     _registered[kind] = (flatten, unflatten)
     if function is not None:
         _functions[kind] = function
@@ -254,13 +255,12 @@ def paths(tree: Any, prefix: str = "", held: bool = True) -> list[str]:
         return [prefix]
     if isinstance(tree, Held):
         return paths(tree.value, prefix) if held else []
-    children, keys = opened
-    keys = getattr(keys, "names", keys)
+    children, keys = list(opened[0]), getattr(opened[1], "names", opened[1])
     if isinstance(tree, dict):
         names = [f"[{key!r}]" for key in keys]
-    elif isinstance(keys, tuple):
+    elif isinstance(keys, tuple) and [type(key) for key in keys] == [str] * len(children):
         names = [f".{key}" for key in keys]
-    else:
-        names = [f"[{i}]" for i in range(len(list(children)))]
+    else:  # the data of a class that is registered need not be names
+        names = [f"[{i}]" for i in range(len(children))]
     pairs = zip(children, names, strict=True)
     return [path for child, name in pairs for path in paths(child, prefix + name, held)]

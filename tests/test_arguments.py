@@ -35,6 +35,15 @@ def test_donation_is_of_the_arguments_named() -> None:
     assert found is taken and (taken == X + 1).all()
 
 
+# Looks at an array whose base is none.
+LOOKS: dict[str, Callable] = {
+    "as_strided": lambda a: np.lib.stride_tricks.as_strided(a, a.shape, a.strides),
+    "a window": lambda a: np.lib.stride_tricks.sliding_window_view(a, 3, writeable=True)[0],
+    "dlpack": np.from_dlpack,
+    "a buffer": lambda a: np.frombuffer(a),
+    "a memoryview": lambda a: np.asarray(memoryview(a)),
+}
+
 # Functions of arguments that share memory, and how those are made of one array.
 SHARED: dict[str, tuple[Callable, Callable, Any]] = {
     "a state twice": (moments, lambda a: ({"m": a, "v": a}, np.ones(3)), 0),
@@ -43,6 +52,11 @@ SHARED: dict[str, tuple[Callable, Callable, Any]] = {
     "the other of two": (lambda a, b: (a * 2, a * 2 - b, b + 1), lambda a: (a, a), 1),
     "reversed": (lambda a, b: (a * 2, a * 2 - b), lambda a: (a, a[::-1]), 0),
     "parts": (lambda a, b: (a * 2, b - a), lambda a: (a[:2], a[1:]), (0, 1)),
+    **{
+        f"{name}, argument {i}": (lambda *xs, i=i: (y := xs[i] * 2, xs[1 - i] + ad.sum(y)), lambda a, look=look: (a, look(a)), i)
+        for name, look in LOOKS.items()
+        for i in (0, 1)
+    },
 }
 
 

@@ -262,11 +262,11 @@ def test_without_a_graph_of_ones_own(name: str) -> None:
             x = placeholder((2,), "float32", "x")
             return float(Session().run(ad.sum(x * 2), {x: [1, 2]}))
 
-    token = G.face._default.set(None)
+    token = G.face._defaults.set(())
     try:
         assert body() == 6
     finally:
-        G.face._default.reset(token)
+        G.face._defaults.reset(token)
 
 
 # -- names, printing, order ----------------------------------------------------------------------

@@ -232,7 +232,7 @@ LOOKS = {
 @pytest.mark.parametrize("name", LOOKS)
 def test_looks_at_what_others_make(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numpy_actions, "POOL", {1: Pool(1), 2: TWO, 3: THREE}[threads])
-    monkeypatch.setattr(strands, "looks", lambda _: False)  # as if they took time: they are shared out
+    monkeypatch.setattr(strands, "is_view", lambda _: False)  # as if they took time: they are shared out
     f, x = LOOKS[name]
     agrees(f, x)
     agrees(lambda x: ad.grad(lambda x: sum(ad.sum(ad.sin(y)) for y in ad.tree.flatten(f(x))[0]))(x), x)

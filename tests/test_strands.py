@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import numpy_actions, strands
+from autodiff.graph import ir, numpy_actions, strands
+from autodiff.graph.groups import Step
 from cutting import RNG, ROW, SQUARE, THREE, TWO, V, W, X, agrees, lower_limits
 
 
@@ -84,6 +85,26 @@ def test_strands_of_no_elements_are_dealt_out(end: float) -> None:
     found = strands.end_to_end(each, [4, 4, 1, 4], 2, end)
     assert (found is None) == (end < 20)
     assert found is None or [cuts[-1] for cuts in found] == [4, 4, 1, 4]
+
+
+VIEWS: dict[str, tuple[Callable, bool]] = {
+    "reshape": (lambda x: ad.reshape(x, (8, 12)), True),
+    "permute_dims": (lambda x: ad.permute_dims(x, (1, 0)), True),
+    "broadcast_to": (lambda x: ad.broadcast_to(x, (3, 12, 8)), True),
+    "a slice": (lambda x: x[1:], True),
+    "unstack": (lambda x: ad.unstack(x)[1], True),
+    "stop_gradient": (lambda x: ad.stop_gradient(x), True),
+    "a gather": (lambda x: x[np.array([3, 1])], False),
+    "a part of several results": (lambda x: ad.linalg.qr(x)[0], False),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_take_no_time(name: str) -> None:
+    f, free = VIEWS[name]
+    equations = ad.jit(f).lower(X).before.equations()
+    assert equations and all(map(ir.is_view, equations)) == free
+    assert (strands.effort(Step(equations)) == (0, 0)) == free
 
 
 def test_side_by_side_where_that_is_quicker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, defaultdict, namedtuple
 
+import numpy as np
 import pytest
 
+import autodiff as ad
 from autodiff import tree
 
 Point = namedtuple("Point", "x y")
@@ -44,6 +46,36 @@ def test_map_keeps_structure_and_names_a_difference() -> None:
 
 def test_paths_are_written_as_in_python() -> None:
     assert tree.paths({"w": [1, Point(2, 3)]}) == ["['w'][0]", "['w'][1][0]", "['w'][1][1]"]
+
+
+class Kept:
+    """A class to register: two arrays, and what goes with them."""
+
+    def __init__(self, a: object, b: object, *data: object) -> None:
+        self.a, self.b, self.data = a, b, data
+
+
+FLATTENED = {
+    "a tuple": (lambda k: ((k.a, k.b), k.data), lambda data, children: Kept(*children, *data)),
+    "an iterator": (lambda k: (iter((k.a, k.b)), k.data[0]), lambda data, children: Kept(*children, data)),
+    "names": (lambda k: (iter((k.a, k.b)), ("a", "b")), lambda _, children: Kept(*children)),
+}
+
+
+@pytest.mark.parametrize("data", [("adam",), (1, 2), ("adam", 1)], ids=str)
+@pytest.mark.parametrize("name", FLATTENED)
+def test_registered_classes_are_named_differentiated_compiled_and_mapped(name: str, data: tuple) -> None:
+    tree.register(Kept, *FLATTENED[name])
+    kept = Kept(np.ones(3), [np.arange(3.0)], *data)
+    assert tree.paths(kept) == ([".a", ".b[0]"] if name == "names" else ["[0]", "[1][0]"])
+
+    def f(k: Kept) -> object:
+        return ad.sum(k.a * k.b[0])
+
+    for g in (ad.grad(f), ad.grad(ad.jit(f)), ad.jit(ad.grad(f))):
+        found = g(kept)
+        assert found.a.tolist() == [0, 1, 2] and found.b[0].tolist() == [1, 1, 1]
+    assert ad.vmap(f)(kept).tolist() == [0, 1, 2]
 
 
 def test_a_registered_class_is_a_container() -> None:

@@ -9,7 +9,6 @@ from autodiff.core import Tape
 from autodiff.graph.control_ops import Control, arguments, chosen, floating, spread
 from autodiff.graph.ir import Input, Node, Program
 from autodiff.graph.routine import Routine, is_differentiated, layers, lowest, trace
-from backends.base import is_inexact
 
 
 class Callee(Routine):
@@ -92,7 +91,7 @@ class Run(Control):
 
     def vjp(self, g: Any, saved: list, inputs: Any, params: dict[str, Any]) -> list:
         routine, args, y = params["routine"], arguments(saved, inputs), saved[0]
-        wanted = tuple(i for i, x in enumerate(inputs) if x is not None and is_inexact(x.dtype))
+        wanted = tuple(floating(inputs))
         given = tuple(i for i in routine.floats() if g[i] is not None)
         kept = y[len(y) - len(routine.kept) :]
         back = routine.way_back(wanted, given)

@@ -15,9 +15,9 @@ from typing import Any
 from autodiff import tree
 from autodiff.batch import Batch
 from autodiff.core import Tensor, device_of, home_of
-from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home
+from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
 from autodiff.graph.ir import Program, described
-from autodiff.graph.routine import as_array, input_like, is_staged, layers, lowest, trace
+from autodiff.graph.routine import as_array, is_staged, layers, lowest, trace
 from autodiff.graph.stage import innermost
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import where
@@ -308,12 +308,7 @@ def stepped(step: Callable, init: list, xs: list, count: int, reverse: bool) -> 
 def stepless(step: Callable, init: list, xs: list) -> tuple:
     """No rows: the carry as it is, and results whose shapes are found by staging."""
     place = home(init, xs)
-    inputs = [input_like("carry", x) for x in init]
-    for x in xs:
-        row = input_like("x", x)
-        row.shape = row.shape[1:]
-        inputs.append(row)
-    (routine,), (structure,), _ = trace([step], inputs, place)
+    (routine,), (structure,), _ = trace([step], scan_inputs(init, xs), place)
     device = device_of((init + xs)[0]) if init or xs else None
     rows = routine.program.outputs[len(init) :]
     empty = [zeros((0, *y.shape), dtype=y.dtype, device=device) for y in rows]

@@ -16,8 +16,8 @@ from autodiff.graph.ir import Equation, Input, Node, Program, apply
 from autodiff.graph.routine import (
     Routine,
     input_like,
+    inputs_like,
     is_differentiated,
-    is_weak,
     lifted_to_stage,
     lowest,
     trace,
@@ -54,7 +54,7 @@ def avals(nodes: Sequence) -> tuple[Aval, ...]:
 
 
 def floating(xs: Sequence) -> list[int]:
-    """Which of some arrays, numbers or nodes have derivatives."""
+    """Which of some arrays, numbers or nodes, None among them, have derivatives."""
     return [i for i, x in enumerate(xs) if hasattr(x, "dtype") and is_inexact(x.dtype)]
 
 
@@ -97,7 +97,7 @@ class Cond(Flow):
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         pred, *args = arguments(saved, inputs)
         branches = params["branches"]
-        wanted = [i for i, n in enumerate(inputs[1:]) if n is not None and is_inexact(n.dtype)]
+        wanted = floating(inputs[1:])
         cotangents = chosen(g, branches[0].floats())
         given = [i for i, ct in enumerate(cotangents) if ct is not None]
         n, many = len(args), len(cotangents)
@@ -149,10 +149,7 @@ def bind_cond(pred: Any, functions: Sequence, operands: list, check: Callable | 
     """The outputs of a cond, and what each function returned beside its outputs. `check` is
     given the two programs and those things before anything runs."""
     backend = home(pred, operands)
-    inputs = [input_like(f"x{i}", x) for i, x in enumerate(operands)]
-    for node, x in zip(inputs, operands, strict=True):
-        node.weak = is_weak(x)
-    routines, extras, outer = trace(functions, inputs, backend, branches=True)
+    routines, extras, outer = trace(functions, inputs_like(operands), backend, branches=True)
     programs = [r.program for r in routines]
     if check is not None:
         check(*programs, extras)
@@ -234,7 +231,7 @@ class Scan(Flow):
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         args, y = arguments(saved, inputs), saved[0]
-        wanted = [i for i, x in enumerate(inputs) if x is not None and is_inexact(x.dtype)]
+        wanted = floating(inputs)
         if not params["keep"]:
             params = self.keeping(params, args, wanted)
             y = self(*args, **params)
@@ -426,18 +423,10 @@ def scan_inputs(init: list, columns: list) -> list[Input]:
 
 
 def bind_scan(
-    f: Callable,
-    init: list,
-    columns: list,
-    length: int,
-    reverse: bool,
-    save: bool,
-    check: Callable | None = None,
+    f: Callable, init: list, columns: list, length: int, reverse: bool, save: bool
 ) -> tuple:
     """The outputs of a scan, and what its function returned beside them."""
     (step,), (extra,), outer = trace([f], scan_inputs(init, columns), home(init, columns))
-    if check is not None:
-        check(step.program, extra)
     if not step.program.outputs:
         return (), extra
     sizes = {"carries": len(init), "columns": len(columns), "length": length}
@@ -517,12 +506,10 @@ def while_of(test: Callable, body: Callable, init: list) -> tuple:
     return bind_while(functions, init)[0]
 
 
-def bind_while(functions: Sequence, init: list, check: Callable | None = None) -> tuple:
+def bind_while(functions: Sequence, init: list) -> tuple:
     backend = home(init)
     inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
     (test, body), extras, outer = trace(functions, inputs, backend)
-    if check is not None:
-        check(test.program, body.program, extras)
     return WHILE(*init, *outer, test=test, body=body, carries=len(init)), extras
 
 

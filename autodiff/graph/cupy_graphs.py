@@ -13,7 +13,7 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.cupy_products import Product
-from autodiff.graph.ir import Equation, Program, is_number
+from autodiff.graph.ir import Program, is_number, routines
 
 DECIDED_BY_HOST = ("cond", "while_loop")
 TRANSFORMS = ("fftn", "rfftn", "irfftn")
@@ -136,18 +136,10 @@ def obstacle(program: Program, library: Any) -> str | None:
                 f"matmul calls cuBLAS, which CuPy does not capture {where}; with nvmath-python it "
                 "could be"
             )
-        for inner in routines(e):
-            if inner.draws():
+        for routine in routines(e):
+            if routine.program.draws():
                 return f"{e.op.name} draws random numbers inside {where}"
-            why = obstacle(inner, library)
+            why = obstacle(routine.program, library)
             if why is not None:
                 return why
     return None
-
-
-def routines(equation: Equation) -> list[Program]:
-    """The programs of branches and bodies that an equation runs."""
-    params = equation.params.values()
-    parts = [x for p in params for x in (p if isinstance(p, tuple) else (p,))]
-    found = [getattr(part, "program", None) for part in parts]
-    return [x for x in found if isinstance(x, Program)]

@@ -17,7 +17,17 @@ import numpy as np
 from autodiff.core import Aval, Op
 from autodiff.graph.cupy_epilogs import GELU, PLAIN, RELU, Activation, Epilog
 from autodiff.graph.cupy_steps import Call, Step
-from autodiff.graph.ir import Constant, Equation, Input, Node, Program, apply, is_number, same
+from autodiff.graph.ir import (
+    Constant,
+    Equation,
+    Input,
+    Node,
+    Program,
+    apply,
+    is_literal,
+    is_number,
+    same,
+)
 from autodiff.graph.passes import PASSES
 from autodiff.graph.stage import stage
 from autodiff.kinds import OPS
@@ -169,7 +179,7 @@ def looks_like(look: Node, x: Node, bound: dict[Node, Node]) -> bool:
     if isinstance(look, Input):
         return bound.setdefault(look, x) is x
     if isinstance(look, Constant):
-        return isinstance(x, Constant) and x.is_number and x.value == look.value
+        return is_literal(x) and x.value == look.value
     if not isinstance(x, Equation) or x.op is not look.op or x.params != look.params:
         return False
     pairs = zip(look.inputs, x.inputs, strict=True)

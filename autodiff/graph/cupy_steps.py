@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph.ir import Constant, Equation, is_number, operand
+from autodiff.graph.ir import OWN_MEMORY, Equation, is_literal, is_number, is_view, operand
 from autodiff.graph.joint_kernels import (
     BLOCK,
     ON_DEVICE,
@@ -18,17 +18,14 @@ from autodiff.graph.joint_kernels import (
     RowKernel,
 )
 from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel
-from autodiff.graph.numpy_actions import REDUCERS, VIEWS
 
 MOST_EQUATIONS = 64  # in one kernel
 MOST_LEAVES = 24  # and arrays that it reads: a launch takes 4 kB of arguments everywhere
 MOST_PARTS = 32  # kernels in one, each an address to an argument
 MOST_ARGUMENTS = 400
 
-# What CuPy computes into memory of its own, never a look at an argument's.
-OWN_MEMORY = frozenset(
-    (*REDUCERS, "mean", "matmul", "joined", "concat", "scatter_add", "argmax", "argmin")
-)
+# Of what CuPy's functions compute, what makes memory of its own.
+ALWAYS_NEW = OWN_MEMORY | {"joined", "argmax", "argmin"}
 
 
 class Launch:
@@ -213,11 +210,11 @@ class Call:
 
     def may_look(self) -> bool:
         """Whether the result may lie in the memory of an argument."""
-        return not self.in_order and self.equation.op.name not in OWN_MEMORY
+        return not self.in_order and self.equation.op.name not in ALWAYS_NEW
 
     def is_view(self) -> bool:
-        seen = self.equation.op is PROJECT or self.equation.op.name in VIEWS
-        return seen and not self.in_order
+        part = self.equation.op is PROJECT  # there with the others, whatever made them
+        return (part or is_view(self.equation)) and not self.in_order
 
     def __str__(self) -> str:
         names = " ".join(e.op.name for e in self.equations)
@@ -239,11 +236,6 @@ def put(y: Any, out: Any) -> Any:
 
 
 Step = Fused | Rows | Beside | Call
-
-
-def is_literal(x: Node) -> bool:
-    """Whether a value is written into a kernel's source."""
-    return isinstance(x, Constant) and x.is_number
 
 
 def number_places(equation: Equation) -> list[tuple[int, np.dtype]]:

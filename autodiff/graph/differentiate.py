@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node, Op, Tape, Tensor
-from autodiff.graph.face import Graph, Symbol, is_number
-from autodiff.graph.ir import Equation, ordered
+from autodiff.graph.face import Graph, Symbol
+from autodiff.graph.ir import Equation, is_literal, ordered
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import add
 from autodiff.ops.manipulation import astype
@@ -135,7 +135,7 @@ def replayed(
     if equation.op is PROJECT:
         shape, dtype = equation.shape, equation.dtype
         return Node(PROJECT, sources, equation.params, None, shape, dtype)
-    values = [x.value if is_number(x) else graph.symbol(x) for x in equation.inputs]
+    values = [x.value if is_literal(x) else graph.symbol(x) for x in equation.inputs]
     traced = sum((n is not None) << i for i, n in enumerate(sources))
     parts = graph.parts.get(equation)
     y = tuple(map(graph.symbol, parts)) if parts else graph.symbol(equation)

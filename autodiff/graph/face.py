@@ -18,7 +18,7 @@ import numpy as np
 import backends
 from autodiff import errors
 from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
-from autodiff.graph.ir import Constant, Equation, Input, described, equation_text
+from autodiff.graph.ir import Constant, Equation, Input, described, equation_text, is_literal
 from autodiff.graph.stage import Stage, writing
 from autodiff.ops.manipulation import astype, broadcast_to
 from backends.base import is_inexact
@@ -53,7 +53,7 @@ class Symbol(Tensor):
     @property
     def inputs(self) -> tuple[Symbol, ...]:
         """The nodes that it is computed from."""
-        return tuple(self.interp.symbol(n) for n in self.data.inputs if not is_number(n))
+        return tuple(self.interp.symbol(n) for n in self.data.inputs if not is_literal(n))
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} {described(self.data)}>"
@@ -68,10 +68,6 @@ def standing(symbol: Symbol, node: Node, graph: Graph) -> Symbol:
     symbol.data, symbol.interp = node, graph
     symbol.backend, symbol.node = graph.backend, None
     return symbol
-
-
-def is_number(node: Node) -> bool:
-    return isinstance(node, Constant) and node.is_number
 
 
 class Variable(Symbol):
@@ -198,17 +194,18 @@ class Graph(Stage):
         self.parts: dict[Node, list[Node]] = {}  # of ops with several outputs
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
+        self.numbers: dict[str, int] = {}  # up to which each name has numbered ones
         self.variables: list[Variable] = []
         self.backward: set[Node] = set()  # what `gradients` added
 
     @contextmanager
     def as_default(self) -> Iterator[Graph]:
         """Put new nodes here inside a `with` block; blocks nest."""
-        token = _default.set(self)
+        enter_default(self)
         try:
             yield self
         finally:
-            _default.reset(token)
+            leave_default()
 
     def trainable_variables(self) -> list[Variable]:
         """Those that optimizers change, in the order they were made."""
@@ -228,7 +225,7 @@ class Graph(Stage):
     def line(self, symbol: Symbol) -> str:
         node = symbol.data
         if isinstance(node, Equation):
-            numbers = {n: repr(n.value) for n in node.inputs if is_number(n)}
+            numbers = {n: repr(n.value) for n in node.inputs if is_literal(n)}
             return equation_text(node, {**self.names, **numbers})
         return f"{symbol.name}: {described(node)} = {symbol.kind}"
 
@@ -238,10 +235,11 @@ class Graph(Stage):
         """Make `symbol` the one that stands for `node`, under a name that nothing else has."""
         standing(symbol, node, self)
         base = symbol.kind if name is None else str(name)
-        free, number = base, 0
+        free, number = base, self.numbers.get(base, 0)
         while free in self.taken:
             number += 1
             free = f"{base}_{number}"
+        self.numbers[base] = number
         self.taken.add(free)
         self.names[node] = free
         self.symbols[node] = symbol
@@ -254,7 +252,7 @@ class Graph(Stage):
         known = self.symbols.get(node)
         if known is None:
             for source in node.inputs:  # of an op with several outputs
-                if source not in self.symbols and not is_number(source):
+                if source not in self.symbols and not is_literal(source):
                     self.symbol(source)
             known = self.enter(Symbol.__new__(Symbol), node, name)
         elif known.data is not node:  # it was written to, and stands for another node
@@ -374,20 +372,30 @@ def check_unmasked(whose: str, x: Any) -> None:
         )
 
 
-_default: ContextVar[Graph | None] = ContextVar("autodiff_graph", default=None)
+_defaults: ContextVar[tuple[Graph, ...]] = ContextVar("autodiff_graphs", default=())
 _lasting: dict[backends.Backend, Graph] = {}
 
 
 def default_graph() -> Graph:
     """The graph that new nodes go to: that of the innermost `as_default`, else one that lasts
     as long as the program, one for each backend."""
-    chosen = _default.get()
-    if chosen is None:
-        here = backends.current()
-        chosen = _lasting.get(here)
-        if chosen is None:
-            chosen = _lasting[here] = Graph(here)
-    return chosen
+    inside = _defaults.get()
+    if inside:
+        return inside[-1]
+    here = backends.current()
+    if here not in _lasting:
+        _lasting[here] = Graph(here)
+    return _lasting[here]
+
+
+def enter_default(graph: Graph) -> None:
+    """Make a graph the innermost default, in this thread or task alone."""
+    _defaults.set((*_defaults.get(), graph))
+
+
+def leave_default() -> None:
+    """Go back to the default graph around the innermost one."""
+    _defaults.set(_defaults.get()[:-1])
 
 
 def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None) -> Symbol:

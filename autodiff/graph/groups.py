@@ -17,9 +17,8 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.ir import Equation, is_look, is_product
+from autodiff.graph.ir import Equation, is_product, is_view
 
-LOOKS = frozenset(("broadcast_to", "getitem", "permute_dims", "reshape"))
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 
 Readers = dict[Node, list[Equation]]
@@ -54,13 +53,15 @@ class Rows:
         self.reorders = reorders
 
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
-        """The equations in an order in which those that can go together do."""
+        """The equations in an order in which those that can go together do. What is asked for in
+        a later stretch is computed there, not kept until then."""
         readers: dict[Node, list[Equation]] = {}
         for e in equations:
             for x in e.inputs:
                 readers.setdefault(x, []).append(e)
-        stretch = self.stretches(equations, readers)
-        return self.steps(sorted(equations, key=stretch.__getitem__), stretch, readers)
+        stretch = self.stretches(equations, readers).__getitem__
+        parts = itertools.groupby(sorted(equations, key=stretch), stretch)
+        return [step for _, part in parts for step in self.steps(list(part), readers)]
 
     def stretches(self, equations: Sequence[Equation], readers: Readers) -> dict[Node, int]:
         """Between which matrix products each equation goes: where the program has it, but what is
@@ -83,7 +84,7 @@ class Rows:
                 if all(until.get(x, 0) >= wanted for x in e.inputs if x in found):
                     found[e] = max(found[e], wanted)
             for x in e.inputs:
-                until[x] = max(until.get(x, 0), until.get(e, 0) if is_look(e) else found[e])
+                until[x] = max(until.get(x, 0), until.get(e, 0) if is_view(e) else found[e])
             summed = e.op.name in self.elementwise and early.issuperset(readers.get(e, [e]))
             if summed or self.is_total(e):
                 early.add(e)
@@ -92,20 +93,23 @@ class Rows:
                 found[e] = max(found.get(x, 0) for x in e.inputs)
         return found
 
-    def steps(self, rest: list[Equation], stretch: dict[Node, int], readers: Readers) -> list[Step]:
-        """The same, of equations between matrix products: what is asked for in a later stretch
-        is computed there, not kept until then."""
+    def steps(self, equations: list[Equation], readers: Readers) -> list[Step]:
+        """The same, of the equations of one stretch."""
         steps: list[Step] = []
-        while rest:
+        # What is left, and the group that comes after it; the last first.
+        left: list[tuple[list[Equation], list[Step]]] = [(equations, [])]
+        while left:
+            rest, after = left.pop()
             first = next((i for i, e in enumerate(rest) if self.begins(e)), len(rest))
             steps += [Step([e], sums=[e] if self.is_row_sum(e) else []) for e in rest[:first]]
-            rest = rest[first:]
-            if rest:
-                before, group, rest = self.gather(rest, stretch, readers)
-                steps += self.steps(before, stretch, readers)
-                totals = [e for e in group if self.is_total(e)]
-                sums = [e for e in group if self.is_row_sum(e)]
-                steps.append(Step(group, self.rows_of(group[0]), True, totals, sums))
+            if first == len(rest):
+                steps += after
+                continue
+            before, group, later = self.gather(rest[first:], readers)
+            totals = [e for e in group if self.is_total(e)]
+            sums = [e for e in group if self.is_row_sum(e)]
+            step = Step(group, self.rows_of(group[0]), True, totals, sums)
+            left += [(later, after), (before, [step])]
         return steps
 
     def begins(self, e: Equation) -> bool:
@@ -122,11 +126,11 @@ class Rows:
         return e.inputs[0].shape[0] if self.is_total(e) else e.shape[0]
 
     def gather(
-        self, equations: list[Equation], stretch: dict[Node, int], readers: Readers
+        self, equations: list[Equation], readers: Readers
     ) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """(what comes before, the group that the first equation begins, what comes after)."""
         first = equations[0]
-        rows, here = self.rows_of(first), stretch[first]
+        rows = self.rows_of(first)
         before: list[Equation] = []
         later: list[Equation] = []
         group: dict[Node, None] = {}
@@ -134,22 +138,19 @@ class Rows:
         waiting: set[Node] = set()
         for e in equations:
             reads_group = any(x in group for x in e.inputs)
-            if stretch[e] > here:
-                later.append(e)
-                waiting.add(e)
-                continue
+            waits = any(x in waiting for x in e.inputs)
             total = self.is_total(e) and e.inputs[0].shape[0] == rows
-            if any(x in waiting for x in e.inputs):
+            if waits:
                 joins = False
             elif total:
                 joins = reads_group or e.inputs[0] in read or e is first
             else:
-                joins = (reads_group or self.begins(e)) and self.goes(e, rows, group)
+                joins = self.goes(e, rows, group) and (reads_group or self.begins(e))
             if joins:
                 group[e] = None
                 read.update(e.inputs)
                 waiting.update([e] if total else [])
-            elif reads_group or any(x in waiting for x in e.inputs):
+            elif reads_group or waits:
                 later.append(e)
                 waiting.add(e)
             else:
@@ -221,7 +222,7 @@ class Rows:
 def is_turned(x: Node) -> bool:
     """Whether a value is a look at one with its axes in another order: NumPy adds up some rows of
     it otherwise than all of them."""
-    while isinstance(x, Equation) and len(x.inputs) == 1 and x.op.name in LOOKS:
+    while is_view(x):
         if x.op.name == "permute_dims":
             return True
         x = x.inputs[0]

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph.ir import Constant, Equation, Program, number
-from autodiff.graph.numpy_actions import PRIMITIVE, VIEWS
+from autodiff.graph.ir import OWN_MEMORY, Constant, Equation, Program, number
 
 UNTOUCHED = "jit: no donated argument was written to"  # a note on an error of a run
-OWN_MEMORY = PRIMITIVE - VIEWS - {"project"}  # what is no look at an argument, on no backend
 
 
 class Interpreted:

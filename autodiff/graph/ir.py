@@ -94,6 +94,11 @@ class Equation(Value):
         self.device = next((x.device for x in inputs if x.device is not None), None)
 
 
+def is_literal(node: Node) -> bool:
+    """Whether a value is a Python number that is written in the program."""
+    return isinstance(node, Constant) and node.is_number
+
+
 def is_number(node: Node) -> bool:
     """Whether a value is a Python number when the program runs: it does not decide a dtype."""
     if isinstance(node, Constant):
@@ -104,7 +109,7 @@ def is_number(node: Node) -> bool:
 def operand(node: Node) -> Any:
     """A node as an op's `aval` wants it: numbers as they are, or one in place of a number that
     only the run has."""
-    if isinstance(node, Constant) and node.is_number:
+    if is_literal(node):
         return node.value
     return np.dtype(node.dtype).type(1).item() if is_number(node) else node
 
@@ -134,9 +139,49 @@ SPECIAL = frozenset(  # functions of one number that have SciPy's names
         *("gammaln", "i0", "i0e", "i1", "i1e", "log_ndtr", "loggamma", "logit", "ndtr", "ndtri"),
     )
 )
-
-
-LOOKS = frozenset(("reshape", "permute_dims"))
+UFUNCS = SPECIAL | frozenset(  # element by element, as functions that write where they are told
+    (
+        *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
+        *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),
+        *("cos", "cosh", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide"),
+        *("greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less"),
+        *("less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and"),
+        *("logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply"),
+        *("negative", "not_equal", "positive", "pow", "reciprocal", "remainder", "sign", "sin"),
+        *("sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc"),
+    )
+)
+REDUCERS = {  # and the functions of two elements that they add up by
+    "sum": "add",
+    "prod": "multiply",
+    "max": "maximum",
+    "min": "minimum",
+    "all": "logical_and",
+    "any": "logical_or",
+}
+# What gives, as a rule, another look at its argument's memory; a getitem by arrays does not.
+VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
+ACCUMULATORS = ("add_product", "add_sum")  # into their last array
+WRITERS = frozenset(  # what else can write into memory that it is given, in most cases
+    (
+        "matmul",
+        "mean",
+        "where",
+        "astype",
+        "cast",
+        "concat",
+        "scatter_add",
+        "scatter_along_axis",
+        "partial_products",
+        "stacked",
+        "zeros_kept",
+        *ACCUMULATORS,
+    )
+)
+# What runs as it is, not by the functions that its body is written in.
+PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
+# What makes memory of its own on every backend: no view, and no write into an argument.
+OWN_MEMORY = PRIMITIVE - VIEWS - {"project", "index_update"}
 
 
 def as_array(node: Node, device: Any, line: str) -> Node:
@@ -150,9 +195,13 @@ def is_product(node: Node) -> bool:
     return isinstance(node, Equation) and node.op.name in PRODUCTS
 
 
-def is_look(node: Node) -> bool:
+def is_view(node: Node) -> bool:
     """Whether a value is, as a rule, another look at an argument's memory."""
-    return isinstance(node, Equation) and node.op.name in LOOKS
+    if not isinstance(node, Equation):
+        return False
+    if node.op is PROJECT:
+        return is_view(node.inputs[0])
+    return node.op.name in VIEWS and len(node.inputs) == 1
 
 
 class Program:
@@ -181,9 +230,15 @@ class Program:
 
     def routines(self) -> list[Any]:
         """The routines that control flow runs in this program."""
-        params = [p for e in self.equations() for p in e.params.values()]
-        parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
-        return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
+        return [routine for e in self.equations() for routine in routines(e)]
+
+    def draws_numbers(self) -> bool:
+        """Whether a run draws random numbers, at its beginning or within."""
+        return bool(self.draws()) or self.draws_within()
+
+    def draws_within(self) -> bool:
+        """Whether its routines draw random numbers, each time that they run."""
+        return any(routine.program.draws_numbers() for routine in self.routines())
 
     def readers(self) -> dict[Node, int]:
         """How many times each value is read, outputs included."""
@@ -216,6 +271,13 @@ class Program:
 
     def __str__(self) -> str:
         return text(self)
+
+
+def routines(equation: Equation) -> list[Any]:
+    """The branches or bodies that an equation runs."""
+    params = equation.params.values()
+    parts = [part for p in params for part in (p if isinstance(p, tuple) else (p,))]
+    return [part for part in parts if isinstance(getattr(part, "program", None), Program)]
 
 
 def ordered(outputs: Iterable[Node]) -> list[Node]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.ir import Constant, Equation, is_number, operand
+from autodiff.graph.ir import Equation, is_literal, is_number, operand
 
 TYPES = {
     "bool": "bool",
@@ -169,7 +169,7 @@ def comparable(inputs: Sequence[Node]) -> bool:
 
 def fits(x: Node, dtype: np.dtype) -> bool:
     """Whether a number that is written into the source is one of the dtype."""
-    if not (isinstance(x, Constant) and x.is_number) or dtype.kind not in "iu":
+    if not is_literal(x) or dtype.kind not in "iu":
         return True
     limits = np.iinfo(dtype)
     return type(x.value) is not float and limits.min <= x.value <= limits.max
@@ -223,7 +223,7 @@ class Kernel:
         self.names: dict[Node, str] = {}
         for i, e in enumerate(self.equations):
             for x in e.inputs:
-                if x not in self.names and not (isinstance(x, Constant) and x.is_number):
+                if x not in self.names and not is_literal(x):
                     self.names[x] = f"x{len(self.leaves)}"
                     self.leaves.append(x)
             self.names[e] = f"t{i}"
@@ -272,7 +272,7 @@ class Kernel:
 
     def converted(self, x: Node, dtype: np.dtype) -> str:
         """The name of a value, or a number, as one of `dtype`."""
-        if isinstance(x, Constant) and x.is_number:
+        if is_literal(x):
             return literal(x.value, dtype)
         name = self.names[x]
         if np.dtype(x.dtype) == dtype:

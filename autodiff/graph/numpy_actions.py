@@ -13,7 +13,18 @@ import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step
-from autodiff.graph.ir import PRODUCTS, SPECIAL, Constant, Equation, is_product
+from autodiff.graph.ir import (
+    ACCUMULATORS,
+    PRIMITIVE,
+    PRODUCTS,
+    REDUCERS,
+    UFUNCS,
+    VIEWS,
+    WRITERS,
+    Constant,
+    Equation,
+    is_product,
+)
 from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even, undivided
@@ -21,47 +32,8 @@ from autodiff.ops.indexing import HOLE
 from backends.numpy import TRUTH, is_zero, puts_in_rows
 from backends.threads import Pool, count
 
-UFUNCS = SPECIAL | frozenset(
-    (
-        *("abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh"),
-        *("bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "ceil", "copysign"),
-        *("cos", "cosh", "divide", "equal", "exp", "exp2", "expm1", "floor", "floor_divide"),
-        *("greater", "greater_equal", "hypot", "isfinite", "isinf", "isnan", "less"),
-        *("less_equal", "log", "log10", "log1p", "log2", "logaddexp", "logical_and"),
-        *("logical_not", "logical_or", "logical_xor", "maximum", "minimum", "multiply"),
-        *("negative", "not_equal", "positive", "pow", "reciprocal", "remainder", "sign", "sin"),
-        *("sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc"),
-    )
-)
-REDUCERS = {
-    "sum": "add",
-    "prod": "multiply",
-    "max": "maximum",
-    "min": "minimum",
-    "all": "logical_and",
-    "any": "logical_or",
-}
-VIEWS = frozenset(("reshape", "permute_dims", "broadcast_to", "getitem", "split", "stop_gradient"))
-ACCUMULATORS = ("add_product", "add_sum")  # into their last array
-WRITERS = frozenset(
-    (
-        "matmul",
-        "mean",
-        "where",
-        "astype",
-        "cast",
-        "concat",
-        "scatter_add",
-        "scatter_along_axis",
-        "partial_products",
-        "stacked",
-        "zeros_kept",
-        *ACCUMULATORS,
-    )
-)
-PRIMITIVE = UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"project", "index_update"}
 # What one thread may do while others are busy: nothing that takes threads of its own.
-SOLO = (UFUNCS | REDUCERS.keys() | VIEWS | WRITERS | {"take_along_axis"}) - PRODUCTS
+SOLO = (PRIMITIVE | {"take_along_axis"}) - PRODUCTS - {"project", "index_update"}
 ROWS = Rows(UFUNCS | {"zeros_kept"}, frozenset((*REDUCERS, "mean")))
 WHOLE_SUMS = Rows(ROWS.elementwise, ROWS.reducers, reorders=False)
 HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing out costs more

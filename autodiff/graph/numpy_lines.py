@@ -17,8 +17,18 @@ import numpy as np
 
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_helpers
-from autodiff.graph.ir import SPECIAL, Constant, Equation, Input, number
-from autodiff.graph.numpy_actions import ACCUMULATORS, BITS, REDUCERS, UFUNCS, selected, writes
+from autodiff.graph.ir import (
+    ACCUMULATORS,
+    REDUCERS,
+    SPECIAL,
+    UFUNCS,
+    Constant,
+    Equation,
+    Input,
+    is_literal,
+    number,
+)
+from autodiff.graph.numpy_actions import BITS, selected, writes
 from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan
@@ -296,7 +306,7 @@ class Lines:
         """Arguments, numbers as arrays without axes, which NumPy need not convert each time; what
         maximum and minimum compare with as a row of it, or as a whole small array: NumPy goes
         through two arrays twice as fast."""
-        dtypes = {x.dtype for x in equation.inputs if not (isinstance(x, Constant) and x.is_number)}
+        dtypes = {x.dtype for x in equation.inputs if not is_literal(x)}
         if len(dtypes) != 1:
             return args
         (dtype,), shape = dtypes, ()
@@ -305,7 +315,7 @@ class Lines:
         name = "_".join(("", *map(str, shape), dtype.char))
         return [
             self.give(f"l{self.ids[x]}{name}", np.full(shape, x.value, dtype))
-            if isinstance(x, Constant) and x.is_number and fits(x.value, dtype)
+            if is_literal(x) and fits(x.value, dtype)
             else arg
             for x, arg in zip(equation.inputs, args, strict=True)
         ]
@@ -381,7 +391,7 @@ class Lines:
         knows, and where there are no such integers."""
         if dtype not in BITS:
             return None
-        if isinstance(x, Constant) and x.is_number:
+        if is_literal(x):
             if not fits(x.value, dtype):
                 return None
             number = np.array(x.value, dtype).view(BITS[dtype])

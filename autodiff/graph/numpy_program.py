@@ -13,10 +13,9 @@ from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
 from autodiff.graph.interpreted import UNTOUCHED, Interpreted
-from autodiff.graph.ir import Equation, Program
+from autodiff.graph.ir import VIEWS, Equation, Program
 from autodiff.graph.numpy_actions import (
     ROWS,
-    VIEWS,
     WHOLE_SUMS,
     Actions,
     in_place,
@@ -86,13 +85,22 @@ class NumpyProgram:
         for i in self.donated:
             if not values[i].flags.carray:
                 values[i] = np.array(values[i], order="C")
-        arrays = self.arrays
-        owners = {id(values[i] if values[i].base is None else values[i].base) for i in arrays}
+        arrays, owners = self.arrays, set()
+        unsure: list[int] = []  # whose memory is no plain array's: it may have several owners
+        for i in arrays:
+            owner = values[i].base
+            if owner is None:
+                owner = values[i]
+            elif type(owner) is not np.ndarray or owner.base is not None:
+                unsure.append(i)
+                continue
+            owners.add(id(owner))
         if len(owners) == len(arrays):
             return
+        apart = len(owners) + len(unsure) == len(arrays)  # all but those
         for i in self.donated:
-            others = (values[k] for k in arrays if k != i)
-            if any(np.may_share_memory(values[i], x) for x in others):
+            near = unsure if apart and i not in unsure else arrays
+            if any(np.may_share_memory(values[i], values[k]) for k in near if k != i):
                 values[i] = values[i].copy()
 
     def bind(self) -> Any:

@@ -118,19 +118,23 @@ class Weaver:
             found.append(phase)
         return found
 
-    def woven(self, rest: list[Step]) -> list[Phase]:
+    def woven(self, steps: list[Step]) -> list[Phase]:
         found: list[Phase] = []
-        while rest:
+        # What is left, and the phase that comes after it; the last first.
+        left: list[tuple[list[Step], list[Phase]]] = [(steps, [])]
+        while left:
+            rest, after = left.pop()
             first = next((i for i, s in enumerate(rest) if s.rows), len(rest))
             if first == len(rest):
-                return found + [Phase([step]) for step in rest]
+                found += [*[Phase([step]) for step in rest], *after]
+                continue
             before, phase, later = self.gather(rest[first:])
             if any(is_heavy(step) for step in phase.steps):
-                found += self.woven(self.taken_along(rest[:first] + before, phase))
-                found.append(phase)
-                rest = later
+                before = self.taken_along(rest[:first] + before, phase)
+                left += [(later, after), (before, [phase])]
             else:
                 rest[first].rows = None
+                left.append((rest, after))
         return found
 
     def gather(self, steps: list[Step]) -> tuple[list[Step], Phase, list[Step]]:

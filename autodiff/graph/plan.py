@@ -8,6 +8,7 @@ own, or that of a donated input.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -43,7 +44,7 @@ class Buffer:
     group: Step | None = None
     values: list[Node] = dataclasses.field(default_factory=list)
 
-    @property
+    @functools.cached_property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
@@ -86,9 +87,11 @@ class Plan:
         self.assign()
         everything = self.all_buffers()
         self.size = allocate([b for b in everything if b.offset is not None and b.group is None])
-        self.scratch = max(
-            (allocate([b for b in everything if b.group is step]) for step in self.steps), default=0
-        )
+        slices: dict[int, list[Buffer]] = {}  # of each group
+        for b in everything:
+            if b.group is not None:
+                slices.setdefault(id(b.group), []).append(b)
+        self.scratch = max(map(allocate, slices.values()), default=0)
 
     def find_roots(self) -> dict[Node, frozenset[Node]]:
         """The values in whose memory each value may lie."""

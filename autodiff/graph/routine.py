@@ -16,7 +16,7 @@ from typing import Any
 import backends
 from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program
-from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number
+from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number, is_view
 from autodiff.graph.stage import Stage, innermost, stage
 from autodiff.modes import recording, within
 from autodiff.ops.manipulation import broadcast_to
@@ -113,7 +113,7 @@ class Routine:
             (trial,), _, _ = trace([pulled], [*inputs, *gs], self.program.backend)
         except (TypeError, ValueError):  # it says so when it is really asked for
             return []
-        values = {x: node for node, x in staged(seen).items() if not is_look(node)}
+        values = {x: node for node, x in staged(seen).items() if not is_view(node)}
         late: set[Node] = set(gs)
         read: list[Node] = list(trial.program.outputs)
         for node in trial.program.nodes():
@@ -221,16 +221,6 @@ def staged(found: dict[Node, Any]) -> dict[Node, Node]:
     return {node: x.data for node, x in pairs if isinstance(getattr(x, "data", x), Equation)}
 
 
-LOOKS = frozenset(("broadcast_to", "permute_dims", "reshape", "split", "stop_gradient"))
-
-
-def is_look(node: Node) -> bool:
-    """Whether an equation makes nothing that takes memory or time."""
-    if node.op is PROJECT:
-        return is_look(node.inputs[0])
-    return node.op.name in LOOKS or (node.op.name == "getitem" and len(node.inputs) == 1)
-
-
 def replaced(args: Sequence, places: Sequence[int], values: Sequence) -> list:
     full = list(args)
     for place, value in zip(places, values, strict=True):
@@ -262,6 +252,14 @@ def input_like(name: str, x: Any) -> Input:
     """The input that an array is the value of."""
     home = home_of(x)
     return Input(name, tuple(x.shape), home.canonical(x.dtype), device=device_of(x))
+
+
+def inputs_like(values: Sequence) -> list[Input]:
+    """Inputs that arrays, and numbers of a program, are the values of."""
+    inputs = [input_like(f"x{i}", x) for i, x in enumerate(values)]
+    for node, x in zip(inputs, values, strict=True):
+        node.weak = is_weak(x)
+    return inputs
 
 
 def is_weak(x: Any) -> bool:

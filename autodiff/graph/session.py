@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from threading import RLock
 from typing import Any
 
 import backends
@@ -17,7 +17,9 @@ from autodiff.graph.face import (
     Variable,
     check_unmasked,
     default_graph,
+    enter_default,
     is_constant,
+    leave_default,
     plain_number,
 )
 from autodiff.graph.ir import Input, Program, described, ordered
@@ -48,14 +50,14 @@ class Session:
         self.graph = default_graph() if graph is None else graph
         self.values: dict[Variable, Any] = {}
         self.runners: dict[Any, Runner] = {}
-        self.blocks: list[AbstractContextManager] = []  # that were entered
+        self.lock = RLock()
 
     def run(self, fetches: Any, feed_dict: Mapping[Symbol, Any] | None = None) -> Any:
         """The values of nodes: a tree like `fetches` (one node, or containers of nodes), with
         raw arrays that are the caller's own, and None for updates.
 
         All fetches of one run see the variables as they were before it; updates are stored
-        at its end.
+        at its end. Threads that share a session take turns.
 
         Parameters
         ----------
@@ -76,6 +78,14 @@ class Session:
         check_filled(structure)
         runner = self.runner(leaves)
         fed = {} if feed_dict is None else self.feeds(feed_dict)
+        with self.lock:  # variables are updated in place
+            results = self.updated(runner, fed)
+        fetched = iter(results)
+        found = [None if isinstance(leaf, Update) else next(fetched) for leaf in leaves]
+        return tree.unflatten(structure, found)
+
+    def updated(self, runner: Runner, fed: dict[Input, Any]) -> list:
+        """The results of a run, those stored that are variables' new values."""
         values = runner.inputs(fed, self.values)
         try:
             results = runner.compiled(values)
@@ -86,9 +96,7 @@ class Session:
             raise
         stored = results[len(runner.fetched) :]
         self.values.update(zip(runner.updated, stored, strict=True))
-        fetched = iter(results)
-        found = [None if isinstance(leaf, Update) else next(fetched) for leaf in leaves]
-        return tree.unflatten(structure, found)
+        return results
 
     def lower(self, fetches: Any) -> Compiled:
         """The program for these fetches: print its `.before`, `.after` and `.plan`."""
@@ -96,13 +104,11 @@ class Session:
 
     def __enter__(self) -> Session:
         """The session's graph as the default one, inside a `with` block."""
-        block = self.graph.as_default()
-        block.__enter__()
-        self.blocks.append(block)
+        enter_default(self.graph)
         return self
 
-    def __exit__(self, *exception: Any) -> None:
-        self.blocks.pop().__exit__(*exception)
+    def __exit__(self, *_exception: Any) -> None:
+        leave_default()
 
     def runner(self, leaves: list) -> Runner:
         # By what the symbols are now; a runner keeps its fetches alive.

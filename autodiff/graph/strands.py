@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from autodiff.core import Node
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import SPECIAL, Equation, is_look, is_product
+from autodiff.graph.ir import SPECIAL, Equation, is_product, is_view
 
 # Measured with OpenBLAS, in the time that a multiplication takes within a product.
 ORDERED = 40.0  # for a number of a matrix to come into the order in which it is multiplied
@@ -104,7 +104,7 @@ def effort(step: Step) -> tuple[float, float]:
     beside that."""
     e = step.equations[0]
     if not is_product(e):
-        arrays = (x for x in step.equations if not looks(x) and not isinstance(x.dtype, tuple))
+        arrays = (x for x in step.equations if not is_view(x) and not isinstance(x.dtype, tuple))
         times = [passing(x) * math.prod(x.shape) for x in arrays]
         added = math.prod(e.inputs[0].shape) if e.op.name == "scatter_add" else 0
         return CALLED * len(times), sum(times) + ADDED * added
@@ -120,11 +120,6 @@ def passing(e: Equation) -> float:
     """How long it takes a number to pass through an equation."""
     quick = e.op.name in QUICK_IN_SINGLE and e.dtype.itemsize < 8
     return LABOURED if e.op.name in SLOW and not quick else PASSED
-
-
-def looks(e: Node) -> bool:
-    """Whether an equation takes no time to speak of."""
-    return is_look(e) or (e.op.name == "getitem" and len(e.inputs) == 1)
 
 
 def deal(strands: Sequence[Strand], units: int, lanes: int) -> float:

@@ -16,12 +16,11 @@ import backends
 from autodiff.batch import Stacks
 from autodiff.core import ROOT, Aval, Node, Tensor
 from autodiff.graph.calls import undrawn
-from autodiff.graph.control_ops import arguments, avals, chosen, home, spread
-from autodiff.graph.ir import Equation, Input, Program
-from autodiff.graph.routine import Routine, input_like, is_weak, lowest, replaced, staged, trace
+from autodiff.graph.control_ops import arguments, avals, chosen, floating, home, spread
+from autodiff.graph.ir import Equation
+from autodiff.graph.routine import Routine, inputs_like, is_weak, lowest, replaced, staged, trace
 from autodiff.graph.stage import innermost
 from autodiff.kinds import General, KindOp
-from backends.base import is_inexact
 
 # -- the ops -------------------------------------------------------------------------------------
 
@@ -80,12 +79,12 @@ class Checkpoint(Passing):
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         routine, args = params["routine"], arguments(saved, inputs)[: params["start"]]
-        if draws_within(routine.program):
+        if routine.program.draws_within():
             raise ValueError(
                 "checkpoint: random numbers drawn inside cond, while_loop or scan would be others "
                 "when it is computed again: draw them outside and pass them in"
             )
-        wanted = [i for i, _ in enumerate(args) if has_derivative(inputs[i])]
+        wanted = floating(inputs[: len(args)])
         cotangents = chosen(g, routine.floats())
         given = [x for x in cotangents if x is not None]
         again = [x if is_weak(x) else BARRIER(x, *given) for x in args]
@@ -124,7 +123,7 @@ class Ruled(Passing):
         if isinstance(back, Exception):
             raise back.with_traceback(None)
         begin, end = params["start"] + params["count"], params["start"] + len(back.program.inputs)
-        if any(map(has_derivative, inputs[end:])):
+        if floating(inputs[end:]):
             raise ValueError(f"{params['name']}: {LOST}")
         found = inline(back, [*g, *arguments(saved, inputs)[begin:end]])
         return spread(found, params["places"], len(inputs))
@@ -144,20 +143,9 @@ CHECKPOINT = Checkpoint("checkpoint")
 RULED = Ruled("custom_vjp")
 
 
-def draws_within(program: Program) -> bool:
-    """Whether the routines in a program draw random numbers, each time that they run."""
-    inner = [routine.program for routine in program.routines()]
-    return any(p.draws() or draws_within(p) for p in inner)
-
-
 def is_made(x: Any) -> bool:
     """Whether a value is made in a program, so that its cotangent is read before the end."""
     return isinstance(getattr(lowest(x), "data", None), Equation)
-
-
-def has_derivative(x: Any) -> bool:
-    """Whether one of the inputs of a node is differentiated by."""
-    return x is not None and is_inexact(x.dtype)
 
 
 LOST = (
@@ -247,14 +235,6 @@ def routine_of(f: Function, args: Sequence) -> tuple[Routine, list, Any]:
         drawn = x.draw() if here is None else here.random(x.draw, x.shape, x.dtype, x.device)
         outside.append(drawn)
     return Routine(undrawn(routine.program)), outside, extra
-
-
-def inputs_like(values: Sequence) -> list[Input]:
-    """Inputs that arrays, and numbers of a program, are the values of."""
-    inputs = [input_like(f"x{i}", x) for i, x in enumerate(values)]
-    for node, x in zip(inputs, values, strict=True):
-        node.weak = is_weak(x)
-    return inputs
 
 
 def inline(routine: Routine, args: Sequence) -> list:

@@ -11,8 +11,7 @@ from typing import Any
 import backends
 from autodiff.core import PROJECT, Op, Tensor, box
 from autodiff.graph import kernels
-from autodiff.graph.ir import Constant, Equation, Node, Program, ordered, same
-from autodiff.graph.numpy_actions import PRIMITIVE
+from autodiff.graph.ir import PRIMITIVE, Constant, Equation, Node, Program, ordered, same
 from autodiff.graph.stage import Stage
 from autodiff.kinds import OPS
 from autodiff.ops import creation, elementwise, manipulation, reductions, windows

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from autodiff.graph.ir import Equation, Node, Program, is_look, is_number, is_product, same
+from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, is_view, same
 from autodiff.kinds import Elementwise
 
 LARGE = 1 << 17  # elements: what is smaller stays in the cache
@@ -75,7 +75,7 @@ class Again:
     def reading(self, x: Node) -> Iterator[Equation]:
         """The equations that read a value, or another look at it."""
         for r in self.readers.get(x, ()):
-            if is_look(r):
+            if is_view(r):
                 yield from self.reading(r)
             else:
                 yield r
@@ -118,7 +118,7 @@ class Again:
 def is_from_product(x: Node) -> bool:
     """Whether a value is a product's: it is in memory once in any case, what is made of it by
     elementwise equations perhaps never."""
-    while is_look(x):
+    while is_view(x):
         (x,) = x.inputs
     return is_product(x)
 
