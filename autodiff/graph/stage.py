@@ -28,9 +28,10 @@ from autodiff.graph.ir import (
     as_array,
     described,
 )
-from autodiff.modes import recording
+from autodiff.modes import noting_writes, recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE
+from autodiff.tree import Held
 from backends.base import is_inexact
 
 # Where the index arrays begin among the arguments of an op on places of an array.
@@ -78,46 +79,51 @@ class Outside(ValueError):
 
 
 class Writes:
-    """Tensors that were older than a stage when they were written to, and became its values. Those
-    that the function made itself end with it. Any other is somebody else's: it would be left
-    without a value, and a compiled function would never write to it again."""
+    """Tensors and cells that were older than a stage when they were written to. Those that the
+    function made itself end with it. Any other is somebody else's: it would get its value once,
+    when the function is staged, and a compiled function would never write to it again."""
 
-    def __init__(self) -> None:
-        self.noted: list[tuple[ref, Tensor, str]] = []
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.noted: dict[int, tuple[ref, Any, str]] = {}  # by identity
 
-    def note(self, tensor: Tensor) -> None:
-        self.noted.append((ref(tensor), copy(tensor), user_line()))
+    def note(self, written: Tensor | Held) -> None:
+        """Keep the value from before the first write."""
+        former = written.value if isinstance(written, Held) else copy(written)
+        known = self.noted.get(id(written))
+        older = not isinstance(former, Tensor) or former.interp.level < self.level
+        if older and (known is None or known[0]() is not written):
+            self.noted[id(written)] = (ref(written), former, user_line())
 
     def undo(self) -> None:
         """Give those that are still there their former values."""
-        for found, former, _ in self.noted:
-            tensor = found()
-            if tensor is not None:
-                tensor.__class__ = type(former)
-                tensor.data, tensor.interp, tensor.node = former.data, former.interp, former.node
+        for found, former, _ in self.noted.values():
+            written = found()
+            if isinstance(written, Held):
+                written.value = former
+            elif written is not None:
+                written.__class__ = type(former)
+                written.data, written.interp, written.node = former.data, former.interp, former.node
 
     def check(self) -> None:
         """Refuse writes to what outlives the function."""
         if self.lasting():
             gc.collect()  # the function's own may be going round in a circle
-        lines = self.lasting()
-        if lines:
+        lasting = self.lasting()
+        if lasting:
+            written, line = lasting[0]
             raise RuntimeError(
-                f"jit: at {lines[0]}: a Tensor that is kept outside of the function was written to "
-                "while it was staged. That would be done once, and not by the compiled function; "
-                "the Tensor is what it was before. Make it an argument, and return it"
+                f"jit: at {line}: a {type(written).__name__} that is kept outside of the function, "
+                "of a branch or of the body of a loop, was written to while that was staged. That "
+                "would be done once, and not by the compiled function or in each step; it is what "
+                "it was before. Make it an argument (an operand of the branches, part of the carry "
+                "of the loop), and return it"
             )
 
-    def lasting(self) -> list[str]:
-        """Where those were written to that are still there."""
-        return [line for found, _, line in self.noted if found() is not None]
-
-
-def note_write(tensor: Tensor) -> None:
-    """To be called before a Tensor becomes the name of a value of another interpreter."""
-    here = innermost()
-    if here is not None and here.writes is not None and tensor.interp.level < here.level:
-        here.writes.note(tensor)
+    def lasting(self) -> list[tuple[Tensor | Held, str]]:
+        """Those that are still there, and where they were written to."""
+        pairs = [(found(), line) for found, _, line in self.noted.values()]
+        return [(written, line) for written, line in pairs if written is not None]
 
 
 class Stage(Interpreter):
@@ -135,7 +141,6 @@ class Stage(Interpreter):
         self.device: Any = None  # where its inputs are
         self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
         self.open = True
-        self.writes: Writes | None = None  # of the function, which ends; a graph stays open
 
     def beneath(self, tensor: Tensor) -> Any:
         if not self.open:
@@ -285,9 +290,9 @@ def stage(
     a list of Tensors to (a list of outputs, anything)."""
     interp = Stage(backend) if interp is None else interp
     interp.device = next((x.device for x in inputs if x.device is not None), None)
-    interp.writes = writes = Writes()
+    writes = Writes(interp.level)
     try:
-        with writing(interp):
+        with writing(interp), noting_writes(writes.note):
             outputs, extra = f([box(node, interp, backend, None) for node in inputs])
             nodes = [output_node(interp, x) for x in outputs]
         del outputs

@@ -68,7 +68,7 @@ class Buffer(tree.Held):
                 "they are; train such a model as a function (autodiff.jit, or the Learner)"
             )
         home = backends.of(value)
-        self.value = value if home is None else box(home.hold(value), ROOT, home, None)
+        super().write(value if home is None else box(home.hold(value), ROOT, home, None))
 
 
 def differentiates(x: Tensor) -> bool:
