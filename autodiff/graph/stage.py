@@ -78,6 +78,14 @@ class Outside(ValueError):
         self.by = by
 
 
+class Written(RuntimeError):
+    """A branch or the body of a loop wrote to cells from outside of it."""
+
+    def __init__(self, message: str, cells: Sequence[Held]) -> None:
+        super().__init__(message)
+        self.cells = cells
+
+
 class Writes:
     """Tensors and cells that were older than a stage when they were written to. Those that the
     function made itself end with it. Any other is somebody else's: it would get its value once,
@@ -112,13 +120,14 @@ class Writes:
         lasting = self.lasting()
         if lasting:
             written, line = lasting[0]
-            raise RuntimeError(
+            message = (
                 f"jit: at {line}: a {type(written).__name__} that is kept outside of the function, "
                 "of a branch or of the body of a loop, was written to while that was staged. That "
                 "would be done once, and not by the compiled function or in each step; it is what "
                 "it was before. Make it an argument (an operand of the branches, part of the carry "
                 "of the loop), and return it"
             )
+            raise Written(message, [cell for cell, _ in lasting if isinstance(cell, Held)])
 
     def lasting(self) -> list[tuple[Tensor | Held, str]]:
         """Those that are still there, and where they were written to."""

@@ -23,6 +23,7 @@ from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
 from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph.face import Variable
+from autodiff.ops.elementwise import stop_gradient
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
 
@@ -67,6 +68,8 @@ class Buffer(tree.Held):
                 "to a node of this batch: in a graph, model.eval() takes running statistics as "
                 "they are; train such a model as a function (autodiff.jit, or the Learner)"
             )
+        if staged:
+            value = stop_gradient(value)
         home = backends.of(value)
         super().write(value if home is None else box(home.hold(value), ROOT, home, None))
 
