@@ -251,6 +251,8 @@ def test_debug_names_the_line_that_made_the_first_nan() -> None:
     ):
         ad.log(x)
     assert np.isfinite(ad.exp(x).numpy())
+    with pytest.raises(FloatingPointError, match="standardize gave NaN"), ad.debug(), np.errstate(invalid="ignore"):
+        ad.standardize(leaf([np.inf, 1.0, 3.0]))
 
 
 # Each: what is done, the error, words that must be in its message.

@@ -8,6 +8,7 @@ other value, so a gradient taken inside becomes part of the program.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -37,6 +38,8 @@ from backends.base import is_inexact
 # Where the index arrays begin among the arguments of an op on places of an array.
 FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
 
+
+LARGE = 1 << 20  # bytes; a larger constant is worth a word
 
 _innermost: ContextVar[Stage | None] = ContextVar("autodiff_innermost_stage", default=None)
 
@@ -234,13 +237,19 @@ class Stage(Interpreter):
         """An array as it is now: whoever else holds it may yet write to it. One that is met again
         as it was is the same constant."""
         met, known = self.constants.get(id(array), (None, None))
-        if met is not array or not self.is_still(known.value, array):
-            known = Constant(self.backend.in_native_order(self.backend.snapshot(array)))
+        if met is not array or not self.backend.same_bits(known.value, array):
+            known = Constant(self.backend.in_native_order(self.kept(array)))
+            known.line = user_line()
             self.constants[id(array)] = (array, known)
         return known
 
-    def is_still(self, before: Any, array: Any) -> bool:
-        return before is array or bool(self.backend.xp.all(before == array))
+    def kept(self, array: Any) -> Any:
+        """An array that nobody else writes to; a large one of equal numbers has one of them."""
+        if size_of(array, self.backend) > LARGE:
+            first = array[(slice(1),) * array.ndim]
+            if self.backend.same_bits(self.backend.broadcast_to(first, array.shape), array):
+                return self.backend.broadcast_to(self.backend.copy(first), array.shape)
+        return self.backend.snapshot(array)
 
     def capture(self, _tensor: Tensor) -> Node | None:
         """The input that stands for a value of an older interpreter; a program that is called
@@ -266,6 +275,13 @@ class Stage(Interpreter):
         if made and not recording(self):
             node = apply(stop_gradient, (node,), {}, node.line)
         return box(node, self, self.backend, None)
+
+
+def size_of(array: Any, backend: backends.Backend) -> int:
+    """Bytes; an array that repeats one number takes none to speak of."""
+    strides = getattr(array, "strides", None)
+    repeats = isinstance(strides, tuple) and not any(strides)
+    return 0 if repeats else math.prod(array.shape) * backend.canonical(array.dtype).itemsize
 
 
 def origin(node: Value) -> str:
