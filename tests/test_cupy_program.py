@@ -17,6 +17,7 @@ import pytest
 
 import autodiff as ad
 import backends
+import c_loops
 import fake_cuda
 import fake_cupy
 import fake_nvmath
@@ -485,7 +486,7 @@ def test_nvrtc_compiles_the_kernels_of_programs() -> None:
     plans += [jit(lambda *x, f=f: f(*x)).lower(*case.x).plan for case, f in cases()]
     kernels = [step.kernel for plan in plans for step in plan.steps if isinstance(step, Fused)]
     assert len(kernels) > 60
-    sources = dict.fromkeys(kernel.cuda("NAME") for kernel in kernels)
+    sources = dict.fromkeys(c_loops.cuda(kernel, "NAME") for kernel in kernels)
     source = DEVICE_PREAMBLE + "".join(s.replace("NAME", f"k{i}") for i, s in enumerate(sources))
     fine, log, _ = compiled(source)
     assert fine, "\n".join(line for line in log.splitlines() if "error" in line)

@@ -146,7 +146,7 @@ def made() -> list[Case]:
 
 @pytest.fixture(scope="module")
 def library(made: list[Case]) -> ctypes.CDLL:
-    return c_loops.compiled("".join(case.kernel.loop(f"k{i}") for i, case in enumerate(made)))
+    return c_loops.compiled("".join(c_loops.loop(case.kernel, f"k{i}") for i, case in enumerate(made)))
 
 
 # Two mathematical libraries differ by a few units in the last place; exponentials and powers
@@ -229,7 +229,7 @@ def compiled(source: str, *more: str) -> tuple[bool, str, int]:
 
 @needs_nvrtc
 def test_nvrtc_compiles_every_kernel_for_sm_90(made: list[Case]) -> None:
-    source = DEVICE_PREAMBLE + "".join(case.kernel.cuda(f"k{i}") for i, case in enumerate(made))
+    source = DEVICE_PREAMBLE + "".join(c_loops.cuda(case.kernel, f"k{i}") for i, case in enumerate(made))
     fine, log, size = compiled(source)
     assert fine, "\n".join(line for line in log.splitlines() if "error" in line)
     assert size > 10_000

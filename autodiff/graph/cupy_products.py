@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from autodiff.core import Aval
-from autodiff.graph.cupy_epilogs import PLAIN, Activation, Epilog
+from autodiff.graph.cupy_epilogs import Activation, Epilog
 from autodiff.graph.ir import Equation
 
 COMPUTE = {"tf32": "COMPUTE_32F_FAST_TF32", "bf16": "COMPUTE_32F_FAST_16BF"}
@@ -40,8 +40,8 @@ class Product:
     ----------
     advanced : the module nvmath.linalg.advanced; None for products by CuPy's own functions.
     y : the product's shape and dtype.
-    precision : as CupyProgram has it.
     epilog : what goes with it. Where cublasLt has no such product, CuPy does that part.
+    precision : as CupyProgram has it.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Product:
         cp: Any,
         advanced: Any,
         y: Equation | Aval,
+        epilog: Epilog,
         precision: str | None = None,
-        epilog: Epilog = PLAIN,
     ) -> None:
         self.cp = cp
         self.epilog = epilog
@@ -226,7 +226,7 @@ def agrees_on(backend: Any, precision: str | None, activation: Activation, y: Av
     forward = Epilog(bias=True, activation=activation, keeps=True)
     backward = Epilog(activation=activation, slope=True, sums="the result")
     values, pulls = (
-        [Product(cp, library, y, precision, e), Product(cp, None, y, epilog=e)]
+        [Product(cp, library, y, e, precision), Product(cp, None, y, e)]
         for e in (forward, backward)
     )
     made = [product(one, numbers / 2, bias) for product in values]

@@ -61,9 +61,7 @@ class CupyProgram:
         None for float32 itself.
     """
 
-    def __init__(
-        self, program: Program, donated: Sequence[int] = (), precision: str | None = None
-    ) -> None:
+    def __init__(self, program: Program, donated: Sequence[int], precision: str | None) -> None:
         self.backend = program.backend
         self.cp = program.backend.cp
         self.precision = precision or surroundings().precision
@@ -125,7 +123,7 @@ class CupyProgram:
     def use_products(self, library: Any) -> None:
         for step in filter(is_product, self.steps):
             epilog = step.epilog or PLAIN
-            step.product = Product(self.cp, library, step.equation, self.precision, epilog)
+            step.product = Product(self.cp, library, step.equation, epilog, self.precision)
 
     # -- what lies where --
 
@@ -426,7 +424,5 @@ def size_of(node: Node) -> int:
     return sum(-(-size // BLOCK) * BLOCK for size in sizes)
 
 
-def build(
-    program: Program, donated: Sequence[int] = (), precision: str | None = None
-) -> CupyProgram:
+def build(program: Program, donated: Sequence[int], precision: str | None) -> CupyProgram:
     return CupyProgram(program, donated, precision)

@@ -6,9 +6,9 @@ other, such as the updates of all parameters.
 The threads of a row go through it in loops, one for each reduction that waits for another; what a
 loop reads of the row is computed in it again, from the arguments. As the bodies of
 autodiff.graph.kernels the source is made of ids, numbers and tables only. It is C and CUDA alike:
-`ON_DEVICE` gives a row to threads side by side, `ON_HOST` to one. Threads hand each other what
-they have added up, for which all of them must be there: those beyond the last row do that one
-again.
+what its macros mean is said before it, by `ON_DEVICE` that threads side by side take a row. They
+hand each other what they have added up, for which all of them must be there: those beyond the last
+row do that one again.
 
 Sums have another order than those of array libraries: these kernels reassociate.
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_number
-from autodiff.graph.kernels import DEVICE_PREAMBLE, HOST_PREAMBLE, Kernel, type_of
+from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, type_of
 
 # How a reduction begins, and how it takes one more value in.
 REDUCTIONS = {
@@ -66,18 +66,6 @@ template <class T, class F> AUTODIFF_FUNCTION T autodiff_together(T v, F joined)
     }
     return v;
 }
-"""
-)
-ON_HOST = (
-    HOST_PREAMBLE
-    + """
-#define AUTODIFF_ROWS(name, ...) void name(const long long rows, const long long n, __VA_ARGS__)
-#define AUTODIFF_EACH_ROW for (long long row = 0; row < rows; ++row)
-#define AUTODIFF_EACH for (long long i = 0; i < n; ++i)
-#define AUTODIFF_ONCE
-#define AUTODIFF_PARTS(name, ...) void name(__VA_ARGS__)
-#define AUTODIFF_PART(first, last, n) for (long long i = 0; i < n; ++i)
-#define autodiff_together(v, joined) (v)
 """
 )
 for _name, (_, _joined) in REDUCTIONS.items():
@@ -218,8 +206,8 @@ class RowKernel(Kernel):
         return math.prod(x.shape) // (self.length if self.is_long(x) else 1)
 
     def source(self, name: str) -> str:
-        """A function of the number of rows, their length, arguments and results. ON_DEVICE or
-        ON_HOST belongs before it."""
+        """A function of the number of rows, their length, arguments and results, to which
+        ON_DEVICE belongs."""
         ins = [f"const {type_of(x)}* X{i}" for i, x in enumerate(self.leaves)]
         outs = [f"{type_of(y)}* Y{i}" for i, y in enumerate(self.outputs)]
         head = f"AUTODIFF_ROWS({name}, {', '.join([*ins, *outs])})"

@@ -1,8 +1,8 @@
 """Kernels: a group of elementwise equations of one shape as the body of one loop in C.
 
 The body is made of the ids of arguments and values, of numbers, and of the table below, never
-of a user's strings. It is C and CUDA alike: `elementwise` wraps it for CuPy, `loop` into a
-function that a C compiler takes, `cuda` into a kernel that NVRTC takes by itself.
+of a user's strings. `elementwise` gives it to CuPy, which puts it into a kernel; but it is C and
+CUDA alike, so that a loop around it is something that a C compiler takes.
 
 Every value has the dtype that its equation says: float32 is computed in float32. Where NumPy
 leaves no choice the formulas are NumPy's: maximum and minimum keep NaN, round goes to even.
@@ -129,11 +129,6 @@ DEVICE_PREAMBLE = (
     "#define AUTODIFF_FUNCTION __device__ inline\n"
     "#define AUTODIFF_INFINITY __longlong_as_double(0x7ff0000000000000LL)\n"
     "#define AUTODIFF_NAN __longlong_as_double(0x7ff8000000000000LL)\n" + BOTH
-)
-HOST_PREAMBLE = (
-    "#include <math.h>\n#ifndef __cplusplus\n#include <stdbool.h>\n#endif\n"
-    "#define AUTODIFF_FUNCTION static inline\n"
-    "#define AUTODIFF_INFINITY ((double)INFINITY)\n#define AUTODIFF_NAN ((double)NAN)\n" + BOTH
 )
 
 
@@ -279,40 +274,12 @@ class Kernel:
             return name
         return f"({name} != 0)" if dtype.kind == "b" else f"(({TYPES[dtype.name]}){name})"
 
-    # -- the body as something that a compiler takes --
-
     def elementwise(self) -> tuple[str, str, str]:
         """(input parameters, output parameters, operation) of a cupy.ElementwiseKernel, to which
         DEVICE_PREAMBLE belongs."""
         ins = ", ".join(f"{np.dtype(x.dtype).name} x{i}" for i, x in enumerate(self.leaves))
         outs = ", ".join(f"{np.dtype(y.dtype).name} y{i}" for i, y in enumerate(self.outputs))
         return ins, outs, self.body
-
-    def signature(self, qualifier: str = "") -> str:
-        """Pointers to the arguments, all of `shape` and in order, and how many elements."""
-        ins = [f"const {type_of(x)}* {qualifier}X{i}" for i, x in enumerate(self.leaves)]
-        outs = [f"{type_of(y)}* {qualifier}Y{i}" for i, y in enumerate(self.outputs)]
-        return ", ".join(["long long n", *ins, *outs])
-
-    def element(self) -> str:
-        """What is done to element i of arrays X0, X1 ... and Y0, Y1 ..."""
-        reads = [f"const {type_of(x)} x{i} = X{i}[i];" for i, x in enumerate(self.leaves)]
-        writes = [f"Y{i}[i] = y{i};" for i in range(len(self.outputs))]
-        made = [f"{type_of(y)} y{i};" for i, y in enumerate(self.outputs)]
-        return "\n".join([*reads, *made, self.body, *writes])
-
-    def loop(self, name: str) -> str:
-        """A C function, to which HOST_PREAMBLE belongs."""
-        opening = f"void {name}({self.signature()}) {{\nfor (long long i = 0; i < n; ++i) {{\n"
-        return f"{opening}{self.element()}\n}}\n}}\n"
-
-    def cuda(self, name: str) -> str:
-        """A CUDA kernel, to which DEVICE_PREAMBLE belongs."""
-        return (
-            f'extern "C" __global__ void {name}({self.signature("__restrict__ ")}) {{\n'
-            "long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;\n"
-            f"if (i >= n) return;\n{self.element()}\n}}\n"
-        )
 
 
 def type_of(x: Node) -> str:

@@ -156,7 +156,7 @@ class ExactProgram(NumpyProgram):
     """
 
     def __init__(
-        self, program: Program, donated: Sequence[int], plain: Interpreted, rows: int = 0
+        self, program: Program, donated: Sequence[int], plain: Interpreted, rows: int
     ) -> None:
         super().__init__(program, donated, one_by_one, WHOLE_SUMS, rows)
         self.plain = plain

@@ -72,10 +72,10 @@ class Weaver:
         is_view: Callable[[Equation], bool],
         roots: dict[Node, frozenset[Node]],
         layout: Callable[[Node], np.ndarray],
-        donated: Sequence[Node] = (),
-        over: Callable[[Equation], Sequence[Node]] = lambda _: (),
-        small: Callable[[Equation], int | None] = lambda _: None,
-        alone: Callable[[Step], bool] = lambda _: False,
+        donated: Sequence[Node],
+        over: Callable[[Equation], Sequence[Node]],
+        small: Callable[[Equation], int | None],
+        alone: Callable[[Step], bool],
     ) -> None:
         self.lanes = lanes
         self.by_rows = by_rows
