@@ -2,7 +2,9 @@
 
 Where values have numbers these are a Python branch and Python loops, and a tape records what
 ran. In a function that is being staged (jit) each of them is one equation, whatever the number
-of steps, and derivatives and stacks of it are such equations again.
+of steps, and derivatives and stacks of it are such equations again. What their functions write to a
+model's Buffers is there afterwards in any case; other writes to what is older than they are, such
+as x[i] = v of a Tensor from outside, are errors inside jit.
 """
 
 from __future__ import annotations
