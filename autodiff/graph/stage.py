@@ -303,8 +303,8 @@ def check_open(name: str, tensor: Tensor) -> None:
 
 def leaked(name: str) -> RuntimeError:
     return RuntimeError(
-        f"{name}: at {user_line()}: a value from inside jit (or inside a branch or the body of a "
-        "loop there) was kept and used after it; return it from the function instead"
+        f"{name}: at {user_line()}: a value from inside jit was kept and used after it, or after "
+        "the branch or the step of a loop that made it; return it from the function instead"
     )
 
 
