@@ -455,10 +455,13 @@ class Tape(Interpreter):
             protect(saved, args, backend)
             kind = MixedNode
         if type(y) is tuple:
-            return self.several(kind(op, nodes, params, saved, *outline(y)), y, backend)
+            node = kind(op, nodes, params, saved, *outline(y))
+            if debugging():
+                inspect(node, y, backend)
+            return self.several(node, y, backend)
         node = kind(op, nodes, params, saved, y.shape, y.dtype)
         if debugging():
-            inspect(node, y, backend)
+            inspect(node, (y,), backend)
         return box(y, self, backend, node)
 
     def several(self, node: Node, y: tuple, backend: backends.Backend) -> tuple[Tensor, ...]:
@@ -526,15 +529,17 @@ def protect(saved: list, args: tuple, backend: backends.Backend) -> None:
 ROOT = Tape(level=0)  # the plain tape, on which .backward() works
 
 
-def inspect(node: Node, y: Any, backend: backends.Backend) -> None:
-    while isinstance(y, Tensor):
-        y = y.data
-    if backends.of(y) is None:  # staged: no numbers yet
-        return
-    if bool(backend.any(backend.isnan(y))):
-        raise FloatingPointError(
-            f"{node.op.name} gave NaN in an array of shape {tuple(y.shape)}, at {user_line()}"
-        )
+def inspect(node: Node, parts: tuple, backend: backends.Backend) -> None:
+    """Refuse NaN in the outputs of an op."""
+    for y in parts:
+        while isinstance(y, Tensor):
+            y = y.data
+        if backends.of(y) is None:  # staged: no numbers yet
+            return
+        if backend.is_inexact(y.dtype) and bool(backend.any(backend.isnan(y))):
+            raise FloatingPointError(
+                f"{node.op.name} gave NaN in an array of shape {tuple(y.shape)}, at {user_line()}"
+            )
 
 
 def user_line() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import backends
 from autodiff import random, tree
 from autodiff.core import Op, Tape, Tensor, box, lifted
+from autodiff.graph.cells import with_cells, writing_once
 from autodiff.graph.control import in_program
 from autodiff.graph.control_ops import chosen, floating, spread
 from autodiff.graph.routine import replaced
@@ -138,8 +139,8 @@ def drawing_once(f: Callable) -> Callable:
 
 def checkpoint(f: Callable) -> Callable:
     """f, keeping only its arguments for the backward pass and computing the rest again when
-    it is needed: one more evaluation for all arguments, less memory. Random numbers are the same
-    both times.
+    it is needed: one more evaluation for all arguments, less memory. Random numbers, and what is
+    read from a model's Buffers, are the same both times.
 
     f, and any argument, may be an object that is a registered tree of arrays (a model): its
     arrays are arguments then. Inside jit, f may use any values from outside; elsewhere, those that
@@ -154,8 +155,13 @@ def checkpoint(f: Callable) -> Callable:
             return call.outputs(*call.run(*arrays))
 
         if in_program(call.arrays):
-            return call.result(write_checkpoint(lambda xs: (body(*xs), None), call.arrays))
-        return call.result(Checkpointed(call.name, drawing_once(body))(*call.arrays))
+
+            def bind(functions: Sequence, arrays: list) -> tuple:
+                return write_checkpoint(*functions, arrays), None
+
+            functions = [lambda xs: (body(*xs), None)]
+            return call.result(with_cells(bind, functions, call.arrays)[0])
+        return call.result(Checkpointed(call.name, writing_once(drawing_once(body)))(*call.arrays))
 
     return wrapped
 

@@ -20,9 +20,8 @@ import numpy as np
 
 import backends
 from autodiff.core import NUMBERS, ROOT, Op, Tape, Tensor, box
-from autodiff.graph.stage import note_write
 from autodiff.methods import ARITHMETIC, attach, beside, operand
-from autodiff.modes import recording
+from autodiff.modes import before_writing, noting, recording
 from autodiff.ops import indexing
 from autodiff.ops.manipulation import astype, broadcast_shapes
 from backends.base import same_dtype
@@ -40,7 +39,8 @@ def ours(tensor: Tensor) -> bool:
     return not isinstance(tensor.data, Tensor) and tensor.backend.exclusive(tensor.data)
 
 
-def refuse_leaf(name: str, tensor: Tensor) -> None:
+def before_write(name: str, tensor: Tensor) -> None:
+    """Refuse a write to a value that has to stay what it is, and tell of any other."""
     if tensor.interp is not ROOT:
         tensor.interp.check_write(name, tensor)
     elif is_leaf(tensor) and recording(ROOT):
@@ -48,6 +48,7 @@ def refuse_leaf(name: str, tensor: Tensor) -> None:
             f"{name}: this Tensor is a leaf that requires a gradient; write to a copy of it "
             "(x = x * 1), or under autodiff.no_grad() to change it unrecorded"
         )
+    before_writing(tensor)
 
 
 def is_leaf(tensor: Tensor) -> bool:
@@ -59,14 +60,13 @@ def rebind(tensor: Tensor, value: Tensor) -> None:
     is."""
     node = tensor.node if is_leaf(tensor) else value.node
     if tensor.interp is not value.interp:
-        note_write(tensor)
         tensor.__class__ = value.interp.tensor_class
     tensor.data, tensor.interp, tensor.backend = value.data, value.interp, value.backend
     tensor.node = node
 
 
 def write(name: str, op: Op, tensor: Tensor, key: Any, values: Any) -> None:
-    refuse_leaf(name, tensor)
+    before_write(name, tensor)
     if not isinstance(values, Tensor) and not operand(values):
         values = tensor.backend.asarray(values, dtype=tensor.dtype, device=tensor.device)
     rebind(tensor, indexing.written(op, tensor, key, values, donate=ours(tensor)))
@@ -81,7 +81,8 @@ def _setitem(self: Tensor, key: Any, values: Any) -> None:
         if type(values) is Tensor and values.node is None and values.interp is ROOT:
             raw = values.data
         known = type(raw) is type(self.data) or type(raw) in NUMBERS
-        if known and getrefcount(self.data) <= ALONE and self.backend.put(self.data, key, raw):
+        alone = known and getrefcount(self.data) <= ALONE and noting.get() is None
+        if alone and self.backend.put(self.data, key, raw):
             return
     write("x[key] = v", indexing._index_update, self, key, values)
 
@@ -98,7 +99,7 @@ def augmented(symbol: str, op: Callable) -> Callable:
         other = beside(other, self)
         if other is NotImplemented:
             return NotImplemented
-        refuse_leaf(f"{symbol} in place", self)
+        before_write(f"{symbol} in place", self)
         result = over(op, self, other) if isinstance(op, Op) else None
         if result is None:
             result = op(self, other)

@@ -5,7 +5,7 @@ only that they have levels, which grow with their age.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
@@ -29,7 +29,26 @@ class Mode(NamedTuple):
 
 
 NORMAL = Mode()
+# What is told of writes to Tensors and cells before they are done, where something is staged.
+noting: ContextVar[Callable[[Any], None] | None] = ContextVar("autodiff_noting", default=None)
 mode: ContextVar[Mode] = ContextVar("autodiff_mode", default=NORMAL)
+
+
+@contextmanager
+def noting_writes(note: Callable[[Any], None]) -> Iterator[None]:
+    """Inside the block `note` is called with each Tensor and cell that is written to, before."""
+    token = noting.set(note)
+    try:
+        yield
+    finally:
+        noting.reset(token)
+
+
+def before_writing(written: Any) -> None:
+    """To be called before a Tensor, or a cell, gets another value."""
+    note = noting.get()
+    if note is not None:
+        note(written)
 
 
 @contextmanager

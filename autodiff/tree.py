@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
+from autodiff.modes import before_writing
+
 _registered: dict[type, tuple[Callable, Callable]] = {}
 _functions: dict[type, Callable] = {}
 
@@ -21,12 +23,13 @@ class Held:
     `flatten(tree, held=False)` leaves it in the structure, where what is built from that finds
     the same cell again. A model's running statistics and frozen weights are such."""
 
-    __slots__ = ("value",)
+    __slots__ = ("__weakref__", "value")
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
     def write(self, value: Any) -> None:
+        before_writing(self)
         self.value = value
 
     def __repr__(self) -> str:

@@ -143,6 +143,20 @@ class Backend:
         """`x`, safe from later writes by whoever else holds it."""
         return self.copy(x)
 
+    def same_bits(self, x: Array, y: Array) -> bool:
+        """Whether two arrays of one shape and dtype are equal to the last bit: zeros with their
+        signs, NaN where there is NaN."""
+        if x is y:
+            return True
+        if self.is_complex(x.dtype):
+            parts = ((part(x), part(y)) for part in (self.xp.real, self.xp.imag))
+            return all(self.same_bits(a, b) for a, b in parts)
+        same = x == y
+        if self.is_inexact(x.dtype):
+            signs = self.xp.signbit(x) == self.xp.signbit(y)
+            same = (same & signs) | ((x != x) & (y != y))
+        return bool(self.xp.all(same))
+
     def in_native_order(self, x: Array) -> Array:
         """`x`, its numbers' bytes in the order that the machine reads."""
         return x

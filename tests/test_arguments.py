@@ -4,15 +4,17 @@ without being one: constants, random numbers, modes."""
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff import jit
+from autodiff import jit, nn
 
 X = np.array([1.0, 2.0, 3.0])
 
@@ -91,6 +93,39 @@ def test_static_arguments_by_name_left_out_or_of_a_kind() -> None:
     with pytest.raises(TypeError, match=r"static argument s is a dict, which is not hashable"):
         f(X, s={})
     assert jit(lambda a, d: ad.astype(a, d))(X, np.float32).dtype == "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    alpha: float
+
+
+class Pair(NamedTuple):
+    alpha: float
+    name: str = ""
+
+
+@pytest.mark.parametrize("kind", [float, Slope, Pair, np.float64, np.float32, lambda x: (Slope(x), "a"), lambda x: complex(1, x)])
+def test_static_numbers_are_told_apart_by_their_bits(kind: Callable) -> None:
+    f = jit(lambda x, c: x * np.copysign(1.0, numbers_of(c)), static_argnums=1)
+    for value, sign in ((0.0, 1), (-0.0, -1), (0.0, 1), (math.nan, 1), (math.nan, 1), (float("nan"), 1)):
+        assert list(f(np.ones(2), kind(value))) == [sign, sign]
+    assert f.cache_info().misses == 3
+
+
+def numbers_of(c: Any) -> float:
+    c = c[0] if type(c) is tuple else c
+    return c.imag if type(c) is complex else float(getattr(c, "alpha", c))
+
+
+def test_static_values_of_other_types_are_others() -> None:
+    f = jit(lambda x, c: x * (2 if type(c) is bool else 3), static_argnums=1)
+    assert f(X, True)[1] == 2 * X[1] and f(X, 1)[1] == 3 * X[1]
+    model = nn.Linear(2, 2).freeze()
+    g = jit(lambda x, m: m(x), static_argnums=1)
+    for _ in range(2):
+        assert g(np.ones((1, 2)), model).shape == (1, 2)
+    assert g.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("option", ["static_argnums", "donate_argnums"])

@@ -359,6 +359,66 @@ def test_numbers_of_python_are_arguments_of_programs() -> None:
     assert np.isclose(jit(ad.grad(f))(1.5, X), ad.grad(f)(1.5, X))
 
 
+def left_behind(flow: Callable) -> Callable:
+    def f(x):
+        kept = [x * 0]
+
+        def step(c):
+            kept[0] = kept[0] + x
+            return c * 2
+
+        return flow(step, x) + kept[0]
+
+    return f
+
+
+@pytest.mark.parametrize("flow", [
+    lambda f, x: ad.scan(lambda c, r: (f(c), None), x, x)[0],
+    lambda f, x: ad.while_loop(lambda c: c[0] < 5, f, x),
+    lambda f, x: ad.while_loop(lambda c: c[0] < 5, f, x, max_steps=4),
+    lambda f, x: ad.cond(x[0] > 5, f, lambda x: x, x),
+])
+def test_what_is_made_of_outside_values_belongs_to_the_body(flow: Callable) -> None:
+    with pytest.raises(RuntimeError, match=r"add: at .*test_control.py:\d+: .* was kept and used after it"):
+        jit(left_behind(flow))(X)
+
+
+SAME_IN_EACH = {
+    "read": lambda s, x: ad.scan(lambda c, r: (c * ad.tanh(s) + ad.exp(s * 2) * r, None), s, x)[0],
+    "returned": lambda s, x: ad.scan(lambda c, r: (s * 2, s * 3), s, x),
+    "parts": lambda s, x: ad.scan(lambda c, r: (c + sum(ad.unstack(ad.sin(x * s))), None), s, x)[0],
+    "a constant of the gradient": lambda s, x: ad.scan(lambda c, r: (c * ad.stop_gradient(s * 2) * s, None), s, x)[0],
+    "of a loop": lambda s, x: ad.while_loop(lambda c: c < s * 40, lambda c: c * (s + 1) + s**2, s, max_steps=9),
+    "of a loop in a scan": lambda s, x: ad.scan(lambda c, r: (ad.while_loop(lambda d: d < s * 40, lambda d: d * (s + r) + s**2, c, max_steps=9), s), s, x),
+}
+
+
+@pytest.mark.parametrize("name", SAME_IN_EACH)
+def test_what_is_the_same_in_each_step_is_made_once(name: str) -> None:
+    f = SAME_IN_EACH[name]
+    both = lambda s, x: sum(ad.sum(y) for y in ad.tree.flatten(f(s, x))[0])  # noqa: E731
+    mapped = ad.vmap(f, (None, 0)), np.stack([X, 2 * X])
+    for g, x in ((f, X), (ad.grad(both), X), (ad.grad(ad.grad(both)), X), mapped):
+        for a, b in zip(*(ad.tree.flatten(h(1.3, x))[0] for h in (jit(g), g)), strict=True):
+            np.testing.assert_allclose(host(ad.asarray(a))[0], host(ad.asarray(b))[0], rtol=1e-5)
+            assert a.dtype == b.dtype
+
+
+def test_what_is_made_of_an_outside_number_is_a_number() -> None:
+    f = lambda s, x: ad.scan(lambda c, r: (c * ((s * 2) + 1), r * (s * 3)), x, x)  # noqa: E731
+    x = np.ones(3, "float32")
+    for a, b in zip(jit(f)(1.3, x), f(1.3, x), strict=True):
+        assert a.dtype == b.dtype == "float32" and np.allclose(a, b)
+
+
+def test_a_large_product_of_outside_values_is_not_made_in_each_step() -> None:
+    f = lambda a, x: ad.scan(lambda c, r: (c * r + ad.sum(ad.tanh(a @ a)), None), x[0], x)[0]  # noqa: E731
+    for g in (f, ad.grad(f)):
+        after = jit(g).lower(np.eye(3), X).after
+        assert "matmul" in {e.op.name for e in after.equations()}
+        assert all(e.op.name not in ("matmul", "tanh") for r in after.routines() for e in r.program.equations())
+
+
 WRONG = {
     "structure": (lambda x: ad.cond(x[0] > 0, lambda: (x, x), lambda: [x, x]), "tuple.*list"),
     "shape": (lambda x: ad.cond(x[0] > 0, lambda: {"w": x}, lambda: {"w": x[:2]}), r"\['w'\].*float64\[5\].*float64\[2\]"),

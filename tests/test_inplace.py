@@ -383,25 +383,33 @@ def set_one(kept: dict, x: Tensor) -> None: kept["log"][0] = ad.sum(x)
 def add_in_place(kept: dict, x: Tensor) -> None: kept["log"] += x
 def in_a_gradient(kept: dict, x: Tensor) -> None: ad.grad(lambda t: (set_one(kept, t), ad.sum(t * t))[1])(x)
 def in_a_step(kept: dict, x: Tensor) -> None: ad.scan(lambda c, r: ((set_one(kept, c + r), c)[1], None), x, x)
+def a_number(kept: dict, x: Tensor) -> None: kept["log"][0] = 1.0
+def a_constant(kept: dict, x: Tensor) -> None: kept["log"] += 1.0
+def a_number_in_a_step(kept: dict, x: Tensor) -> None: ad.scan(lambda c, r: (a_number(kept, r), (c + kept["log"], None))[1], x, x)
+def in_a_loop(kept: dict, x: Tensor) -> None: ad.while_loop(lambda c: c[0] < 9, lambda c: (a_constant(kept, c), c + kept["log"])[1], x)
+def in_a_branch(kept: dict, x: Tensor) -> None: ad.cond(x[0] > 9, lambda: (a_constant(kept, x), x)[1], lambda: x)
+def in_a_checkpoint(kept: dict, x: Tensor) -> None: ad.checkpoint(lambda x: (set_one(kept, x), x)[1])(x)
+def in_a_cell(kept: dict, x: Tensor) -> None: kept["cell"].write(kept["cell"].value + x)
+def a_constant_in_a_cell(kept: dict, x: Tensor) -> None: kept["cell"].write(kept["cell"].value + 1)
 def through_out(kept: dict, x: Tensor) -> None: np.add(x, 1.0, out=kept["log"])
 def and_fail(kept: dict, x: Tensor) -> None:
     set_one(kept, x)
     raise RuntimeError("a Tensor that is kept outside: not")
 
 
-@pytest.mark.parametrize("write", [set_one, add_in_place, in_a_gradient, in_a_step, through_out, and_fail])
+@pytest.mark.parametrize("write", [set_one, add_in_place, in_a_gradient, in_a_step, a_number, a_constant, a_number_in_a_step, in_a_loop, in_a_branch, in_a_checkpoint, in_a_cell, a_constant_in_a_cell, through_out, and_fail])
 def test_a_staged_function_does_not_write_to_what_is_older(write: Callable) -> None:
-    kept = {"log": ad.zeros(3)}
+    kept = {"log": ad.zeros(3), "cell": ad.tree.Held(ad.zeros(3))}
 
     @ad.jit
     def f(x: Tensor) -> Tensor:
         write(kept, x)
         return x * 2
 
-    with pytest.raises(RuntimeError, match="a Tensor that is kept outside"):
+    with pytest.raises(RuntimeError, match=r"a (Tensor|Held) that is kept outside"):
         f(ROW)
-    assert kept["log"].tolist() == [0, 0, 0]
-    with pytest.raises(RuntimeError, match="a Tensor that is kept outside"):
+    assert kept["log"].tolist() == kept["cell"].value.tolist() == [0, 0, 0]
+    with pytest.raises(RuntimeError, match=r"a (Tensor|Held) that is kept outside"):
         ad.grad(lambda x: ad.sum(f(x)))(ROW)
     kept["log"] += 1.0
     assert (kept["log"] + 1.0).tolist() == [2, 2, 2]
@@ -423,6 +431,21 @@ def test_a_staged_function_writes_to_what_it_made() -> None:
 
     assert np.allclose(ad.jit(f)(ROW), 3 * ROW)
     assert np.allclose(ad.grad(lambda x: ad.sum(ad.jit(f)(x)))(ROW), 3)
+
+
+def test_a_body_does_not_write_to_what_the_function_around_it_made() -> None:
+    def f(x: Tensor, kind: str) -> Tensor:
+        out = ad.zeros(3) + x if kind == "staged" else ad.zeros(3)
+
+        def body(c: Tensor, i: Tensor) -> tuple:
+            out[1] += 1.0 if kind == "constant" else x
+            return c * x + out[1], None
+
+        return ad.scan(body, x * 1.0, ad.arange(3))[0] * out
+
+    for kind in ("staged", "written", "constant"):
+        with pytest.raises(RuntimeError, match=r"test_inplace.py:\d+: a Tensor that is kept .* part of the carry"):
+            ad.jit(f)(2.0, kind)
 
 
 def test_what_a_staged_function_left_behind_says_so() -> None:

@@ -424,6 +424,51 @@ def test_a_cotangent_that_is_known_and_has_no_zero_needs_no_guard() -> None:
     np.testing.assert_array_equal(guarded(x), [0, 0.25])
 
 
+def index_added(make: Callable, x: np.ndarray) -> ad.Tensor:
+    return ad.sum(ad.asarray(make()) * x) * 2
+
+
+LARGE = {
+    "zeros": lambda: ad.zeros((400, 500)),
+    "ones": lambda: ad.ones((400, 500)),
+    "full": lambda: ad.full((400, 500), np.nan),
+    "numpy": lambda: np.full((400, 500), -0.0),
+    "complex": lambda: np.full((400, 500), complex(-0.0, np.nan)),
+    "zeros of two signs": lambda: np.where(np.arange(500) > 3, 0.0, np.full((400, 500), -0.0)),
+    "imaginary zeros of two signs": lambda: np.where(np.arange(500) > 3, 0j, np.full((400, 500), complex(0.0, -0.0))),
+    "arange": lambda: ad.reshape(ad.arange(200000.0), (400, 500)),
+    "eye": lambda: ad.eye(500)[:400],
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_constant_of_one_number_is_kept_as_that(name: str) -> None:
+    f = ad.jit(lambda x: index_added(LARGE[name], x))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with np.errstate(invalid="ignore"):
+            got = f(np.ones(500))
+    np.testing.assert_array_equal(got, index_added(LARGE[name], np.ones(500)).numpy())
+    alike = name in list(LARGE)[:5]
+    assert len(told) == (not alike)
+    assert all(w.filename == __file__ and w.lineno == index_added.__code__.co_firstlineno + 1 for w in told)
+
+
+def test_a_constant_is_compared_by_its_bits() -> None:
+    nan, zero = np.array([np.nan, 1.0, 2.0]), np.zeros(3)
+
+    def f(x: ad.Tensor) -> tuple:
+        a = ad.copysign(1.0, x * 0.0 + zero) + sum(x + nan for _ in range(4))
+        zero[0] = -0.0
+        return a, ad.copysign(x, zero)
+
+    staged = ad.jit(f)
+    assert list(staged(np.ones(3))[1]) == [-1, 1, 1]
+    zero[0] = 0.0
+    kept = staged.lower(np.ones(3)).before.constants()
+    assert sum(bool(np.isnan(c.value).any()) for c in kept) == 1
+
+
 def test_the_plan_of_what_ran_last() -> None:
     compiled = ad.jit(lambda x: ad.exp(x) + 1)
     with pytest.raises(RuntimeError, match=r"nothing has run yet; \.lower\(\*args\)\.plan"):

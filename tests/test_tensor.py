@@ -259,6 +259,8 @@ def test_debug_names_the_line_that_made_the_first_nan() -> None:
     ):
         ad.log(x)
     assert np.isfinite(ad.exp(x).numpy())
+    with pytest.raises(FloatingPointError, match="standardize gave NaN"), ad.debug(), np.errstate(invalid="ignore"):
+        ad.standardize(leaf([np.inf, 1.0, 3.0]))
 
 
 @pytest.mark.parametrize("package", ["autodiff", "autodiff.data", "autodiff.graph.passes", "autodiff.examples", "autodiffer", "", None])

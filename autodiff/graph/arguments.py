@@ -4,7 +4,9 @@ and what those are called."""
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Complex, Rational
 from typing import Any
 
 import backends
@@ -109,10 +111,14 @@ def static_value(x: Any) -> Any:
 
 
 def as_key(value: Any) -> Any:
-    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN."""
-    if type(value) is tuple:
-        return tuple(map(as_key, value))
-    return repr(value) if type(value) in (float, complex) else value
+    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN, in tuples and dataclasses,
+    too. What has arrays in it, such as a model, is compared as it does itself."""
+    leaves, structure = tree.flatten(value)
+    inexact = [isinstance(x, Complex) and not isinstance(x, Rational) for x in leaves]
+    if any(is_array(x) and not isinstance(x, Complex) for x in leaves):
+        return value
+    pairs = zip(leaves, inexact, strict=True)
+    return structure, tuple((type(x), repr(x) if number else x) for x, number in pairs)
 
 
 def input_for(name: str, x: Any) -> Input:
@@ -134,4 +140,5 @@ def argument_names(own: Sequence[str], args: tuple, kwargs: dict) -> list[str]:
         found += tree.paths(arg, key)
     plain = ["".join(c if c.isalnum() else "_" for c in name) for name in found]
     tidy = ["_".join(part for part in name.split("_") if part) for name in plain]
-    return [n if tidy.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(tidy)]
+    times = Counter(tidy)
+    return [n if times[n] == 1 else f"{n}_{i}" for i, n in enumerate(tidy)]

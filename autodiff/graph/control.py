@@ -2,7 +2,9 @@
 
 Where values have numbers these are a Python branch and Python loops, and a tape records what
 ran. In a function that is being staged (jit) each of them is one equation, whatever the number
-of steps, and derivatives and stacks of it are such equations again.
+of steps, and derivatives and stacks of it are such equations again. What their functions write to a
+model's Buffers is there afterwards in any case; other writes to what is older than they are, such
+as x[i] = v of a Tensor from outside, are errors inside jit.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from autodiff import tree
 from autodiff.batch import Batch
 from autodiff.core import Tensor, device_of, home_of
+from autodiff.graph.cells import with_cells, writing_no_cell
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
 from autodiff.graph.ir import Program, described
 from autodiff.graph.routine import as_array, is_staged, layers, lowest, trace
@@ -27,10 +30,10 @@ from autodiff.reverse import constant_data
 
 class Leaves:
     """Trees of arguments as Tensors in a row, and whether results are to be raw. `what` they are
-    is for messages."""
+    is for messages. With `held=False` cells stay what they are."""
 
-    def __init__(self, what: str, *trees: Any) -> None:
-        found, self.structure = tree.flatten(trees)
+    def __init__(self, what: str, *trees: Any, held: bool = True) -> None:
+        found, self.structure = tree.flatten(trees, held)
         own = [x for x in found if home_of(x) is not None]
         self.raw = bool(own) and not any(isinstance(x, Tensor) for x in own)
         self.home = home(own)
@@ -85,14 +88,17 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
     check_scalar("cond", "pred", pred)
     if not hasattr(pred, "shape"):
         return (true_fn if pred else false_fn)(*operands)
-    given = Leaves("cond: an operand", *operands)
+    given = Leaves("cond: an operand", *operands, held=False)
     if is_staged(pred):
 
         def run(f: Callable) -> Callable:
             return lambda xs: flat("cond: the result", f(*given.build(xs)), given)
 
+        def bind(functions: Sequence, tensors: list) -> tuple:
+            return bind_cond(boolean(pred), functions, tensors, check_branches)
+
         functions = [run(true_fn), run(false_fn)]
-        outputs, (structure, _) = bind_cond(boolean(pred), functions, given.tensors, check_branches)
+        outputs, (structure, _) = with_cells(bind, functions, given.tensors)
         return given.result(structure, outputs)
     if not is_batched(pred):
         return (true_fn if concrete(pred) else false_fn)(*renamed(operands))
@@ -104,7 +110,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
 
 def renamed(operands: Any) -> Any:
     """The same values by other names: what a function writes to its own is not seen outside."""
-    return tree.map(lambda x: copy(x) if isinstance(x, Tensor) else x, operands)
+    return tree.map(lambda x: copy(x) if isinstance(x, Tensor) else x, operands, held=False)
 
 
 def boolean(pred: Any) -> Any:
@@ -126,8 +132,9 @@ def check_branches(yes: Program, no: Program, structures: Sequence) -> None:
     same_structure(
         "cond", "the result of true_fn", structures[0], "that of false_fn", structures[1]
     )
-    paths = tree.paths(tree.unflatten(structures[0], yes.outputs))
-    for path, a, b in zip(paths, yes.outputs, no.outputs, strict=True):
+    results = [p.outputs[len(p.outputs) - structures[0].count :] for p in (yes, no)]
+    paths = tree.paths(tree.unflatten(structures[0], results[0]))
+    for path, a, b in zip(paths, *results, strict=True):
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             raise TypeError(
                 f"cond: result{path} of true_fn is {described(a)}, that of false_fn "
@@ -182,20 +189,28 @@ def while_loop(
         outputs = looped(test, body, given.tensors, max_steps)
         if outputs is not None:
             return given.result(structure, outputs)
+    test = writing_no_cell("while_loop: cond_fn", test)
     if max_steps is not None:
 
         def step(xs: list) -> tuple[list, None]:
             return list(cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs)), None
 
-        outputs, _ = saved(step, given.tensors, [], max_steps, reverse=False)
+        def bind_steps(functions: Sequence, state: list) -> tuple:
+            return saved(*functions, state, [], max_steps, reverse=False)
+
+        outputs, _ = with_cells(bind_steps, [step], given.tensors)
         return given.result(structure, outputs)
 
     def staged_test(xs: list) -> tuple[list, None]:
         go_on = given.arrays("while_loop: the result of cond_fn", [test(xs)])
         return [boolean(x) for x in go_on], None
 
+    def bind(functions: Sequence, state: list) -> tuple:
+        go_on, step = functions
+        return bind_while([lambda xs: (go_on(xs)[0][-1:], None), step], state)
+
     functions = [staged_test, lambda xs: (body(xs), None)]
-    return given.result(structure, bind_while(functions, given.tensors)[0])
+    return given.result(structure, with_cells(bind, functions, given.tensors)[0])
 
 
 def looped(test: Callable, body: Callable, state: list, limit: int | None) -> list | None:
@@ -267,11 +282,13 @@ def scan(
         y, y_structure = flat("scan: the y that f returns", result[1], given)
         return [*new, *y], y_structure
 
-    if in_program([*given.tensors, *rows.tensors]):
-        run = KEEPING[checkpoint]
-        outputs, y_structure = run(step, given.tensors, rows.tensors, count, reverse)
-    else:
-        outputs, y_structure = stepped(step, given.tensors, rows.tensors, count, reverse)
+    written = in_program([*given.tensors, *rows.tensors])
+    run = KEEPING[checkpoint] if written else stepped
+
+    def bind(functions: Sequence, state: list) -> tuple:
+        return run(*functions, state, rows.tensors, count, reverse)
+
+    outputs, y_structure = with_cells(bind, [step], given.tensors)
     last = given.result(structure, outputs[:n])
     return last, given.result(y_structure, outputs[n:])
 

@@ -21,6 +21,7 @@ from autodiff.graph.routine import (
     lifted_to_stage,
     lowest,
     trace,
+    trace_loop,
 )
 from autodiff.kinds import OPS, KindOp
 from autodiff.ops.creation import zeros_like
@@ -426,7 +427,7 @@ def bind_scan(
     f: Callable, init: list, columns: list, length: int, reverse: bool, save: bool
 ) -> tuple:
     """The outputs of a scan, and what its function returned beside them."""
-    (step,), (extra,), outer = trace([f], scan_inputs(init, columns), home(init, columns))
+    (step,), (extra,), outer = trace_loop([f], scan_inputs(init, columns), home(init, columns))
     if not step.program.outputs:
         return (), extra
     sizes = {"carries": len(init), "columns": len(columns), "length": length}
@@ -509,7 +510,7 @@ def while_of(test: Callable, body: Callable, init: list) -> tuple:
 def bind_while(functions: Sequence, init: list) -> tuple:
     backend = home(init)
     inputs = [input_like(f"carry{i}", x) for i, x in enumerate(init)]
-    (test, body), extras, outer = trace(functions, inputs, backend)
+    (test, body), extras, outer = trace_loop(functions, inputs, backend)
     return WHILE(*init, *outer, test=test, body=body, carries=len(init)), extras
 
 

@@ -48,9 +48,10 @@ class Input(Value):
 
 
 class Constant(Value):
-    """A raw array or a Python number that was there when the function was staged."""
+    """A raw array or a Python number that was there when the function was staged; `line` is where
+    an array came in, if that is known."""
 
-    __slots__ = ("value",)
+    __slots__ = ("line", "value")
 
     def __init__(self, value: Any) -> None:
         home = backends.of(value)
@@ -58,6 +59,7 @@ class Constant(Value):
         dtype = type(value) if home is None else home.canonical(value.dtype)
         super().__init__(None, (), {}, None, shape, dtype)
         self.value = value
+        self.line = ""
         self.device = None if home is None else home.device_of(value)
 
     @property

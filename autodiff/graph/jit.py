@@ -4,7 +4,6 @@ planned, and run from then on as a compiled program."""
 from __future__ import annotations
 
 import functools
-import math
 import sys
 import types
 import warnings
@@ -33,12 +32,11 @@ from autodiff.graph.calls import RUN, callee
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
-from autodiff.graph.stage import Outside, innermost, stage, writing_beside
+from autodiff.graph.stage import LARGE, Outside, innermost, size_of, stage, writing_beside
 from autodiff.transforms import check_function
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
 Argnums = int | Sequence[int]
-LARGE = 1 << 20  # bytes; a larger constant is worth a word
 MANY = 64  # programs of a function are worth a word
 MOST = 256  # programs of a function are kept
 
@@ -341,27 +339,21 @@ def warn_of_constants(owner: Jitted, program: Program) -> None:
         what = described(node)
         if what not in owner.warned:
             owner.warned.add(what)
-            megabytes = size_of(node) / 2**20
-            warnings.warn(
-                f"{owner.name}: at {user_line()}: an array {what} of {megabytes:.1f} MB "
+            megabytes = size_of(node.value, program.backend) / 2**20
+            line = node.line or user_line()
+            file, _, number = line.rpartition(":")
+            message = (
+                f"{owner.name}: at {line}: an array {what} of {megabytes:.1f} MB "
                 "is not among the arguments and becomes a constant that the program keeps; pass it "
-                "as an argument",
-                stacklevel=4,
+                "as an argument"
             )
+            warnings.warn_explicit(message, UserWarning, file, int(number))
 
 
 def large_constants(program: Program) -> list:
     """The arrays in memory that a program and the routines in it hold."""
-    found = [x for x in program.constants() if size_of(x) > LARGE]
+    found = [x for x in program.constants() if size_of(x.value, program.backend) > LARGE]
     return found + [x for inner in program.routines() for x in large_constants(inner.program)]
-
-
-def size_of(node: Any) -> int:
-    """Bytes; an array that repeats one number takes none to speak of."""
-    strides = getattr(node.value, "strides", None)
-    repeats = isinstance(strides, tuple) and not any(strides)
-    width = backends.get("numpy").canonical(node.dtype).itemsize
-    return 0 if repeats else math.prod(node.shape) * width
 
 
 def draws_numbers(program: Program) -> bool:

@@ -17,6 +17,7 @@ import backends
 from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
 from autodiff.graph.compile import Compiled, compile_program, writes_rows
 from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number, is_view
+from autodiff.graph.ir import routines as runs_routines
 from autodiff.graph.memory import Memory
 from autodiff.graph.stage import Stage, innermost, stage
 from autodiff.modes import recording, within
@@ -242,7 +243,7 @@ def trace(
 ):
     """Routines of functions that all take `inputs`, what each function returned beside its
     outputs, and the outside values that are their further arguments. What is done with outside
-    values alone is part of branches; of loops it comes before."""
+    values alone is part of branches; else it is done where it can be, before."""
     captures = Captures()
     traced = []
     for f in functions:
@@ -252,6 +253,44 @@ def trace(
     every = [*inputs, *captures.inputs]
     routines = [Routine(Program(every, p.outputs, backend)) for p, _ in traced]
     return routines, [extra for _, extra in traced], captures.tensors
+
+
+def trace_loop(functions: Sequence[Callable], inputs: Sequence[Input], backend: backends.Backend):
+    """The same for what a loop runs. What is done with outside values belongs to the steps while
+    they are staged; then what is the same in each of them is moved in front of the loop."""
+    routines, extras, outer = trace(functions, inputs, backend, branches=True)
+    programs = [r.program for r in routines]
+    captured = programs[0].inputs[len(inputs) :]
+    fixed = invariant(programs, captured)
+    variant = [node for p in programs for node in p.nodes() if node not in fixed]
+    read = [x for node in variant for x in node.inputs]
+    results = [x for p in programs for x in p.outputs]
+    moved = list(dict.fromkeys(x for x in [*read, *results] if x in fixed))
+    found: dict[Node, Any] = {}
+    values = Routine(Program(captured, moved, backend)).evaluate(outer, found)
+    for node, made in staged(found).items():
+        made.line = node.line
+    known = dict(zip(moved, inputs_like(values), strict=True))
+    rest = [p.replaced(known) for p in programs]
+    pairs = zip([*captured, *known.values()], [*outer, *values], strict=True)
+    needed = {node for p in rest for node in p.nodes()}
+    given = {node: x for node, x in pairs if node in needed}
+    loops = [Routine(Program([*inputs, *given], p.outputs, backend)) for p in rest]
+    return loops, extras, list(given.values())
+
+
+def invariant(programs: Sequence[Program], captured: Sequence[Input]) -> set[Node]:
+    """The equations that follow from outside values alone. Loops and branches stay: they may be
+    where no step comes."""
+    outside: set[Node] = set(captured)
+    fixed: set[Node] = set()
+    for node in (node for p in programs for node in p.nodes()):
+        if isinstance(node, Equation) and not runs_routines(node):
+            own = [x for x in node.inputs if not isinstance(x, Constant)]
+            if own and outside.issuperset(own):
+                outside.add(node)
+                fixed.add(node)
+    return fixed
 
 
 def input_like(name: str, x: Any) -> Input:

@@ -8,6 +8,7 @@ other value, so a gradient taken inside becomes part of the program.
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -29,14 +30,17 @@ from autodiff.graph.ir import (
     described,
 )
 from autodiff.graph.places import Places
-from autodiff.modes import recording
+from autodiff.modes import noting_writes, recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE, INSTEAD
+from autodiff.tree import Held
 from backends.base import is_inexact
 
 # Where the index arrays begin among the arguments of an op on places of an array.
 FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2}
 
+
+LARGE = 1 << 20  # bytes; a larger constant is worth a word
 
 _innermost: ContextVar[Stage | None] = ContextVar("autodiff_innermost_stage", default=None)
 
@@ -78,47 +82,61 @@ class Outside(ValueError):
         self.by = by
 
 
+class Written(RuntimeError):
+    """A branch or the body of a loop wrote to cells from outside of it."""
+
+    def __init__(self, message: str, cells: Sequence[Held]) -> None:
+        super().__init__(message)
+        self.cells = cells
+
+
 class Writes:
-    """Tensors that were older than a stage when they were written to, and became its values. Those
-    that the function made itself end with it. Any other is somebody else's: it would be left
-    without a value, and a compiled function would never write to it again."""
+    """Tensors and cells that were older than a stage when they were written to. Those that the
+    function made itself end with it. Any other is somebody else's: it would get its value once,
+    when the function is staged, and a compiled function would never write to it again."""
 
-    def __init__(self) -> None:
-        self.noted: list[tuple[ref, Tensor, str]] = []
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.noted: dict[int, tuple[ref, Any, str]] = {}  # by identity
 
-    def note(self, tensor: Tensor) -> None:
-        self.noted.append((ref(tensor), copy(tensor), user_line()))
+    def note(self, written: Tensor | Held) -> None:
+        """Keep the value from before the first write."""
+        former = written.value if isinstance(written, Held) else copy(written)
+        known = self.noted.get(id(written))
+        older = not isinstance(former, Tensor) or former.interp.level < self.level
+        if older and (known is None or known[0]() is not written):
+            self.noted[id(written)] = (ref(written), former, user_line())
 
     def undo(self) -> None:
         """Give those that are still there their former values."""
-        for found, former, _ in self.noted:
-            tensor = found()
-            if tensor is not None:
-                tensor.__class__ = type(former)
-                tensor.data, tensor.interp, tensor.node = former.data, former.interp, former.node
+        for found, former, _ in self.noted.values():
+            written = found()
+            if isinstance(written, Held):
+                written.value = former
+            elif written is not None:
+                written.__class__ = type(former)
+                written.data, written.interp, written.node = former.data, former.interp, former.node
 
     def check(self) -> None:
         """Refuse writes to what outlives the function."""
         if self.lasting():
             gc.collect()  # the function's own may be going round in a circle
-        lines = self.lasting()
-        if lines:
-            raise RuntimeError(
-                f"jit: at {lines[0]}: a Tensor that is kept outside of the function was written to "
-                "while it was staged. That would be done once, and not by the compiled function; "
-                "the Tensor is what it was before. Make it an argument, and return it"
+        lasting = self.lasting()
+        if lasting:
+            written, line = lasting[0]
+            message = (
+                f"jit: at {line}: a {type(written).__name__} that is kept outside of the function, "
+                "of a branch or of the body of a loop, was written to while that was staged. That "
+                "would be done once, and not by the compiled function or in each step; it is what "
+                "it was before. Make it an argument (an operand of the branches, part of the carry "
+                "of the loop), and return it"
             )
+            raise Written(message, [cell for cell, _ in lasting if isinstance(cell, Held)])
 
-    def lasting(self) -> list[str]:
-        """Where those were written to that are still there."""
-        return [line for found, _, line in self.noted if found() is not None]
-
-
-def note_write(tensor: Tensor) -> None:
-    """To be called before a Tensor becomes the name of a value of another interpreter."""
-    here = innermost()
-    if here is not None and here.writes is not None and tensor.interp.level < here.level:
-        here.writes.note(tensor)
+    def lasting(self) -> list[tuple[Tensor | Held, str]]:
+        """Those that are still there, and where they were written to."""
+        pairs = [(found(), line) for found, _, line in self.noted.values()]
+        return [(written, line) for written, line in pairs if written is not None]
 
 
 class Stage(Interpreter):
@@ -140,7 +158,6 @@ class Stage(Interpreter):
         self.constants: dict[int, tuple[Any, Constant]] = {}  # by the identity of the array
         self.open = True
         self.places = Places()
-        self.writes: Writes | None = None  # of the function, which ends; a graph stays open
 
     def beneath(self, tensor: Tensor) -> Any:
         if not self.open:
@@ -228,13 +245,19 @@ class Stage(Interpreter):
         """An array as it is now: whoever else holds it may yet write to it. One that is met again
         as it was is the same constant."""
         met, known = self.constants.get(id(array), (None, None))
-        if met is not array or not self.is_still(known.value, array):
-            known = Constant(self.backend.in_native_order(self.backend.snapshot(array)))
+        if met is not array or not self.backend.same_bits(known.value, array):
+            known = Constant(self.backend.in_native_order(self.kept(array)))
+            known.line = user_line()
             self.constants[id(array)] = (array, known)
         return known
 
-    def is_still(self, before: Any, array: Any) -> bool:
-        return before is array or bool(self.backend.xp.all(before == array))
+    def kept(self, array: Any) -> Any:
+        """An array that nobody else writes to; a large one of equal numbers has one of them."""
+        if size_of(array, self.backend) > LARGE:
+            first = array[(slice(1),) * array.ndim]
+            if self.backend.same_bits(self.backend.broadcast_to(first, array.shape), array):
+                return self.backend.broadcast_to(self.backend.copy(first), array.shape)
+        return self.backend.snapshot(array)
 
     def capture(self, _tensor: Tensor) -> Node | None:
         """The input that stands for a value of an older interpreter; a program that is called
@@ -262,6 +285,13 @@ class Stage(Interpreter):
         return box(node, self, self.backend, None)
 
 
+def size_of(array: Any, backend: backends.Backend) -> int:
+    """Bytes; an array that repeats one number takes none to speak of."""
+    strides = getattr(array, "strides", None)
+    repeats = isinstance(strides, tuple) and not any(strides)
+    return 0 if repeats else math.prod(array.shape) * backend.canonical(array.dtype).itemsize
+
+
 def origin(node: Value) -> str:
     """What a staged value is, and what it comes from."""
     if isinstance(node, Equation):
@@ -281,8 +311,8 @@ def check_open(name: str, tensor: Tensor) -> None:
 
 def leaked(name: str) -> RuntimeError:
     return RuntimeError(
-        f"{name}: a value from inside jit was kept and used after it; return it from the function "
-        "instead"
+        f"{name}: at {user_line()}: a value from inside jit was kept and used after it, or after "
+        "the branch or the step of a loop that made it; return it from the function instead"
     )
 
 
@@ -293,9 +323,9 @@ def stage(
     a list of Tensors to (a list of outputs, anything)."""
     interp = Stage(backend) if interp is None else interp
     interp.device = next((x.device for x in inputs if x.device is not None), None)
-    interp.writes = writes = Writes()
+    writes = Writes(interp.level)
     try:
-        with writing(interp):
+        with writing(interp), noting_writes(writes.note):
             outputs, extra = f([box(node, interp, backend, None) for node in inputs])
             nodes = [output_node(interp, x) for x in outputs]
         del outputs

@@ -24,6 +24,7 @@ from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph import places as origins
 from autodiff.graph.face import Variable
+from autodiff.ops.elementwise import stop_gradient
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
 
@@ -65,8 +66,10 @@ class Buffer(tree.Held):
                 "to a node of this batch: in a graph, model.eval() takes running statistics as "
                 "they are; train such a model as a function (autodiff.jit, or the Learner)"
             )
+        if staged:
+            value = stop_gradient(value)
         home = backends.of(value)
-        self.value = value if home is None else box(home.hold(value), ROOT, home, None)
+        super().write(value if home is None else box(home.hold(value), ROOT, home, None))
 
 
 def undifferentiated(x: Any) -> Any:

@@ -260,7 +260,7 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
     if axis is None:
         flat = m.ravel(arr)
         flat[indices] = values
-        inplace.refuse_leaf("numpy.put_along_axis", arr)
+        inplace.before_write("numpy.put_along_axis", arr)
         inplace.rebind(arr, m.reshape(flat, arr.shape))
         return
     place = m.one_axis("put_along_axis", axis, arr.ndim, arr)
@@ -280,7 +280,7 @@ def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     a = target("put", a)
     flat = m.ravel(a)
     flat[lift(ind, a)] = as_array(v, a)
-    inplace.refuse_leaf("numpy.put", a)
+    inplace.before_write("numpy.put", a)
     inplace.rebind(a, m.reshape(flat, a.shape))
 
 
@@ -290,7 +290,7 @@ def putmask(a: Any, mask: Any, values: Any) -> None:
     mask, values = lift(mask, a), m.ravel(as_array(values, a))
     if values.shape[0] != 1:
         raise TypeError("numpy.putmask, numpy.place: only one value; use np.where(mask, values, a)")
-    inplace.refuse_leaf("numpy.putmask", a)
+    inplace.before_write("numpy.putmask", a)
     inplace.rebind(a, converted(e.where(mask, values[0], a), a.dtype))
 
 

@@ -135,7 +135,7 @@ def into(name: str, out: Any, value: Any, casting: str = "same_kind") -> Any:
             f"numpy.{name}: the result is {value.dtype}, out {out.dtype}; casting={casting!r} "
             "does not allow that"
         )
-    inplace.refuse_leaf(f"numpy.{name}(out=)", out)
+    inplace.before_write(f"numpy.{name}(out=)", out)
     inplace.rebind(out, converted(value, out.dtype))
     return out
 
