@@ -276,7 +276,7 @@ class Staged:
             return [*results, *[cells[i].value for i in written]], (found, written)
 
         self.program, (self.structure, self.written) = stage(run, inputs, self.backend)
-        self.draws_numbers = draws_numbers(self.program)
+        self.draws_numbers = self.program.draws_numbers()
         warn_of_constants(owner, self.program)
 
     def dynamic(self, leaves: list) -> list:
@@ -354,11 +354,6 @@ def large_constants(program: Program) -> list:
     """The arrays in memory that a program and the routines in it hold."""
     found = [x for x in program.constants() if size_of(x.value, program.backend) > LARGE]
     return found + [x for inner in program.routines() for x in large_constants(inner.program)]
-
-
-def draws_numbers(program: Program) -> bool:
-    """Whether a program, or one inside of it, draws random numbers."""
-    return bool(program.draws()) or any(draws_numbers(r.program) for r in program.routines())
 
 
 def backend_of(owner: Jitted, arrays: dict[str, Any]) -> backends.Backend:
