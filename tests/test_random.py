@@ -112,7 +112,7 @@ def test_what_is_refused(name: str) -> None:
 
 
 def test_large_constants_are_told_of_once() -> None:
-    large = np.ones((400, 400))
+    large = np.arange(160_000.0).reshape(400, 400)
     for body in (lambda x: ad.sum(large * x), lambda x: ad.scan(lambda c, _: (c + ad.sum(large * c), None), x, None, length=2)[0]):
         f = jit(body)
         with pytest.warns(UserWarning, match=r"float64\[400,400\] of 1.2 MB .* argument"):

@@ -164,15 +164,25 @@ def planned(plan: Plan, rows: int) -> Memory:
     for e in plan.buffers:
         if e.op is PROJECT:
             placed[e.inputs[0]] = placed.get(e.inputs[0], 0) + size_of(e)
-    for e in equations:
-        if plan.actions[e] == CALL and e.op is not PROJECT and e.op.name not in LOOKS:
-            span = plan.span(plan.order[e], plan.last.get(e, plan.order[e]))
+    last = {e: plan.last.get(e, i) for i, e in enumerate(equations)}
+    for e in reversed(equations):
+        if plan.actions[e] == CALL and is_look(e):  # what it looks at is there as long as it
+            for x in plan.roots[e.inputs[0]] & last.keys():
+                last[x] = max(last[x], last[e])
+    for i, e in enumerate(equations):
+        if plan.actions[e] == CALL and not is_look(e):
+            span = plan.span(i, last[e])
             holders.append(Holder(told(e, called), size_of(e) - placed.get(e, 0), *span, e))
     copied = [y for i, y in enumerate(results) if y not in plan.buffers or y in results[:i]]
     holders += copies(copied, called, end)
     kept, inner = within(equations)
     kept += plan.size + slices
     return Memory(equations, [*holders, *inner], kept, sum(map(size_of, results)))
+
+
+def is_look(e: Equation) -> bool:
+    """Whether a call gives another look at its argument, or a part of it."""
+    return e.op is PROJECT or e.op.name in LOOKS
 
 
 def spans(plan: Plan, buffer: Buffer) -> list[tuple[Equation, int, int]]:
@@ -195,7 +205,7 @@ def unplanned(program: Program) -> Memory:
     owners: dict[Node, Node] = {}  # whose memory a value lies in
     last: dict[Node, int] = {}
     for i, e in enumerate(equations):
-        looks = e.op is PROJECT or is_view(e) or e.op.name in LOOKS
+        looks = is_look(e) or is_view(e)
         owners[e] = owners.get(e.inputs[0], e.inputs[0]) if looks else e
         for x in (e, *e.inputs):
             last[owners.get(x, x)] = i
