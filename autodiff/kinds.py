@@ -15,8 +15,6 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 import backends
 from autodiff.core import NUMBERS, Aval, Op, Tensor, device_of, home_of
 from backends import abstract
@@ -125,7 +123,7 @@ def known(a: Any) -> tuple:
 
 def broadcast(*shapes: tuple[int, ...], **_: Any) -> tuple[int, ...]:
     """The shape that arrays of these shapes broadcast to."""
-    return np.broadcast_shapes(*shapes)
+    return abstract.broadcast(*shapes)
 
 
 ARGUMENTS = {1: ("x",), 2: ("x1", "x2"), 3: ("condition", "x1", "x2")}

@@ -15,6 +15,11 @@ from backends.base import dtype_name
 Shape = tuple[tuple[int, ...], np.dtype]
 
 
+def broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that arrays of these shapes broadcast to; ValueError if they do not."""
+    return np.broadcast_shapes(*shapes)
+
+
 def evaluate(
     body: Callable | str, avals: Sequence[Any], params: dict[str, Any]
 ) -> Shape | list[Shape]:

@@ -1,4 +1,5 @@
-"""What branches and bodies of loops write into cells from outside, compiled or not."""
+"""What branches and bodies of loops write to: cells from outside, values from outside, their arguments;
+compiled or not."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff import nn
+from autodiff import jit, nn
 
 X = np.linspace(-1, 1.5, 24).reshape(2, 4, 3)
 
@@ -134,3 +135,79 @@ def test_what_cells_cannot_be(f: Callable) -> None:
     with pytest.raises(kind, match=message):
         (f if f is of_nobodys_argument else ad.jit(f))(m, np.ones(3))
     assert m.n.value.tolist() == 0
+
+
+# -- values from outside, and arguments ----------------------------------------------------------
+
+
+def written_between(x, r):
+    v = x + 0.0
+    before = ad.sum(v * r)
+    v[0] = 5.0
+    return before + 10 * ad.sum(v * r)
+
+
+def added_to_between(x, r):
+    v = x * 1.0
+    before = ad.sum(v * r)
+    v += 1.0
+    return before * ad.sum(v * r)
+
+
+def written_with_a_row(x, r):
+    v = x + 0.0
+    before = ad.sum(v * r)
+    v[0] = r
+    return before + 10 * ad.sum(v * r)
+
+
+@pytest.mark.parametrize("write", [written_between, added_to_between, written_with_a_row])
+def test_an_outside_value_that_is_written_to_in_a_step_is_another_value(write: Callable) -> None:
+    x, rows = np.array([1.0, 2.0]), np.array([0.5, 0.7])
+    loops = {
+        "scan": lambda x: ad.scan(lambda c, r: (c + write(x, r), None), x[0] * 0, rows)[0],
+        "while": lambda x: ad.while_loop(lambda c: c < 3, lambda c: c + 0.01 * ad.abs(write(x, c)), x[0] * 0.1, max_steps=4),
+        "cond": lambda x: ad.cond(x[0] > 0, lambda r: write(x, r), lambda r: r, x[1]),
+    }
+    for name, f in loops.items():
+        for g in (f, ad.grad(f), ad.hessian(f)):
+            np.testing.assert_allclose(jit(g)(x), g(x), rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def first_is_nine(c):
+    c[0] = 9.0
+    return c
+
+
+def one_more(c):
+    c[0] += 1.0
+    return c
+
+
+def keep_row(c, r):
+    c[0] = r
+    return c, (c, c)
+
+
+WRITING = {
+    "while": lambda x: ad.while_loop(lambda c: c[0] < 3, one_more, x, max_steps=5),
+    "cond": lambda x: ad.cond(x[1] > 1, first_is_nine, lambda c: c * 2, x),
+    "scan": lambda x: ad.scan(keep_row, x, np.array([0.5, 0.7, 0.9]) * x[1])[1],
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_what_a_function_writes_to_its_arguments_is_not_seen_outside(name: str) -> None:
+    def f(x):
+        y = ad.asarray(x) * 1.0
+        made = ad.tree.flatten(WRITING[name](y))[0]
+        return sum(ad.sum(m**2) for m in made) + ad.sum(y**3)
+
+    points = np.array([[0.3, 0.4], [2.8, 2.9]])
+    expected = [jit(f)(x) for x in points]
+    np.testing.assert_allclose([f(x).item() for x in points], expected)
+    np.testing.assert_allclose(ad.vmap(f)(points), expected)
+    np.testing.assert_allclose(ad.grad(f)(points[0]), jit(ad.grad(f))(points[0]))
+    x = ad.Tensor(points[0])
+    WRITING[name](x)
+    assert x.tolist() == [0.3, 0.4]

@@ -13,70 +13,16 @@ import autodiff as ad
 import backends
 from autodiff import losses, nn, optim
 from autodiff.learn import (
-    Callback,
     Calls,
-    EarlyStopping,
     Learner,
     SaveCheckpoints,
     TrainingError,
     metrics,
 )
 from autodiff.learn.labels import Labels
-from autodiff.nn.module import Buffer, Module, parameter
+from autodiff.nn.module import Module
 from homes import HOMES
-
-RNG = np.random.default_rng(0)
-X = RNG.standard_normal((50, 4)).astype("float32")
-W = RNG.standard_normal((4, 3)).astype("float32")
-Y = X @ W
-LABELS = Y.argmax(axis=1)
-
-
-class Dense(Module):
-    def __init__(self, inputs, outputs, seed=0):
-        weight = np.random.default_rng(seed).standard_normal((inputs, outputs)).astype("float32") / 2
-        self.weight = parameter(ad.Tensor(weight, backend=backends.current()))
-        self.bias = parameter(ad.zeros(outputs, dtype="float32"))
-
-    def forward(self, x):
-        return x @ self.weight + self.bias
-
-
-class Net(Module):
-    """Two layers, a running mean, and dropout of its own."""
-
-    def __init__(self, p=0.0, outputs=3):
-        self.layers = [Dense(4, 8, 1), Dense(8, outputs, 2)]
-        self.mean = Buffer(ad.zeros(8, dtype="float32"))
-        self.p = p
-
-    def forward(self, x):
-        h = ad.tanh(self.layers[0](x))
-        if self.training:
-            self.mean.write(0.9 * self.mean.value + 0.1 * ad.mean(h, axis=0))
-            if self.p:
-                h = h * ad.astype(ad.random.bernoulli(1 - self.p, h.shape), "float32")
-        return self.layers[1](h)
-
-
-def learner(model=None, loss=losses.mse, optimizer=None, **options):
-    return Learner(model or Net(), loss, optimizer or optim.Adam(1e-2), **options)
-
-
-def fit(made, x=X, y=Y, **options):
-    return made.fit(x, y, **({"batch_size": 16, "progress": False} | options))
-
-
-def arrays(model):
-    return {name: np.asarray(x.numpy()) for name, x in model.arrays().items()}
-
-
-def same(a, b):
-    a, b = arrays(a), arrays(b)
-    assert list(a) == list(b)
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
+from training import LABELS, Dense, Net, X, Y, arrays, fit, learner, same
 
 # -- training --------------------------------------------------------------------------------------
 
@@ -323,97 +269,6 @@ def test_memory_maps_are_read_by_rows(tmp_path):
     fit(made, x, y, epochs=2, validation=0.2), fit(other, epochs=2, validation=0.2)
     same(made.model, other.model)
     assert made.evaluate(x, y) == other.evaluate(X, Y)
-
-
-# -- callbacks -------------------------------------------------------------------------------------
-
-
-def test_callbacks_are_called_in_order():
-    seen = []
-
-    class All(Callback):
-        def on_fit_begin(self, learner):
-            seen.append("begin")
-
-        def on_epoch_begin(self, learner):
-            seen.append(f"epoch {learner.epoch}")
-
-        def on_batch_end(self, learner):
-            seen.append(learner.step)
-
-        def on_epoch_end(self, learner):
-            seen.append(f"end {learner.epoch}, {len(learner.history)}")
-
-        def on_fit_end(self, learner):
-            seen.append("over")
-
-    fit(learner(), batch_size=25, epochs=2, callbacks=[All()])
-    assert seen == ["begin", "epoch 0", 1, 2, "end 1, 1", "epoch 1", 3, 4, "end 2, 2", "over"]
-    with pytest.raises(TypeError, match="there is no on_epoch_ends"):
-        Calls(on_epoch_ends=print)
-    with pytest.raises(TypeError, match="a callback is"):
-        fit(learner(), callbacks=[3])
-
-
-def test_early_stopping_gives_back_the_best():
-    made = learner(optimizer=optim.SGD(optim.schedules.sequence([0.05, 50.0], [12])), loss=losses.mae)
-    best = {}
-
-    def remember(made):
-        if made.history["loss"][-1] == min(made.history["loss"]):
-            best.update(arrays(made.model))
-
-    history = fit(made, epochs=30, callbacks=[EarlyStopping(patience=3), remember])
-    assert "has not improved" in history.stopped and len(history) < 10
-    for name, x in arrays(made.model).items():
-        np.testing.assert_array_equal(x, best[name])
-    with pytest.raises(KeyError, match="nothing is called 'val_r2'"):
-        fit(learner(), callbacks=EarlyStopping("val_r2", larger=True))
-
-
-def bent(prediction, target):
-    return ad.mean(ad.abs(prediction - target))
-
-
-BEST = {  # (the metric, what is said of it, what is the best)
-    "mse": (losses.mse, None, min),
-    "huber": (losses.huber, None, min),
-    "mean_squared_error": ("mean_squared_error", None, min),
-    "r2": ("r2", None, max),
-    "bent": (bent, False, min),
-    "val_mae": (losses.mae, None, min),
-    "val_r2": ("r2", None, max),
-    "val_loss": (bent, None, min),
-    "val_mse": (losses.mse, True, max),
-}
-
-
-@pytest.mark.parametrize("name", BEST)
-def test_what_the_best_is_the_metric_says(name, tmp_path):
-    metric, larger, best = BEST[name]
-    made = learner(optimizer=optim.SGD(optim.schedules.sequence([0.05, 0.5], [6])), metrics=[metric])
-    stopping = EarlyStopping(name, patience=20, larger=larger)
-    saving = SaveCheckpoints(tmp_path, monitor=name, larger=larger)
-    history = fit(made, epochs=5, validation=(X[:20], Y[:20]), callbacks=[stopping, saving])
-    assert stopping.best == saving.files.best()[1]["score"] == best(history[name])
-
-
-@pytest.mark.parametrize("callback", [EarlyStopping, SaveCheckpoints])
-def test_what_the_best_is_of_a_function_of_ones_own_is_asked_before_training(callback, tmp_path):
-    options = {"where": tmp_path} if callback is SaveCheckpoints else {}
-    made = learner(metrics=[bent])
-    with pytest.raises(ValueError, match=f"{callback.__name__}: whether a larger 'val_bent' is better is not known: pass larger="):
-        fit(made, validation=0.2, callbacks=callback(monitor="val_bent", **options))
-    assert made.step == 0
-
-
-def test_a_callback_stops_within_an_epoch():
-    made = learner()
-    history = fit(made, epochs=3, callbacks=Calls(on_batch_end=lambda made: made.stop("enough") if made.step == 2 else None))
-    assert history.stopped == "enough" and made.step == 2 and len(history) == 0
-    assert arrays(made.model)["mean"].any()
-    fit(made, epochs=1)
-    assert made.step == 6 and len(history) == 1
 
 
 # -- NaN -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,6 +18,22 @@ import autodiff as ad
 from autodiff.graph import blas
 from backends import threads
 from backends.threads import Pool
+
+forks = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+quiet_forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
+
+def forked(work: Callable[[], None]) -> multiprocessing.Process:
+    """A process that is forked off here and now."""
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    process.start()
+    return process
+
+
+def ended(process: multiprocessing.Process) -> int | None:
+    process.join(60)
+    process.kill()
+    return process.exitcode
 
 
 def test_the_first_error_of_a_thread_is_raised_when_all_are_done() -> None:
@@ -50,8 +67,8 @@ def test_threads_that_wait_hold_nothing() -> None:
     assert gone() is None
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@forks
+@quiet_forks
 def test_a_process_that_is_forked_off_has_threads_of_its_own() -> None:
     f, x = ad.jit(lambda x: ad.sum(ad.exp(x) * ad.sin(x), axis=1)), np.ones((2000, 300))
     images, weights = ad.jit(ad.conv2d), [np.ones((4, 3, 9, 9)), np.ones((2, 3, 3, 3))]
@@ -60,11 +77,7 @@ def test_a_process_that_is_forked_off_has_threads_of_its_own() -> None:
     def child() -> None:
         f(x), images(*weights)
 
-    process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
-    process.start()
-    process.join(60)
-    process.kill()
-    assert process.exitcode == 0
+    assert ended(forked(child)) == 0
 
 
 def test_what_a_signal_raises_waits_until_all_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,8 +147,8 @@ def test_functions_may_be_made_and_compiled_by_many_threads() -> None:
     assert not errors
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@forks
+@quiet_forks
 def test_a_process_that_is_forked_off_within_a_product_has_nobody_inside() -> None:
     inside = blas.products()
     before = inside.counts()
@@ -146,11 +159,8 @@ def test_a_process_that_is_forked_off_within_a_product_has_nobody_inside() -> No
         sys.exit(inside.users != 0 or inside.counts() != before)
 
     with inside, inside.lock:
-        process = multiprocessing.get_context("fork").Process(target=child, daemon=True)
-        process.start()
-    process.join(60)
-    process.kill()
-    assert process.exitcode == 0
+        process = forked(child)
+    assert ended(process) == 0
 
 
 def test_an_error_on_the_way_into_products_leaves_nobody_inside(monkeypatch: pytest.MonkeyPatch) -> None:
