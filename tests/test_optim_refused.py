@@ -11,7 +11,8 @@ import pytest
 import autodiff as ad
 from autodiff import optim as O
 from autodiff.optim import schedules
-from test_optim import B, Model, W, host
+from test_optim import B, W, host
+from test_optim_models import Model
 
 
 @pytest.mark.parametrize("make", [O.SGD, O.Adam, O.AdamW, O.Adamax, O.RMSprop, O.Adagrad, O.Adadelta, O.Lion, O.Muon, O.LBFGS])

@@ -12,7 +12,8 @@ import pytest
 
 import autodiff as ad
 from autodiff import optim as O
-from test_optim import CASES, START, Model, host, loss
+from test_optim import CASES, START, host, loss
+from test_optim_models import Model
 
 OP_BY_OP = ("Muon", "clipped", "scheduled", "accumulated", "masters")  # they hold functions, or others
 
