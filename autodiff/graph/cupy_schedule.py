@@ -18,9 +18,10 @@ from autodiff.graph.cupy_steps import (
     Rows,
     Step,
 )
-from autodiff.graph.ir import Equation, Program, is_number, ordered
+from autodiff.graph.ir import Equation, Program, is_number
 from autodiff.graph.joint_kernels import fits_rows, has_rows, is_row_reduction
 from autodiff.graph.kernels import fuses
+from autodiff.graph.order import soonest_first
 
 
 def schedule(program: Program) -> list[Step]:
@@ -37,17 +38,6 @@ def schedule(program: Program) -> list[Step]:
         if isinstance(step, Group):
             step.close(read, program.backend.cp)
     return steps
-
-
-def soonest_first(program: Program) -> list[Equation]:
-    """The equations in an order in which they can be computed: those first that outputs follow
-    from which take the fewest. So the gradient of a late layer is there before those of earlier
-    ones are begun, and what it is made of need not be kept until they are."""
-    depths: dict[Node, int] = {}
-    for node in program.nodes():
-        depths[node] = 1 + max((depths[x] for x in node.inputs), default=0)
-    nodes = ordered(sorted(program.outputs, key=depths.__getitem__))
-    return [node for node in nodes if isinstance(node, Equation)]
 
 
 def fusable(e: Equation) -> bool:

@@ -20,6 +20,7 @@ from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_product, is_view
 
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
+TURNING = frozenset(("broadcast_to", "permute_dims", "reshape"))  # views that may go by rows
 
 Readers = dict[Node, list[Equation]]
 
@@ -65,7 +66,7 @@ class Rows:
 
     def stretches(self, equations: Sequence[Equation], readers: Readers) -> dict[Node, int]:
         """Between which matrix products each equation goes: where the program has it, but what is
-        made of inputs alone, or of what is kept anyway until it is wanted, as late as that, and
+        made of inputs alone, or of what is kept until the product before, as late as wanted, and
         a sum over rows, with what only such sums read, as soon as it can be made."""
         products = itertools.accumulate(is_product(e) for e in equations)
         found: dict[Node, int] = dict(zip(equations, products, strict=True))
@@ -75,16 +76,22 @@ class Rows:
             inputs = all(x in late or not isinstance(x, Equation) for x in e.inputs)
             if inputs and e.op.name in self.elementwise:
                 late.add(e)
-        until: dict[Node, int] = {}  # up to where a value is read by what comes later
+        until: dict[Node, int] = {}  # up to where a value is read
+
+        def keep(e: Equation) -> None:
+            for x in e.inputs:
+                until[x] = max(until.get(x, 0), until.get(e, 0) if is_view(e) else found[e])
+
+        for e in reversed(equations):
+            keep(e)
         for e in reversed(equations):
             if e in late and e in readers:
                 found[e] = min(found[y] for y in readers[e])
             elif e in readers and e.op.name in self.elementwise:
                 wanted = min(found[y] - is_product(y) for y in readers[e])
-                if all(until.get(x, 0) >= wanted for x in e.inputs if x in found):
+                if all(until[x] + 1 >= wanted for x in e.inputs if x in found):
                     found[e] = max(found[e], wanted)
-            for x in e.inputs:
-                until[x] = max(until.get(x, 0), until.get(e, 0) if is_view(e) else found[e])
+            keep(e)
             summed = e.op.name in self.elementwise and early.issuperset(readers.get(e, [e]))
             if summed or self.is_total(e):
                 early.add(e)
@@ -96,6 +103,7 @@ class Rows:
     def steps(self, equations: list[Equation], readers: Readers) -> list[Step]:
         """The same, of the equations of one stretch."""
         steps: list[Step] = []
+        kin = self.kin(equations)
         # What is left, and the group that comes after it; the last first.
         left: list[tuple[list[Equation], list[Step]]] = [(equations, [])]
         while left:
@@ -105,7 +113,7 @@ class Rows:
             if first == len(rest):
                 steps += after
                 continue
-            before, group, later = self.gather(rest[first:], readers)
+            before, group, later = self.gather(rest[first:], readers, kin)
             totals = [e for e in group if self.is_total(e)]
             sums = [e for e in group if self.is_row_sum(e)]
             step = Step(group, self.rows_of(group[0]), True, totals, sums)
@@ -125,8 +133,27 @@ class Rows:
         """The rows of the group that an equation begins: those that a total adds up."""
         return e.inputs[0].shape[0] if self.is_total(e) else e.shape[0]
 
+    def kin(self, equations: Sequence[Equation]) -> dict[Node, Node]:
+        """For each equation one value of all those that it is connected to by rows. What has only
+        their number in common need not wait for each other."""
+        above: dict[Node, Node] = {}
+
+        def top(x: Node) -> Node:
+            while above.setdefault(x, x) is not x:
+                above[x] = above[above[x]]
+                x = above[x]
+            return x
+
+        names = self.elementwise | self.reducers | TURNING
+        for e in equations:
+            if e.op.name in names:
+                for x in e.inputs:
+                    if 1 < math.prod(x.shape) >= math.prod(e.shape):
+                        above[top(e)] = top(x)
+        return {e: top(e) for e in equations}
+
     def gather(
-        self, equations: list[Equation], readers: Readers
+        self, equations: list[Equation], readers: Readers, kin: dict[Node, Node]
     ) -> tuple[list[Equation], list[Equation], list[Equation]]:
         """(what comes before, the group that the first equation begins, what comes after)."""
         first = equations[0]
@@ -145,7 +172,8 @@ class Rows:
             elif total:
                 joins = reads_group or e.inputs[0] in read or e is first
             else:
-                joins = self.goes(e, rows, group) and (reads_group or self.begins(e))
+                begins = kin[e] is kin[first] and self.begins(e)
+                joins = (reads_group or begins) and self.goes(e, rows, group)
             if joins:
                 group[e] = None
                 read.update(e.inputs)

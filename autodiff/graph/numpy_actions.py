@@ -192,11 +192,6 @@ def weaver(plan: Plan, actions: Actions) -> Weaver:
     def is_view(equation: Equation) -> bool:
         return plan.actions[equation] == VIEW
 
-    def over(equation: Equation) -> list[Node]:
-        if equation not in outputs:
-            return []
-        return [x for x in in_place(equation) if x in plan.donated and x.shape == equation.shape]
-
     def alone(step: Step) -> bool:
         e = step.equations[0]
         return step.rows is None and e.op.name in SOLO and not isinstance(e.dtype, tuple)
@@ -208,8 +203,7 @@ def weaver(plan: Plan, actions: Actions) -> Weaver:
         rows = equation.shape[0]
         return rows if ROWS.goes(equation, rows, ()) else None
 
-    outputs = set(plan.program.outputs)
-    told = (cut, is_view, plan.roots, actions.layout, plan.donated, over, small, alone)
+    told = (cut, is_view, plan.roots, actions.layout, plan.donated, plan.over, small, alone)
     return Weaver(POOL.size, *told)
 
 

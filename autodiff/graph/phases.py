@@ -30,6 +30,8 @@ from autodiff.graph.strands import (
     units_of,
 )
 
+KEPT = 1 << 26  # bytes that a phase makes for later ones, and ends: they need not all wait for it
+
 
 @dataclasses.dataclass
 class Phase:
@@ -145,10 +147,12 @@ class Weaver:
         made: set[Node] = set()  # in the phase
         waiting: set[Node] = set()
         seen: set[Node] = set()  # what the phase reads
+        kept: dict[Node, int] = {}  # bytes of what it makes for those that wait
         for step in steps:
             read = self.read(step)
             cut = self.lightened(step) if step.rows is None and read & made else step
-            units = self.joins(cut, phase, made) if not read & waiting else None
+            free = not read & waiting and sum(kept.values()) < KEPT
+            units = self.joins(cut, phase, made) if free else None
             if units is not None:
                 phase.units = units
                 phase.whole |= self.whole(cut, units)
@@ -159,6 +163,7 @@ class Weaver:
             elif read & (made | waiting) or any(seen & {*self.over(e)} for e in step.equations):
                 later.append(step)
                 waiting.update(step.equations)
+                kept |= {x: math.prod(x.shape) * x.dtype.itemsize for x in read & made}
             else:
                 before.append(step)
         while phase.steps[-1].light or phase.steps[-1].rows is None:  # nothing waits for it here

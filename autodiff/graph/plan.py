@@ -18,6 +18,7 @@ import numpy as np
 from autodiff.core import PROJECT, Node
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import Equation, Input, Program
+from autodiff.graph.order import after_readers, soonest_first
 from autodiff.graph.phases import Phase
 
 ALIGNMENT = 64  # bytes: a cache line
@@ -72,15 +73,17 @@ class Plan:
     ) -> None:
         self.program = program
         self.donated = [program.inputs[i] for i in donated]
+        self.outputs = frozenset(program.outputs)
         self.actions = {e: action(e) for e in program.equations()}
         self.roots = self.find_roots()
-        self.phases = weave(schedule(program.equations()), self)
+        self.in_place = in_place
+        equations = after_readers(soonest_first(program), self.over, self.roots)
+        self.phases = weave(schedule(equations), self)
         self.steps = [step for phase in self.phases for step in phase.steps]
         self.equations = [e for step in self.steps for e in step.equations]
         self.order = {e: i for i, e in enumerate(self.equations)}
         self.step = {e: step for step in self.steps for e in step.equations}
         self.phase = {e: phase for phase in self.phases for s in phase.steps for e in s.equations}
-        self.in_place = in_place
         self.last = self.last_uses()
         self.inner = self.find_inner()
         self.buffers: dict[Node, Buffer] = {}
@@ -93,6 +96,13 @@ class Plan:
             if b.group is not None:
                 slices.setdefault(id(b.group), []).append(b)
         self.scratch = max(map(allocate, slices.values()), default=0)
+
+    def over(self, equation: Equation) -> list[Node]:
+        """The donated inputs over which an output would be written."""
+        if equation not in self.outputs:
+            return []
+        found = [x for x in self.in_place(equation) if x in self.donated]
+        return [x for x in found if x.shape == equation.shape]
 
     def find_roots(self) -> dict[Node, frozenset[Node]]:
         """The values in whose memory each value may lie."""
