@@ -27,9 +27,9 @@ from autodiff.core import (
 )
 from autodiff.modes import recording
 from autodiff.ops.creation import zeros_like
-from autodiff.ops.elementwise import add, equal, real, where
+from autodiff.ops.elementwise import add, real
 from autodiff.ops.manipulation import astype, broadcast_to
-from autodiff.reverse import fit, walk
+from autodiff.reverse import fit, keep_zeros, walk
 from backends.base import dtype_name, is_inexact, same_dtype
 
 
@@ -77,7 +77,7 @@ def sum_of_terms(op: Op, tangents: list, terms: list) -> Any:
     result = None
     for t, term in zip(tangents, terms, strict=True):
         if term is not None:
-            term = where(equal(t, 0), 0, term) if op.singular else term
+            term = keep_zeros(t, term) if op.singular else term
             result = term if result is None else result + term
     return result
 
@@ -120,8 +120,8 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
 
 def point(op: Op, y: Any) -> Any:
     """A cotangent at which a VJP is linearized: it is linear, so one is like another. But a rule
-    that walks a tape of its own keeps there what is exactly zero (`singular`): it is given numbers
-    that hardly come to zero."""
+    that walks a tape of its own keeps zeros there where a derivative is infinite (`singular`): it
+    is given numbers that hardly come to zero."""
     if not (op.walks and is_inexact(y.dtype)):
         return zeros_like(y)
     home = home_of(y)

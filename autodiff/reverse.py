@@ -29,7 +29,7 @@ from autodiff.core import (
     project,
 )
 from autodiff.ops.creation import ones_like, zeros_like
-from autodiff.ops.elementwise import add, conj, equal, real, where
+from autodiff.ops.elementwise import add, conj, real, zeros_kept
 from autodiff.ops.indexing import fill
 from autodiff.ops.manipulation import astype, broadcast_to, reshape
 from autodiff.ops.reductions import sum
@@ -140,13 +140,13 @@ def pull(
 
 
 def keep_zeros(g: Any, ct: Any) -> Any:
-    """ct, but 0 where g is exactly zero. It is that already unless there is a NaN in it, and
-    where a look costs less than the two passes, the backend looks first."""
+    """ct, a multiple of g, but 0 where g is exactly zero and the factor infinite, so that ct is
+    NaN. Where a look costs less than a pass, the backend looks for one first."""
     if is_plain(ct) and backends.of(ct).has_no_nan(ct):
         return ct
     if is_staged(ct) and is_nowhere_zero(constant_data(g)):
         return ct
-    return where(equal(g, 0), 0, ct)
+    return zeros_kept(ct, g)
 
 
 def is_staged(x: Any) -> bool:

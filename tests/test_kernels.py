@@ -16,6 +16,7 @@ import autodiff as ad
 import c_loops
 from autodiff.graph import kernels
 from autodiff.graph.kernels import DEVICE_PREAMBLE, OPS, Kernel
+from autodiff.ops.elementwise import zeros_kept
 
 needs_compiler = pytest.mark.skipif(c_loops.COMPILER is None, reason="no C compiler here")
 NAN, INF = np.nan, np.inf
@@ -84,6 +85,7 @@ def cases() -> list[Case]:
             Case(f"clip {dtype}", lambda x: ad.clip(x, -1.0, 2.0), [a]),
             Case(f"clip by arrays {dtype}", ad.clip, [a, np.minimum(b, 1), np.maximum(b, 1)]),
             Case(f"where {dtype}", ad.where, [a > 0, a, b]),
+            Case(f"zeros kept {dtype}", zeros_kept, [np.array([0, NAN, NAN, 1, -INF], dtype), np.array([0, 0, 1, 1, 0], dtype)]),
             Case(f"where a number {dtype}", lambda c, x: ad.where(c, x, -INF), [a > 0, a]),
             Case(f"where of what it chooses {dtype}", lambda c, x: ad.where(c, ad.astype(c, x.dtype), x), [a > 0, a]),
             Case(f"numbers {dtype}", lambda x: (1e-3 - x, x * INF, ad.maximum(x, NAN), 2.5e10 / x, x > 0.1), [a]),

@@ -83,6 +83,33 @@ def test_the_modes_are_adjoint_to_each_other(sample: Sample, home) -> None:
     assert abs(left - right) <= 1e-12 * max(scale, 1.0)
 
 
+@pytest.mark.parametrize("sample", rows(smooth=True))
+def test_both_modes_are_linear_at_zero_too(sample: Sample) -> None:
+    """The derivative of a pullback by its cotangent, of a pushforward by its tangent: gradients of
+    gradients need it where a cotangent is zero."""
+    args = placed(sample, backends.get("numpy"))
+    rng = np.random.default_rng(2)
+    value, t = sample.f(*args), random_like(rng, args)
+    u = random_like(rng, value)
+
+    def back(w: object) -> object:
+        return along(ad.vjp(sample.f, *args)[1](w), t)
+
+    def ahead(w: object) -> object:
+        return along(ad.jvp(sample.f, args, w)[1], u)
+
+    for f, some in ((back, u), (ahead, t)):
+        at_zero, elsewhere = (host(ad.grad(f)(w)) for w in (tree.map(np.zeros_like, some), some))
+        for a, b in zip(at_zero, elsewhere, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.max(np.abs(b), initial=1.0))
+
+
+def along(found: object, direction: object) -> object:
+    """The real inner product of two trees, to differentiate."""
+    pairs = zip(tree.flatten(found)[0], tree.flatten(direction)[0], strict=True)
+    return sum(ad.sum(ad.real(ad.conj(a) * b)) for a, b in pairs)
+
+
 def real_rows() -> list:
     """Samples whose arguments and values are real: all that float32 can stay float32 in."""
     return [row for row in rows(smooth=True) if row.values[0].label not in NAMES_A_DTYPE and is_real(row.values[0])]

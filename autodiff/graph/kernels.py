@@ -48,6 +48,7 @@ ARITHMETIC = {
     "clip_min": "({a} > {b} || {a} != {a}) ? {a} : {b}",
     "clip_max": "({a} < {b} || {a} != {a}) ? {a} : {b}",
     "relu": "({a} > 0 || {a} != {a}) ? {a} : 0",
+    "zeros_kept": "({a} != {a} && {b} == 0) ? 0 : {a}",
     "sign": "{a} > 0 ? 1 : ({a} < 0 ? -1 : ({a} == 0 ? 0 : {a}))",
 }
 FLOATING = {

@@ -12,10 +12,9 @@ from backends.numpy import extreme_of_rows, put_in_rows
 
 
 def zeros_kept(y: np.ndarray, g: np.ndarray, out: np.ndarray, there: bool) -> None:
-    """y into `out` (unless it is there), with 0 where g is 0: y is a multiple of g, so that only
-    NaN needs replacing."""
+    """y into `out` (unless it is there), with 0 where it is NaN and g is 0."""
     least = np.minimum.reduce(y, axis=None, initial=0)  # NaN if there is one
-    zeros = None if least == least else g == 0
+    zeros = None if least == least else np.isnan(y) & (g == 0)
     if not there:
         np.copyto(out, y)
     if zeros is not None:

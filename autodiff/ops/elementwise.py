@@ -363,6 +363,21 @@ where = elementwise(
     "where",
     d=(None, lambda g, _y, c, _a, _b: where(c, g, 0), lambda g, _y, c, _a, _b: where(c, 0, g)),
 )
+
+
+def _lost(y: Any, g: Any) -> Any:
+    """Where a multiple of g is not zero only because the factor is infinite."""
+    return logical_and(isnan(y), equal(g, 0))
+
+
+# y, a multiple of g, but 0 where it is NaN and g is zero: with it a gradient keeps its zeros.
+zeros_kept = elementwise(
+    "zeros_kept",
+    impl=lambda xp, y, g: xp.where(
+        xp.logical_and(xp.isnan(y), xp.equal(g, 0)), xp.zeros_like(y), y
+    ),
+    d=(lambda u, _z, y, g: where(_lost(y, g), 0, u), None),
+)
 _clip_min = elementwise(
     "clip_min",
     impl=lambda xp, x, low: xp.maximum(x, low),

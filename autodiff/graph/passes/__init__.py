@@ -13,7 +13,6 @@ from autodiff.graph.passes.bodies import bodies
 from autodiff.graph.passes.broadcasts import broadcasts
 from autodiff.graph.passes.common import common
 from autodiff.graph.passes.constants import constants
-from autodiff.graph.passes.guards import guards
 from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
 from autodiff.graph.passes.split_k import split_k
@@ -30,13 +29,12 @@ PASSES = (
     common,
     slices,
     stacks,
-    guards,
     split_k,
     accumulate,
     recompute,
 )
 REASSOCIATING = (turns, split_k, accumulate)
-NUMPYS = (stacks, guards, split_k, accumulate)
+NUMPYS = (stacks, split_k, accumulate)
 
 
 def simplified(program: Program, passes: Sequence = PASSES, exact: bool = False) -> Program:

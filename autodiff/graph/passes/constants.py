@@ -1,5 +1,6 @@
 """Constants: equations between constants are computed when the program is made, and a selection by
-a constant that is true everywhere, or nowhere, is one of its branches."""
+a constant that is true everywhere, or nowhere, is one of its branches. So is what keeps zeros of a
+constant that has none."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_numbe
 from autodiff.kinds import OPS
 
 ASTYPE, BROADCAST, WHERE = OPS["astype"], OPS["broadcast_to"], OPS["where"]
+ZEROS_KEPT = OPS["zeros_kept"]
 LARGE = 1 << 16  # elements; more are not computed ahead: a program should stay small
 
 
@@ -25,7 +27,11 @@ def constants(program: Program) -> Program:
             if equation.weak:
                 return Constant(number(equation, args))
             return Constant(equation.op.kernel(backend)(*args, **equation.params))
-        chosen = branch(inputs, backend) if equation.op is WHERE else None
+        chosen = None
+        if equation.op is WHERE:
+            chosen = branch(inputs, backend)
+        elif equation.op is ZEROS_KEPT and is_nowhere_zero(inputs[1], backend):
+            chosen = inputs[0]
         if chosen is not None:
             return spread(chosen, equation)
         return same(equation, inputs)
@@ -43,6 +49,10 @@ def branch(inputs: tuple[Node, ...], backend: Any) -> Node | None:
     everywhere, somewhere = (bool(look(condition.value)) for look in looks)
     chosen = yes if everywhere else no
     return None if everywhere != somewhere or is_number(chosen) else chosen
+
+
+def is_nowhere_zero(x: Node, backend: Any) -> bool:
+    return isinstance(x, Constant) and not bool(backend.any(backend.equal(x.value, 0)))
 
 
 def spread(x: Node, equation: Equation) -> Node:
