@@ -347,7 +347,7 @@ def elementwise(
 
     `impl(xp, *args, **params)` computes it in the array API; without one it is the
     namespace's function of that name. `singular=True` where the derivative can be infinite:
-    an exactly zero cotangent then stays zero (a look at the array on NumPy, else a few more passes).
+    an exactly zero cotangent then stays zero (a look at the array on NumPy, else more passes).
 
     Example
     -------

@@ -188,20 +188,6 @@ def test_small_and_expensive_values_are_kept():
     assert len(recompute(before.before).equations()) == len(before.before.equations())
 
 
-CHOSEN = {
-    "exp": lambda x: ad.where(x == 0, 0.0, ad.exp(x)),
-    "a sum": lambda x: ad.where(x == 0, 0.0, x + 1),
-    "a denominator": lambda x: ad.where(x == 0, 0.0, 1 / (x + 1)),
-    "another factor": lambda x: ad.where(x == 0, 0.0, (x + 2) * (x - 2)),
-}
-
-
-@pytest.mark.parametrize("name", CHOSEN)
-def test_a_choice_of_what_is_no_multiple_stays(name):
-    x = np.where(X > 0, X, 0.0)
-    assert ops(CHOSEN[name], x)["zeros_kept"] == 0 and agrees(CHOSEN[name], x)
-
-
 def test_an_op_of_several_results_is_what_it_is_made_of():
     def f(x):
         return ad.standardize(x) * x, ad.grad(lambda x: ad.sum(ad.standardize(x, axis=0, eps=0.1) ** 3))(x)
