@@ -45,11 +45,15 @@ class Stream:
         wait()
 
     def wait_event(self, event: Event) -> None:
+        if self.recorded is not None:
+            raise RuntimeError("dependency created on uncaptured work in another stream")
         assert event.recorded, "an event that was never recorded orders nothing"
 
     def begin_capture(self, mode: int | None = None) -> None:
         if self.ptr == 0:
             raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.recorded is not None:
+            raise RuntimeError("the operation cannot be performed in the present state")
         self.recorded = []
 
     def end_capture(self) -> Graph:

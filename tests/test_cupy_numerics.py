@@ -3,6 +3,7 @@ does as CuPy does, as far as its sources tell."""
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 import autodiff as ad
 import backends
+import fake_cupy
 from autodiff.testing import host
+from backends.cupy import CupyBackend
 from homes import HOMES
 
 PLACES = [name for name in HOMES if "cupy" in name]
@@ -49,6 +52,8 @@ CASES: dict[str, tuple[Callable, list]] = {
         put(1), [CUBE, np.array([[[0, 1, 2, -1]], [[1, -3, 0, 2]]]), 1 + CUBE[:, :1]]),
     "put several into each row": (put(-1), [BOX, np.array([[0, 0, -1]] * 3), BOX[:, :3]]),
     "put into lines over and over": (put(-1), [CUBE, np.array([[[0, -1]]]), CUBE[..., :2]]),
+    "sign": (ad.sign, [A]),
+    "sign of complex numbers": (ad.sign, [np.array([3 + 4j, 0, -2, 1j])]),
     "remainder": (ad.remainder, [A, B]),
     "remainder of float32": (ad.remainder, [A.astype("f4"), B.astype("f4")]),
     "remainder by a number": (lambda a: ad.remainder(a, 0.1), [A.astype("f4")]),
@@ -126,3 +131,10 @@ def test_memory_of_others_is_not_written_to(home: str) -> None:
     copy = backend.from_dlpack(theirs, copy=True, device=backend.device_of(shared))
     copy[0] = 5
     assert host(shared)[0].tolist() == [1, 1, 1]
+
+
+def test_the_sign_does_not_wait() -> None:
+    """As array-api-compat's does, which puts NaN where CuPy has it already."""
+    names = vars(fake_cupy) | {"sign": lambda _x: pytest.fail("it waits for the device")}
+    backend = CupyBackend(fake_cupy, types.SimpleNamespace(**names))
+    assert host(backend.sign(backend.from_host(np.array([-2.0, 0.0, NAN]))))[0].tolist()[:2] == [-1, 0]

@@ -20,6 +20,7 @@ import backends
 import c_loops
 import fake_cuda
 import fake_cupy
+import fake_kernels
 import fake_nvmath
 import homes
 import programs
@@ -398,6 +399,24 @@ def test_what_is_not_written_over() -> None:
     ):
         for _ in range(2):
             same(here(jit(f, donate_argnums=0)(HOME.from_host(w))), f(w))
+
+
+def test_a_signal_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes to the caller, and the next call records."""
+    x, fast = arrays((8, 16))[0], jit(lambda x: ad.softmax(ad.tanh(x), axis=-1))
+    launch = fake_cuda.launch
+
+    def interrupted(call: Callable) -> None:
+        if fake_cuda.is_capturing():
+            raise KeyboardInterrupt
+        launch(call)
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(fake_kernels, "launch", interrupted)
+        fast(*there((x,)))
+    for _ in range(2):
+        same(here(fast(*there((x,)))), ad.softmax(ad.tanh(x), axis=-1))
+    assert str(fast.plan).startswith("captured")
 
 
 # -- what is not captured ------------------------------------------------------------------------

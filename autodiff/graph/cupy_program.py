@@ -323,7 +323,7 @@ class CupyProgram:
         stream.begin_capture()
         try:
             made = self.compute(values, targets, captured=True)
-        except Exception:
+        except BaseException:  # nor may a signal leave the stream capturing
             with contextlib.suppress(Exception):  # the capture is void: the first error counts
                 stream.end_capture()
             raise

@@ -55,10 +55,10 @@ FLOATING = {
     "divide": "{a} / {b}",
     "reciprocal": "1 / {a}",
     "pow": "pow{f}({a}, {b})",
-    "remainder": "autodiff_remainder{f}({a}, {b})",
-    "floor_divide": "autodiff_floor_divide{f}({a}, {b})",
+    "remainder": "one_remainder{f}({a}, {b})",
+    "floor_divide": "one_floor_divide{f}({a}, {b})",
     "round": "rint{f}({a})",
-    "logaddexp": "autodiff_logaddexp{f}({a}, {b})",
+    "logaddexp": "one_logaddexp{f}({a}, {b})",
     "sigmoid": "({a} >= 0 ? 1 : exp{f}(-fabs{f}({a}))) / (1 + exp{f}(-fabs{f}({a})))",
     "silu": "{a} * (({a} >= 0 ? 1 : exp{f}(-fabs{f}({a}))) / (1 + exp{f}(-fabs{f}({a}))))",
     "softplus": "(({a} > 0 || {a} != {a}) ? {a} : 0) + log1p{f}(exp{f}(-fabs{f}({a})))",
@@ -103,12 +103,12 @@ OPS = frozenset(
 # Functions that C lacks, once for float and once for double; remainder and quotient as in
 # NumPy's npy_divmod.
 HELPERS = """
-AUTODIFF_FUNCTION {T} autodiff_remainder{f}({T} a, {T} b) {{
+AUTODIFF_FUNCTION {T} one_remainder{f}({T} a, {T} b) {{
     {T} rest = fmod{f}(a, b);
     if (rest == 0) return copysign{f}(0.0{f}, b);
     return ((b < 0) != (rest < 0)) ? rest + b : rest;
 }}
-AUTODIFF_FUNCTION {T} autodiff_floor_divide{f}({T} a, {T} b) {{
+AUTODIFF_FUNCTION {T} one_floor_divide{f}({T} a, {T} b) {{
     if (b == 0) return a / b;
     {T} rest = fmod{f}(a, b);
     {T} quotient = (a - rest) / b;
@@ -117,7 +117,7 @@ AUTODIFF_FUNCTION {T} autodiff_floor_divide{f}({T} a, {T} b) {{
     {T} whole = floor{f}(quotient);
     return quotient - whole > 0.5{f} ? whole + 1 : whole;
 }}
-AUTODIFF_FUNCTION {T} autodiff_logaddexp{f}({T} a, {T} b) {{
+AUTODIFF_FUNCTION {T} one_logaddexp{f}({T} a, {T} b) {{
     if (a == b) return a + 0.6931471805599453{f};
     {T} gap = a - b;
     if (gap > 0) return a + log1p{f}(exp{f}(-gap));
