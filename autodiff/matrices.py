@@ -150,7 +150,13 @@ def hessian(f: Callable, argnums: Argnums = 0, chunk_size: int | None = None) ->
 def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
     """The Hessian of f times a vector, at the price of a few evaluations of f.
 
-    Returns a tree like the first primal, or a tuple of them for several.
+    `tangents` are trees like `primals`, one for each. Returns a tree like the first primal, or a
+    tuple of them for several.
+
+    Example
+    -------
+    >>> hvp(lambda v: v[0] ** 2 * v[1], (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    array([4., 2.])
     """
     check_pairs("hvp", primals, tangents)
     many = len(primals) > 1
