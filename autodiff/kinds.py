@@ -340,19 +340,14 @@ def zero_tangent(a: Any) -> Any:
     return home_of(a).create("zeros", tuple(a.shape), dtype=a.dtype, device=device_of(a))
 
 
+# How the library declares its ops. What the parts of a declaration are is told where its users
+# declare theirs (autodiff.declare).
+
+
 def elementwise(
     name: str, *, d: Rules, impl: Callable | None = None, singular: bool = False
 ) -> Elementwise:
-    """Declare an elementwise op: `d(g, y, *args)`, or a tuple with one for each argument.
-
-    `impl(xp, *args, **params)` computes it in the array API; without one it is the
-    namespace's function of that name. `singular=True` where the derivative can be infinite:
-    an exactly zero cotangent then stays zero (a look at the array on NumPy, else two more passes).
-
-    Example
-    -------
-    >>> cube = elementwise("cube", impl=lambda xp, x: x * x * x, d=lambda g, _y, x: 3 * g * x * x)
-    """
+    """Declare an elementwise op by its `d(g, y, *args, **params)`."""
     return register(Elementwise(name, impl, d, singular))
 
 
