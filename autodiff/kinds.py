@@ -17,6 +17,7 @@ from typing import Any
 
 import backends
 from autodiff.core import NUMBERS, Aval, Op, Tensor, device_of, home_of
+from autodiff.keys import static_key
 from backends import abstract
 from backends.base import is_inexact
 
@@ -73,7 +74,8 @@ class KindOp(Op):
     def evaluated(self, avals: Sequence, params: dict[str, Any]) -> Aval | tuple[Aval, ...]:
         """What running on stand-ins gives, remembered."""
         try:
-            key = (*[known(a) for a in avals], *sorted(params.items()))
+            rest = sorted((k, static_key(v)) for k, v in params.items())
+            key = (*[known(a) for a in avals], *rest)
             found = self.avals.get(key)
         except TypeError:  # a parameter that cannot be hashed or ordered
             key = found = None
@@ -118,7 +120,7 @@ REMEMBERED = 4096  # abstract values of an op
 
 def known(a: Any) -> tuple:
     """What of an argument the abstract value of a result depends on."""
-    return (a.shape, str(a.dtype)) if hasattr(a, "dtype") else (type(a), repr(a))
+    return (a.shape, str(a.dtype)) if hasattr(a, "dtype") else static_key(a)
 
 
 def broadcast(*shapes: tuple[int, ...], **_: Any) -> tuple[int, ...]:

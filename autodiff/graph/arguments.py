@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Complex, Rational
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import backends
@@ -14,6 +13,7 @@ from autodiff import tree
 from autodiff.core import ROOT, Tensor, device_of, home_of
 from autodiff.graph.calls import is_taped
 from autodiff.graph.ir import Input
+from autodiff.keys import static_key
 from autodiff.modes import debugging, recording
 
 # In the key of arguments that something outside looks at: tapes alone, or others too.
@@ -87,10 +87,10 @@ def fingerprint(values: Iterable, leaves: list, key: list) -> None:
         else:
             opened = tree.open_container(x)
             if opened is None:
-                key += (kind, static_value(x))
+                key.append(static_value(x))
                 leaves.append(x)
             else:
-                key += (kind, opened[1])
+                key += (kind, static_key(opened[1]))
                 fingerprint(opened[0], leaves, key)
 
 
@@ -99,26 +99,17 @@ def watched(x: Tensor) -> object:
     return TAPED if is_taped(x) and not debugging() else TRACED
 
 
-def static_value(x: Any) -> Any:
+def static_value(x: Any) -> Hashable:
+    """The key of a value that is part of the program."""
+    key = static_key(x)
     try:
-        hash(x)
+        hash(key)
     except TypeError:
         raise TypeError(
             f"jit: an argument is a {type(x).__name__}, neither an array nor a hashable value "
             "that could be static; register its type with autodiff.tree.register"
         ) from None
-    return x
-
-
-def as_key(value: Any) -> Any:
-    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN, in tuples and dataclasses,
-    too. What has arrays in it, such as a model, is compared as it does itself."""
-    leaves, structure = tree.flatten(value)
-    inexact = [isinstance(x, Complex) and not isinstance(x, Rational) for x in leaves]
-    if any(is_array(x) and not isinstance(x, Complex) for x in leaves):
-        return value
-    pairs = zip(leaves, inexact, strict=True)
-    return structure, tuple((type(x), repr(x) if number else x) for x, number in pairs)
+    return key
 
 
 def input_for(name: str, x: Any) -> Input:

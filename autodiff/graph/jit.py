@@ -19,7 +19,6 @@ from autodiff.graph.arguments import (
     TAPED,
     TRACED,
     argument_names,
-    as_key,
     check_positions,
     fingerprint,
     input_for,
@@ -33,6 +32,7 @@ from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import LARGE, Outside, innermost, size_of, stage, writing_beside
+from autodiff.keys import static_key
 from autodiff.transforms import check_function
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
@@ -171,7 +171,7 @@ class Jitted:
                     f"{self.name}: static argument {place} is a {type(value).__name__}, which is "
                     "not hashable: pass a tuple or a frozen dataclass in its place"
                 ) from None
-            found += (place, as_key(value))
+            found += (place, static_key(value))
         return found
 
     def marked(self, argnums: Sequence[int], args: tuple, kwargs: dict) -> list[int | str]:

@@ -24,6 +24,7 @@ from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph import places as origins
 from autodiff.graph.face import Variable
+from autodiff.keys import static_key
 from autodiff.ops.elementwise import stop_gradient
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
@@ -378,12 +379,14 @@ def put(cell: Any, value: Any) -> None:
 
 
 class Layout:
-    """A model without its arrays: classes, static attributes, and a number for each array."""
+    """A model without its arrays: classes, static attributes, and a number for each array. By the
+    key two of them are compared: 2 is not 2.0 there."""
 
-    __slots__ = ("entry",)
+    __slots__ = ("entry", "key")
 
-    def __init__(self, entry: tuple) -> None:
+    def __init__(self, entry: tuple, key: tuple) -> None:
         self.entry = entry
+        self.key = key
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -397,15 +400,16 @@ class Layout:
     def unlike(self, other: Layout) -> str:
         """The first thing in which another one differs, in words."""
         own, given = dict(spelled(self.entry, "")), dict(spelled(other.entry, ""))
-        apart = [k for k in {**own, **given} if own.get(k, Layout) != given.get(k, Layout)]
-        first = [{k: (x[k],) for k in apart[:1] if k in x} for x in (own, given)]
+        kept, found = ({k: static_key(v) for k, v in x.items()} for x in (own, given))
+        apart = [k for k in {**own, **given} if kept.get(k, Layout) != found.get(k, Layout)]
+        first = [{k: (str(x[k]),) for k in apart[:1] if k in x} for x in (own, given)]
         return differences(*first)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self.entry == other.entry
+        return isinstance(other, Layout) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self.entry)
+        return hash(self.key)
 
     def __repr__(self) -> str:
         return f"model of {len(self.names)} arrays"
@@ -426,7 +430,8 @@ class AtHeld(At):
     __slots__ = ()
 
 
-STATIC = (bool, int, float, str, type(None), frozenset)  # most attributes that are no arrays
+# Most attributes that are no arrays; they are equal where they are the same.
+STATIC = frozenset((bool, int, str, type(None), frozenset))
 
 
 def opened(module: Module) -> tuple[list, Layout]:
@@ -438,7 +443,9 @@ def opened(module: Module) -> tuple[list, Layout]:
 def opened_in_place(module: Module) -> tuple[list, Layout]:
     """The same, parameters in their places on the plain tape."""
     leaves: list = []
-    return leaves, Layout(survey(module, "", frozenset(), {}, leaves))
+    key: list = []
+    entry = survey(module, "", frozenset(), {}, leaves, key)
+    return leaves, Layout(entry, tuple(key))
 
 
 class AsFunction:
@@ -451,29 +458,37 @@ class AsFunction:
         return self.model(*args, **kwargs)
 
 
-def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list) -> Any:
+def survey(
+    x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list, key: list
+) -> Any:
     """What a layout says of x, which its module has by this name; `frozen` are those of the
     names of that module that are not trained. Called at each call of a compiled function."""
     kind = type(x)
     if kind in STATIC:
+        key += (kind, x)
         return x
     if isinstance(x, Module):
         own = x.frozen
-        parts = [(k, survey(v, k, own, numbers, leaves)) for k, v in vars(x).items()]
+        key += (kind, *vars(x))
+        parts = [(k, survey(v, k, own, numbers, leaves, key)) for k, v in vars(x).items()]
         return (kind, *parts)
     if isinstance(x, (list, tuple)):
+        key += (kind, len(x))
         pairs = [(f"{name}[{i}]", v) for i, v in enumerate(x)]
-        return (kind, *[survey(v, k, frozen, numbers, leaves) for k, v in pairs])
+        return (kind, *[survey(v, k, frozen, numbers, leaves, key) for k, v in pairs])
     if isinstance(x, dict):
+        key += (kind, static_key(tuple(x)))
         triples = [(k, f"{name}[{k!r}]", v) for k, v in x.items()]
-        return (dict, *[(k, survey(v, n, frozen, numbers, leaves)) for k, n, v in triples])
+        return (dict, *[(k, survey(v, n, frozen, numbers, leaves, key)) for k, n, v in triples])
     if not is_array(x):
+        key.append(static_key(x))
         return x
     number = numbers.get(id(x))
     if number is None:
         number = (AtHeld if name in frozen else At)(len(leaves))
         numbers[id(x)] = number
         leaves.append(held(x) if name in frozen else x)
+    key += (type(number), number)
     return number
 
 
