@@ -189,9 +189,12 @@ def get_grad(self: Tensor) -> Any:
 def set_grad(self: Tensor, value: Any) -> None:
     if self.interp is not ROOT or self.node is None or self.node.op is not None:
         raise AttributeError("only a leaf with requires_grad=True has a gradient to set")
-    if value is not None and tuple(value.shape) != self.shape:
-        raise ValueError(f"grad: shape {tuple(value.shape)} does not fit {self.shape}")
-    self.node.grad = value
+    if value is not None and np.shape(value) != self.shape:
+        raise ValueError(
+            f"grad: a gradient has the shape of its Tensor, {self.shape}; got shape "
+            f"{np.shape(value)}"
+        )
+    self.node.grad = None if value is None else reverse.seed(self, value, "grad")
 
 
 Tensor.grad = property(get_grad, set_grad)

@@ -30,16 +30,24 @@ def positional(f: Callable) -> tuple[str, ...]:
 
 
 def check_positions(f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
-    """Refuse positions of arguments that f cannot be given."""
+    """Refuse positions of arguments that f cannot be given, and those that are both."""
     try:
-        inspect.signature(f).bind_partial(*[None] * needed([*static, *donate]))
+        signature = inspect.signature(f)
     except ValueError:  # it does not tell
         return
+    own = getattr(f, "__name__", f)
+    named = f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
+    try:
+        signature.bind_partial(*[None] * needed([*static, *donate]))
     except TypeError:
+        raise ValueError(f"jit: {own} takes fewer positional arguments than {named}") from None
+    takes_more = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    count = 0 if takes_more else len(positional(f))
+    places = [{i + count if i < 0 else i for i in given} for given in (static, donate)]
+    if places[0] & places[1]:
         raise ValueError(
-            f"jit: {getattr(f, '__name__', f)} takes fewer positional arguments than "
-            f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
-        ) from None
+            f"jit: {named} the same argument of {own}; what is static has no buffer to donate"
+        )
 
 
 def needed(argnums: Sequence[int]) -> int:
