@@ -16,7 +16,7 @@ from typing import Any
 
 import backends
 from autodiff import random, tree
-from autodiff.core import Op, Tape, Tensor, box, lifted
+from autodiff.core import Op, Tape, Tensor, bottom, box, lifted
 from autodiff.graph.cells import with_cells, writing_once
 from autodiff.graph.control import in_program
 from autodiff.graph.control_ops import chosen, floating, spread
@@ -342,9 +342,7 @@ class RuledOp(PythonOp):
 
 def settled(x: Any) -> Any:
     """A value of an evaluation on raw arrays as a constant."""
-    while isinstance(x, Tensor):
-        x = x.data
-    return lifted(x)
+    return lifted(bottom(x))
 
 
 def bare(name: str, position: int, x: Any, ct: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 import backends
 from autodiff import reverse
-from autodiff.core import NUMBERS, ROOT, Op, Tensor, box, numbers
+from autodiff.core import NUMBERS, ROOT, Op, Tensor, box, numbers, value_of
 from autodiff.ops import creation, indexing, linalg, manipulation
 from autodiff.ops import elementwise as e
 
@@ -223,11 +223,10 @@ def _to(self: Tensor, backend: str | backends.Backend) -> Tensor:
 
 def concrete(self: Tensor) -> Any:
     """The raw array beneath, whatever interpreters are around it."""
-    while isinstance(self, Tensor):
-        self = self.interp.beneath(self)
-    if not hasattr(self, "shape") or type(self).__module__.startswith("autodiff"):
+    raw = value_of(self)
+    if not hasattr(raw, "shape") or type(raw).__module__.startswith("autodiff"):
         raise TypeError("this value has no numbers yet: it is being staged")
-    return self
+    return raw
 
 
 @attach("numpy")

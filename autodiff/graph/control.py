@@ -17,11 +17,11 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.batch import Batch
-from autodiff.core import Tensor, device_of, home_of
+from autodiff.core import Tensor, bottom, device_of, home_of, layers
 from autodiff.graph.cells import with_cells, writing_no_cell
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
 from autodiff.graph.ir import Program, described
-from autodiff.graph.routine import as_array, is_staged, layers, lowest, trace
+from autodiff.graph.routine import as_array, is_staged, trace
 from autodiff.graph.stage import innermost
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import where
@@ -242,8 +242,8 @@ def looped(test: Callable, body: Callable, state: list, limit: int | None) -> li
                 break
             state = body(state)
         else:
-            bottom = lowest(go_on)
-            if not bool(home_of(bottom).any(getattr(bottom, "data", bottom))):
+            raw = bottom(go_on)
+            if not bool(home_of(raw).any(raw)):
                 break
             new = body(renamed(state))
             state = [where(go_on, a, b) for a, b in zip(new, state, strict=True)]

@@ -19,7 +19,7 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
+from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of, is_constant
 from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph import places as origins
@@ -120,7 +120,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if type(value) not in STATIC:
-            if is_constant(value) and self.has_parameter(name):
+            if isinstance(value, Tensor) and is_constant(value) and self.has_parameter(name):
                 value = value if name in self.frozen else trained(value)
             else:
                 self.note(name, value)
@@ -140,7 +140,7 @@ class Module:
                     "is trained, or a constant, autodiff.asarray(x), which is not; of a number "
                     "make Python's, x.item()"
                 )
-        found = {place.name for place in own if is_constant(place.value)}
+        found = {p.name for p in own if isinstance(p.value, Tensor) and is_constant(p.value)}
         if found or self.frozen:
             old = {k for k in self.frozen if k == name or k.startswith(f"{name}[")}
             self.frozen = self.frozen - old | found
@@ -359,11 +359,6 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, tree.Held)) or home_of(value) is not None
 
 
-def is_constant(value: Any) -> bool:
-    """Whether this is a Tensor, none of a transform, that requires no gradient."""
-    return isinstance(value, Tensor) and value.interp is ROOT and value.node is None
-
-
 def put(cell: Any, value: Any) -> None:
     """A new array in the Tensor or Buffer of a model, on the backend and device where it is."""
     held = isinstance(cell, tree.Held)
@@ -532,7 +527,7 @@ tree.register(AsFunction, lambda function: opened_in_place(function.model), clos
 
 def trained(x: Any) -> Any:
     """A plain value as a parameter of the plain tape again; anything else as it is."""
-    if is_constant(x) and x.backend.is_inexact(x.data.dtype):
+    if isinstance(x, Tensor) and is_constant(x) and x.backend.is_inexact(x.data.dtype):
         return box(x.data, ROOT, x.backend, Leaf(x.data))
     return x
 
