@@ -22,7 +22,7 @@ def static_key(x: Any) -> Hashable:
         return x
     if kind is tuple:
         return (kind, *map(static_key, x))
-    if kind is float and (x < 0 or x > 0):  # the commonest need no repr
+    if kind is bool or (kind is float and (x < 0 or x > 0)):  # these need no repr
         return kind, x
     if isinstance(x, Number):
         return kind, x if isinstance(x, Rational) else repr(x)

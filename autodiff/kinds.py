@@ -74,10 +74,12 @@ class KindOp(Op):
     def evaluated(self, avals: Sequence, params: dict[str, Any]) -> Aval | tuple[Aval, ...]:
         """What running on stand-ins gives, remembered."""
         try:
-            rest = sorted((k, static_key(v)) for k, v in params.items())
-            key = (*[known(a) for a in avals], *rest)
+            key = (
+                *[known(a) for a in avals],
+                *[(k, static_key(params[k])) for k in sorted(params)],
+            )
             found = self.avals.get(key)
-        except TypeError:  # a parameter that cannot be hashed or ordered
+        except TypeError:  # a parameter that cannot be hashed
             key = found = None
         if found is None:
             shapes = abstract.evaluate(self.impl or self.name, avals, params)

@@ -23,10 +23,11 @@ def common(program: Program) -> Program:
         if equation.op.name in AGAIN:
             return same(equation, inputs)
         try:
-            params = sorted((k, static_key(v)) for k, v in equation.params.items())
-            key = (equation.op, *map(identity, inputs), *params)
+            params = equation.params
+            how = [(k, static_key(params[k])) for k in sorted(params)]
+            key = (equation.op, *map(identity, inputs), *how)
             return known.setdefault(key, once(equation, inputs))
-        except TypeError:  # a parameter that cannot be hashed or ordered
+        except TypeError:  # a parameter that cannot be hashed
             return same(equation, inputs)
 
     def once(equation: Equation, inputs: tuple[Node, ...]) -> Node:
