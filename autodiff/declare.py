@@ -43,7 +43,7 @@ def elementwise(
     impl : `impl(xp, *args, **params)` computes it by the functions of the array API, which `xp`
         has; without one it is the function there that has the name.
     singular : the derivative can be infinite; an exactly zero cotangent then stays zero (a look
-        at the array on NumPy, else two more passes).
+        at the array on NumPy, else more passes).
 
     Raises
     ------
