@@ -20,12 +20,11 @@ from autodiff import ndarray as _ndarray
 from autodiff import numpy_face as _numpy_face
 from autodiff.core import Tensor
 from autodiff.custom import checkpoint, custom_vjp
-from autodiff.declare import elementwise, general, linear, multilinear
+from autodiff.declare import elementwise, general, linear, multilinear, nondiff
 from autodiff.dtypes import *
 from autodiff.exchange import *
 from autodiff.graph import cond, draw, jit, profile, scan, while_loop
 from autodiff.info import *
-from autodiff.kinds import nondiff
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.modes import debug, no_grad
 from autodiff.ops.creation import *

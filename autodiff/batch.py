@@ -3,7 +3,9 @@
 A Batch interpreter keeps its axis first, where an op's ranks and parameters do not see it,
 and runs each op once for the whole stack. How follows from the kind: elementwise ops align
 the ranks of their arguments, products broadcast as matrices do, and everything else gets
-the axis in every argument and its parameters moved by one. Exceptions are at the end.
+the axis in every argument and its parameters moved by one. Exceptions are at the end. Of a
+user's op (autodiff.declare) nothing is known but its kind: if that is not elementwise, it runs
+for each element by itself, unless its declaration says how it takes stacks.
 
 This module knows no library and no derivative.
 """
@@ -11,10 +13,12 @@ This module knows no library and no derivative.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from autodiff.core import (
     NUMBERS,
+    Aval,
     Interpreter,
     Op,
     Tensor,
@@ -100,8 +104,9 @@ def is_plain(a: Any) -> bool:
 
 
 def by_kind(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
-    """An op over stacks, its parameters moved by one axis. Elementwise and multilinear ops
-    take arguments without the axis as they are; others want it in all."""
+    """An op over stacks, its parameters moved by one axis; those of an elementwise op know of no
+    axes. Elementwise and multilinear ops take arguments without the axis as they are; others want
+    it in all."""
     lenient = isinstance(op, (Elementwise, Multilinear)) or op.broadcasts
     operands = []
     for i, shape in enumerate(stacks.shapes):
@@ -109,11 +114,11 @@ def by_kind(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
             operands.append(stacks.values[i])
         else:
             operands.append(stacks.aligned(stacks.stacked(i), shape, stacks.ndim))
-    return op(*operands, **moved(params, stacks.size))
+    return op(*operands, **(params if isinstance(op, Elementwise) else moved(params, stacks.size)))
 
 
-# What happens to a parameter when an axis is put in front, by its name; any other must not
-# depend on the rank.
+# What happens to a parameter of this library's ops when an axis is put in front, by its name; any
+# other must not depend on the rank.
 MOVED: dict[str, Callable[[Any, int], Any]] = {
     "axis": lambda axis, _: axis + 1 if isinstance(axis, int) else tuple(a + 1 for a in axis),
     "axes": lambda axes, _: (0, *[a + 1 for a in axes]),
@@ -277,11 +282,45 @@ def searchsorted_batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
 
 def one_by_one(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
     """The loop that vmap is there to avoid, for an op that takes no stacks."""
+    if stacks.size == 0:
+        return none_of(stacks, op, params)
     results = []
     for n in range(stacks.size):
         pairs = zip(stacks.values, stacks.mine, strict=True)
         results.append(op(*[getitem(v, n) if own else v for v, own in pairs], **params))
+    if type(results[0]) is tuple:
+        return tuple(stack(column) for column in zip(*results, strict=True))
     return stack(results)
+
+
+def none_of(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+    """A stack of no results."""
+    pairs = zip(stacks.values, stacks.shapes, strict=True)
+    found = op.aval(*[x if s is None else Aval(s, x.dtype) for x, s in pairs], **params)
+    like = next(x for x, own in zip(stacks.values, stacks.mine, strict=True) if own)
+    create = partial(home_of(like).create, "zeros", device=device_of(like))
+    if type(found) is tuple:
+        return tuple(create((0, *part.shape), dtype=part.dtype) for part in found)
+    return create((0, *found.shape), dtype=found.dtype)
+
+
+def by_rule(rule: Callable) -> Callable:
+    """How an op runs over stacks whose declaration says it: `rule(*args, **params)`, in which each
+    array has the stack's axis in front, as has each array that it returns."""
+
+    def batcher(stacks: Stacks, op: Op, params: dict[str, Any]) -> Any:
+        y = rule(*[stacks.stacked(i) for i in range(len(stacks.values))], **params)
+        for part in y if type(y) is tuple else (y,):
+            shape = getattr(part, "shape", None)
+            if shape is None or tuple(shape[:1]) != (stacks.size,):
+                what = f"a {type(part).__name__}" if shape is None else f"an array of shape {shape}"
+                raise ValueError(
+                    f"the batched rule of {op.name!r} returned {what} for a stack of "
+                    f"{stacks.size}; the stack's axis comes first in what it returns"
+                )
+        return y
+
+    return batcher
 
 
 def shapeless(_stacks: Stacks, op: Op, _params: dict[str, Any]) -> Any:

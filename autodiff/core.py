@@ -173,8 +173,7 @@ class Tensor:
 
 def to_raw(data: Any, dtype: Any, backend: str | backends.Backend | None) -> Array:
     """A raw array of `backend` that nobody else can write to."""
-    while isinstance(data, Tensor):
-        data = data.interp.beneath(data)
+    data = value_of(data)
     home = backends.of(data)
     target = home or backends.current() if backend is None else backends.get(backend)
     if home is None:
@@ -198,12 +197,40 @@ def numbers(name: str, raw: Array, data: Any) -> Array:
 
 def copy_beside(x: Any, array: Any) -> Array:
     """A copy of an array, raw, where another one is: on its backend and device."""
-    while isinstance(array, Tensor):
-        array = array.interp.beneath(array)
+    array = value_of(array)
     home, target = backends.of(array), home_of(x)
     if home is not target:
         return target.from_host(home.to_host(array), device=device_of(x))
     return target.asarray(array, copy=True, device=device_of(x))
+
+
+def layers(x: Any) -> list[Tensor]:
+    """A value, the value beneath it, and so on while they are Tensors."""
+    found = []
+    while isinstance(x, Tensor):
+        found.append(x)
+        x = x.data
+    return found
+
+
+def bottom(x: Any) -> Any:
+    """What is beneath all interpreters: a raw array, of many values if some are mapped, or what
+    stands for one that has no number yet."""
+    while isinstance(x, Tensor):
+        x = x.data
+    return x
+
+
+def value_of(x: Any) -> Any:
+    """The same for those who leave the interpreters for numbers: refused where there are none."""
+    while isinstance(x, Tensor):
+        x = x.interp.beneath(x)
+    return x
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether nothing differentiates by a Tensor, nor maps or stages it."""
+    return tensor.interp is ROOT and tensor.node is None
 
 
 def home_of(x: Any) -> backends.Backend | None:
@@ -531,9 +558,7 @@ ROOT = Tape(level=0)  # the plain tape, on which .backward() works
 
 def inspect(node: Node, parts: tuple, backend: backends.Backend) -> None:
     """Refuse NaN in the outputs of an op."""
-    for y in parts:
-        while isinstance(y, Tensor):
-            y = y.data
+    for y in map(bottom, parts):
         if backends.of(y) is None:  # staged: no numbers yet
             return
         if backend.is_inexact(y.dtype) and bool(backend.any(backend.isnan(y))):

@@ -16,14 +16,14 @@ from typing import Any
 
 import backends
 from autodiff import random, tree
-from autodiff.core import Op, Tape, Tensor, box, lifted
+from autodiff.core import Op, Tape, Tensor, bottom, box, lifted
 from autodiff.graph.cells import with_cells, writing_once
 from autodiff.graph.control import in_program
 from autodiff.graph.control_ops import chosen, floating, spread
 from autodiff.graph.routine import replaced
 from autodiff.graph.ways_back import LOST, write_checkpoint, write_ruled
 from autodiff.reverse import constant_data, fit
-from autodiff.transforms import Recording, jvp, leave, start, vmap
+from autodiff.transforms import Recording, check_function, jvp, leave, start, vmap
 
 # -- calls ---------------------------------------------------------------------------------------
 
@@ -147,6 +147,8 @@ def checkpoint(f: Callable) -> Callable:
     are being differentiated must be passed as arguments.
     """
 
+    check_function("checkpoint", f)
+
     @functools.wraps(f, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         call = Call("checkpoint", f, args, kwargs)
@@ -211,6 +213,7 @@ class custom_vjp:
     """
 
     def __init__(self, f: Callable) -> None:
+        check_function("custom_vjp", f)
         functools.update_wrapper(self, f)
         self.f = f
         self.fwd: Callable | None = None
@@ -218,6 +221,8 @@ class custom_vjp:
 
     def defvjp(self, fwd: Callable, bwd: Callable) -> None:
         """Set the forward and the backward rule."""
+        for what, rule in (("fwd", fwd), ("bwd", bwd)):
+            check_function("custom_vjp.defvjp", rule, what)
         self.fwd, self.bwd = fwd, bwd
 
     def __call__(self, *args: Any) -> Any:
@@ -337,9 +342,7 @@ class RuledOp(PythonOp):
 
 def settled(x: Any) -> Any:
     """A value of an evaluation on raw arrays as a constant."""
-    while isinstance(x, Tensor):
-        x = x.data
-    return lifted(x)
+    return lifted(bottom(x))
 
 
 def bare(name: str, position: int, x: Any, ct: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 import backends
 from autodiff.core import NUMBERS, Aval, Op, Tensor, device_of, home_of
+from autodiff.keys import static_key
 from backends import abstract
 from backends.base import is_inexact
 
@@ -73,9 +74,12 @@ class KindOp(Op):
     def evaluated(self, avals: Sequence, params: dict[str, Any]) -> Aval | tuple[Aval, ...]:
         """What running on stand-ins gives, remembered."""
         try:
-            key = (*[known(a) for a in avals], *sorted(params.items()))
+            key = (
+                *[known(a) for a in avals],
+                *[(k, static_key(params[k])) for k in sorted(params)],
+            )
             found = self.avals.get(key)
-        except TypeError:  # a parameter that cannot be hashed or ordered
+        except TypeError:  # a parameter that cannot be hashed
             key = found = None
         if found is None:
             shapes = abstract.evaluate(self.impl or self.name, avals, params)
@@ -118,7 +122,7 @@ REMEMBERED = 4096  # abstract values of an op
 
 def known(a: Any) -> tuple:
     """What of an argument the abstract value of a result depends on."""
-    return (a.shape, str(a.dtype)) if hasattr(a, "dtype") else (type(a), repr(a))
+    return (a.shape, str(a.dtype)) if hasattr(a, "dtype") else static_key(a)
 
 
 def broadcast(*shapes: tuple[int, ...], **_: Any) -> tuple[int, ...]:
@@ -340,19 +344,14 @@ def zero_tangent(a: Any) -> Any:
     return home_of(a).create("zeros", tuple(a.shape), dtype=a.dtype, device=device_of(a))
 
 
+# How the library declares its ops. What the parts of a declaration are is told where its users
+# declare theirs (autodiff.declare).
+
+
 def elementwise(
     name: str, *, d: Rules, impl: Callable | None = None, singular: bool = False
 ) -> Elementwise:
-    """Declare an elementwise op: `d(g, y, *args)`, or a tuple with one for each argument.
-
-    `impl(xp, *args, **params)` computes it in the array API; without one it is the
-    namespace's function of that name. `singular=True` where the derivative can be infinite:
-    an exactly zero cotangent then stays zero (a look at the array on NumPy, else more passes).
-
-    Example
-    -------
-    >>> cube = elementwise("cube", impl=lambda xp, x: x * x * x, d=lambda g, _y, x: 3 * g * x * x)
-    """
+    """Declare an elementwise op by its `d(g, y, *args, **params)`."""
     return register(Elementwise(name, impl, d, singular))
 
 

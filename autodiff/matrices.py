@@ -22,7 +22,7 @@ from autodiff.transforms import (
     check_function,
     check_pairs,
     chosen_arguments,
-    grad,
+    gradient,
     jvp,
     push,
     start,
@@ -56,23 +56,28 @@ def jacobian(
     """
     if mode not in MODES:
         raise ValueError(f"jacobian: mode must be 'auto', 'reverse' or 'forward'; got {mode!r}")
+    check_function("jacobian", f)
+    return matrix("jacobian", f, argnums, mode, chunk_size)
+
+
+def matrix(name: str, f: Callable, argnums: Argnums, mode: str, chunk_size: int | None) -> Callable:
+    """jacobian, for a caller with a name of its own."""
     if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
         raise ValueError(
-            f"jacobian: chunk_size must be an integer of 1 or more, or None; got {chunk_size!r}"
+            f"{name}: chunk_size must be an integer of 1 or more, or None; got {chunk_size!r}"
         )
-    check_function("jacobian", f)
-    single, chosen = argument_numbers("jacobian", argnums)
+    single, chosen = argument_numbers(name, argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        g, selected = chosen_arguments("jacobian", f, args, kwargs, chosen)
+        g, selected = chosen_arguments(name, f, args, kwargs, chosen)
         forward = mode == "forward"
         if not forward:
-            run = Recording("jacobian", g, selected)
+            run = Recording(name, g, selected)
             inputs, outputs = sum(map(size, run.primals)), sum(map(size, run.outputs))
             forward = mode == "auto" and inputs < outputs
         if forward:
-            return by_columns(g, selected, single, chunk_size)
+            return by_columns(name, g, selected, single, chunk_size)
         return by_rows(run, single, chunk_size)
 
     return wrapped
@@ -118,9 +123,11 @@ def by_rows(run: Recording, single: bool, chunk_size: int | None) -> Any:
     return tree.unflatten(run.out_structure, cells)
 
 
-def by_columns(g: Callable, selected: tuple, single: bool, chunk_size: int | None) -> Any:
+def by_columns(
+    name: str, g: Callable, selected: tuple, single: bool, chunk_size: int | None
+) -> Any:
     leaves, structure = tree.flatten(selected, held=False)
-    primals = as_primals("jacobian", selected)
+    primals = as_primals(name, selected)
     point = tree.unflatten(structure, primals)
     columns: list[list] = []
     for j, x in enumerate(primals):
@@ -144,7 +151,8 @@ def hessian(f: Callable, argnums: Argnums = 0, chunk_size: int | None = None) ->
     """The second derivatives of a real scalar function: forward over reverse, all columns in
     one pass. For an array of shape s the result has shape (*s, *s); trees give trees of trees.
     """
-    return jacobian(grad(f, argnums), argnums, mode="forward", chunk_size=chunk_size)
+    slopes = gradient("hessian", f, argnums)
+    return matrix("hessian", slopes, argnums, "forward", chunk_size)
 
 
 def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
@@ -160,5 +168,5 @@ def hvp(f: Callable, primals: Sequence, tangents: Sequence) -> Any:
     """
     check_pairs("hvp", primals, tangents)
     many = len(primals) > 1
-    g = grad(f, tuple(range(len(primals))) if many else 0)
+    g = gradient("hvp", f, tuple(range(len(primals))) if many else 0)
     return push("hvp", g, primals, tangents)[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 import backends
 from autodiff import reverse
-from autodiff.core import NUMBERS, ROOT, Op, Tensor, box, numbers
+from autodiff.core import NUMBERS, ROOT, Op, Tensor, box, numbers, value_of
 from autodiff.ops import creation, indexing, linalg, manipulation
 from autodiff.ops import elementwise as e
 
@@ -189,9 +189,12 @@ def get_grad(self: Tensor) -> Any:
 def set_grad(self: Tensor, value: Any) -> None:
     if self.interp is not ROOT or self.node is None or self.node.op is not None:
         raise AttributeError("only a leaf with requires_grad=True has a gradient to set")
-    if value is not None and tuple(value.shape) != self.shape:
-        raise ValueError(f"grad: shape {tuple(value.shape)} does not fit {self.shape}")
-    self.node.grad = value
+    if value is not None and np.shape(value) != self.shape:
+        raise ValueError(
+            f"grad: a gradient has the shape of its Tensor, {self.shape}; got shape "
+            f"{np.shape(value)}"
+        )
+    self.node.grad = None if value is None else reverse.seed(self, value, "grad")
 
 
 Tensor.grad = property(get_grad, set_grad)
@@ -220,11 +223,10 @@ def _to(self: Tensor, backend: str | backends.Backend) -> Tensor:
 
 def concrete(self: Tensor) -> Any:
     """The raw array beneath, whatever interpreters are around it."""
-    while isinstance(self, Tensor):
-        self = self.interp.beneath(self)
-    if not hasattr(self, "shape") or type(self).__module__.startswith("autodiff"):
+    raw = value_of(self)
+    if not hasattr(raw, "shape") or type(raw).__module__.startswith("autodiff"):
         raise TypeError("this value has no numbers yet: it is being staged")
-    return self
+    return raw
 
 
 @attach("numpy")

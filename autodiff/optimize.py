@@ -24,7 +24,7 @@ from autodiff.modes import no_grad
 from autodiff.ops.elementwise import imag, real
 from autodiff.ops.linalg import vecdot
 from autodiff.ops.manipulation import astype, concat, reshape, split
-from autodiff.transforms import primal, value_and_grad
+from autodiff.transforms import check_function, primal, value_and_grad
 
 __all__ = ["least_squares", "minimize", "root"]
 
@@ -130,6 +130,7 @@ class Function:
     `vector` run on the device and are recorded; all else takes and gives host arrays."""
 
     def __init__(self, x: Variables, fun: Callable, args: Any, role: str = "fun") -> None:
+        check_function(x.name, fun, role)
         self.x = x
         self.fun = fun
         self.args = args if isinstance(args, tuple) else (args,)

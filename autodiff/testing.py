@@ -16,7 +16,7 @@ import numpy as np
 import backends
 from autodiff import tree
 from autodiff.core import Tensor
-from autodiff.transforms import jvp, vjp
+from autodiff.transforms import check_function, jvp, vjp
 
 __all__ = ["check_grads", "numeric_jvp"]
 
@@ -46,6 +46,7 @@ def check_grads(
     -------
     >>> check_grads(lambda x: ad.sum(ad.sin(x)), np.linspace(0.0, 1.0, 5))
     """
+    check_function("check_grads", f)
     unknown = set(modes) - {"reverse", "forward"}
     if unknown:
         raise ValueError(f"check_grads: modes are 'reverse' and 'forward'; got {sorted(unknown)}")

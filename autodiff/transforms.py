@@ -98,10 +98,10 @@ def with_extras(name: str, result: Any) -> tuple:
     return result
 
 
-def check_function(name: str, f: Any) -> None:
+def check_function(name: str, f: Any, what: str = "the first argument") -> None:
     """Refuse what is no function, in its place."""
     if not callable(f):
-        raise TypeError(f"{name}: the first argument must be a function; got {errors.describe(f)}")
+        raise TypeError(f"{name}: {what} must be a function; got {errors.describe(f)}")
 
 
 # -- reverse mode --------------------------------------------------------------------------------
@@ -215,13 +215,18 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     ValueError
         A value that is not a scalar.
     """
-    check_function("grad", f)
-    single, chosen = argument_numbers("grad", argnums)
+    return with_gradient("value_and_grad", f, argnums, has_aux)
+
+
+def with_gradient(name: str, f: Callable, argnums: Argnums, has_aux: bool) -> Callable:
+    """value_and_grad, for a caller with a name of its own."""
+    check_function(name, f)
+    single, chosen = argument_numbers(name, argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> tuple:
-        g, selected = chosen_arguments("grad", f, args, kwargs, chosen)
-        run = Recording("grad", g, selected, has_aux)
+        g, selected = chosen_arguments(name, f, args, kwargs, chosen)
+        run = Recording(name, g, selected, has_aux)
         check_scalar(run)
         result = run.gradients(run.pull([start(run, run.outputs[0], None)], retain=False))
         value = (run.value, run.aux) if has_aux else run.value
@@ -230,13 +235,15 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     return wrapped
 
 
-def argument_numbers(name: str, argnums: Argnums) -> tuple[bool, tuple[int, ...]]:
+def argument_numbers(
+    name: str, argnums: Argnums, what: str = "argnums"
+) -> tuple[bool, tuple[int, ...]]:
     """Whether `argnums` is a single number, and the numbers."""
     try:
         return is_one(argnums), as_tuple(argnums)
     except TypeError:
         raise TypeError(
-            f"{name}: argnums is an integer or a tuple of integers, the positions of arguments; "
+            f"{name}: {what} is an integer or a tuple of integers, the positions of arguments; "
             f"got {argnums!r}"
         ) from None
 
@@ -270,19 +277,19 @@ def positive_index(name: str, i: int, n: int) -> int:
 def check_scalar(run: Recording) -> None:
     if len(run.outputs) != 1 or run.out_structure.kind is not None:
         raise TypeError(
-            f"grad: the function must return one scalar; it returned {run.out_structure} "
+            f"{run.name}: the function must return one scalar; it returned {run.out_structure} "
             "(for a value with extras, return (value, extras) and pass has_aux=True)"
         )
     output = run.outputs[0]
     if tuple(output.shape) != ():
         raise ValueError(
-            "Gradient only defined for scalar-output functions. Output had shape: "
+            f"{run.name}: gradient only defined for scalar-output functions. Output had shape: "
             f"{tuple(output.shape)}; sum it, or use jacobian or vjp"
         )
     if home_of(output).is_complex(output.dtype):
         raise TypeError(
-            f"grad: the value is {output.dtype}; a gradient is of a real function: take real, "
-            "imag or abs of it, or use vjp"
+            f"{run.name}: the value is {output.dtype}; a gradient is of a real function: take "
+            "real, imag or abs of it, or use vjp"
         )
 
 
@@ -296,12 +303,17 @@ def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     >>> grad(lambda x: x**3)(2.0)
     array(12.)
     """
-    both = value_and_grad(f, argnums, has_aux)
+    return gradient("grad", f, argnums, has_aux)
+
+
+def gradient(name: str, f: Callable, argnums: Argnums, has_aux: bool = False) -> Callable:
+    """grad, for a caller with a name of its own."""
+    both = with_gradient(name, f, argnums, has_aux)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = both(*args, **kwargs)
-        return (gradient, value[1]) if has_aux else gradient
+        value, found = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
 
     return wrapped
 

@@ -259,7 +259,7 @@ def unlike(expected: Structure, found: Structure) -> str:
         return ""
     if expected.keys != found.keys:
         return f": {expected.keys.unlike(found.keys)}" if hasattr(expected.keys, "unlike") else ""
-    pairs = zip(expected.children, found.children, strict=True)
+    pairs = zip(expected.children, found.children, strict=False)  # their numbers are printed
     return next((told for a, b in pairs if (told := unlike(a, b))), "")
 
 

@@ -136,6 +136,26 @@ def test_positions_that_a_function_has_not(option: str, position: int) -> None:
     assert (jit(lambda *args: args[2] * 1, **{option: ()})(1, 2, X) == X).all()
 
 
+@pytest.mark.parametrize("option", ["static_argnums", "donate_argnums"])
+@pytest.mark.parametrize("position", [None, 1.0, "x", (0, 0.5)], ids=repr)
+def test_what_is_no_position(option: str, position: object) -> None:
+    with pytest.raises(TypeError, match=f"jit: {option} is an integer or a tuple of integers.* got "):
+        jit(lambda a, b: a, **{option: position})
+
+
+def test_positions_are_integers_of_any_library() -> None:
+    for position in (np.int64(0), [np.int32(0)], np.asarray(0)):
+        assert jit(lambda a, b: b if a is True else a, static_argnums=position)(True, X) is not None
+
+
+@pytest.mark.parametrize(("static", "donate"), [(0, 0), (1, -1), (-2, (1, 0)), ((0, 1), 1)], ids=str)
+def test_what_is_static_is_not_donated(static: object, donate: object) -> None:
+    with pytest.raises(ValueError, match="name the same argument of <lambda>"):
+        jit(lambda a, b: a, static_argnums=static, donate_argnums=donate)
+    with_more = jit(lambda a, *b: b[-1] * a, static_argnums=0, donate_argnums=-1)
+    assert with_more(2, np.ones(2)).tolist() == [2, 2]
+
+
 def test_methods() -> None:
     class Model:
         factor = 2
@@ -295,6 +315,7 @@ NUMBERS: dict[str, tuple[Callable, str]] = {
     "an array of its dtype": (lambda s, a: ad.asarray(s, dtype="float64") * a, "float64"),
     "an array of another": (lambda s, a: ad.asarray(s, dtype="float32") * a, "float32"),
     "no gradient": (lambda s, a: ad.stop_gradient(s) * a, "float64"),
+    "times an array": (lambda s, a: ad.multiply(s, np.asarray(1.0)) * a, "float64"),
 }
 
 

@@ -181,6 +181,19 @@ def test_jacobians_in_chunks(mode: str, chunk_size: int) -> None:
     assert np.allclose(found[1]["b"], 1)
 
 
+@pytest.mark.parametrize("axes", list(itertools.product((0, None), repeat=3))[:-1], ids=str)
+def test_what_is_searched_may_be_stacks_and_its_order_too(axes: tuple) -> None:
+    x, v = RNG.standard_normal((2, STACK, 5))
+    order = np.argsort(x, axis=1) if axes[0] == 0 else np.stack([np.argsort(x[0])] * STACK)
+    args = [a if axis == 0 else a[0] for a, axis in zip((x, v, order), axes, strict=True)]
+    if axes[0] == 0 and axes[2] is None:
+        args[0], args[2] = np.sort(x, axis=1), np.arange(5)
+    found = ad.vmap(lambda x, v, order: ad.searchsorted(x, v, sorter=order), in_axes=axes)(*args)
+    for i in range(STACK):
+        one = [a[i] if axis == 0 else a for a, axis in zip(args, axes, strict=True)]
+        assert found[i].tolist() == np.searchsorted(one[0], one[1], sorter=one[2]).tolist()
+
+
 REFUSED = {
     "branch": (lambda: ad.vmap(lambda x: x if x > 0 else -x)(X[0, 0]), TypeError, "stands for many"),
     "float": (lambda: ad.vmap(lambda x: float(x))(X[0, 0]), TypeError, "stands for many"),

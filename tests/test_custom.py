@@ -543,6 +543,16 @@ def test_a_rule_whose_result_does_not_depend_on_the_cotangent(zeros: Callable) -
     assert not ad.jvp(constant, (X[:2],), (np.ones(2),))[1].any()
 
 
+@pytest.mark.parametrize("given", [lambda g: (g,), lambda g: (g, g, g), lambda g: g, lambda _: None], ids=["few", "many", "bare", "None"])
+def test_a_rule_that_returns_other_than_a_cotangent_for_each_argument(given: Callable) -> None:
+    product = ad.custom_vjp(lambda x, y: x * y)
+    product.defvjp(lambda x, y: (x * y, (x, y)), lambda _, g: given(g))
+    f = lambda x, y: ad.sum(product(x, y))  # noqa: E731
+    for g in (ad.grad(f), jit(ad.grad(f)), ad.grad(jit(f))):
+        with pytest.raises(ValueError, match="bwd must return a tuple of 2 cotangents; got "):
+            g(np.ones(3), np.ones(3))
+
+
 def test_an_error_of_a_rule_in_a_program_tells_where_it_was_and_keeps_nothing() -> None:
     def rule(_residuals: object, _g: object) -> tuple:
         raise KeyError("no rule")

@@ -1,6 +1,7 @@
 """Modules: used as objects on the plain tape and as values of transforms, jit and trees."""
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -252,7 +253,12 @@ def frozen_in_part(model):
     return copy.deepcopy(model).freeze("layers[2]")
 
 
+def of_a_float(model):
+    return Net(2.0)
+
+
 UNLIKE = {
+    of_a_float: r"\): power is 2, not 2.0",
     in_eval: r"\): training is True, not False",
     of_another_power: r"\): power is 2, not 3",
     untied: r"\): layers\[2\].bias is array 5, not array 1",
@@ -361,3 +367,41 @@ def test_a_tensor_in_place_of_a_parameter_is_its_new_value() -> None:
     model.weight = new * 2
     assert not model.weight.requires_grad and model.unfreeze("weight").weight.tolist() == [[6], [6]]
     assert model.weight.requires_grad
+
+
+class Divided(Module):
+    def __init__(self, by):
+        self.by = by
+
+    def forward(self, x):
+        by = self.by.value if isinstance(self.by, Setting) else self.by
+        by = next(iter(by)) if isinstance(by, dict) else by
+        if type(by) is bool:
+            return x
+        return x // by if type(by) is int else x / by
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    value: object
+
+
+@pytest.mark.parametrize("kind", [lambda k: k, Setting, lambda k: {k: 1}], ids=["itself", "dataclass", "key"])
+@pytest.mark.parametrize("changes", [(2, 2.0), (1, True), (1.0, 1), (0.0, -0.0), (0.0, 0)], ids=str)
+def test_static_attributes_that_are_equal_but_not_the_same(changes, kind):
+    model, x = Divided(None), np.array([5, 7])
+    fast = ad.jit(lambda m, x: m(x))
+    for _ in range(2):
+        for k in changes:
+            model.by = kind(k)
+            with np.errstate(divide="ignore"):
+                expected, found = model(x), fast(model, x)
+            assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
+    assert fast.cache_info().misses == 2
+
+
+def test_an_attribute_that_is_nan_is_the_same_in_all_models():
+    fast = ad.jit(lambda m, x: m(x))
+    for _ in range(3):
+        assert np.isnan(fast(Divided(float("nan")), np.ones(2))).all()
+    assert fast.cache_info().misses == 1

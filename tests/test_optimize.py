@@ -355,6 +355,8 @@ def test_least_squares_with_bounds() -> None:
 
 TWO = np.ones(2)
 ERRORS = {
+    "no function": (lambda: ad.minimize(3, TWO), TypeError, "minimize: fun must be a function; got 3"),
+    "no function for a root": (lambda: ad.root(3, TWO), TypeError, "root: fun must be a function; got 3"),
     "vector value": (lambda: ad.minimize(lambda x: x * 2, TWO), ValueError, r"fun must return one real scalar.*\(2,\)"),
     "tree value": (lambda: ad.minimize(lambda x: (ad.sum(x), x), TWO), TypeError, "must return one real scalar"),
     "no value": (lambda: ad.minimize(lambda x: None, TWO), TypeError, "must return one real scalar"),

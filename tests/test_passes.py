@@ -10,7 +10,7 @@ import pytest
 import autodiff as ad
 from autodiff.graph import numpy_helpers
 from autodiff.graph.passes import PASSES, recompute
-from autodiff.kinds import Elementwise
+from autodiff.kinds import OPS, Elementwise
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((6, 9))
@@ -391,3 +391,21 @@ def work(program):
     finally:
         sys.setprofile(former)
     return calls
+
+
+@pytest.mark.parametrize(("one", "other"), [(2, 2.0), (0.0, -0.0), (1, True)], ids=str)
+def test_parameters_and_numbers_that_are_equal_but_not_the_same_are_two(one, other):
+    scaled = ad.general(
+        f"scaled by {one} or {other}",
+        impl=lambda xp, x, *, k: xp.cumulative_sum(x * k[0], axis=0),
+        vjp=lambda g, _y, x, *, k: g * k[0],
+    )
+    try:
+        for f in (lambda x: (scaled(x, k=(one,)), scaled(x, k=(other,))), lambda x: (x * one, x * other)):
+            for x in (np.arange(1, 4), np.ones(3)):
+                for found, expected in zip(ad.jit(f)(x), f(x), strict=True):
+                    assert found.dtype == expected.dtype and found.tobytes() == expected.tobytes()
+                told = ad.jit(f).lower(x).before.outputs
+                assert [str(y.dtype) for y in told] == [str(y.dtype) for y in f(x)]
+    finally:
+        OPS.pop(scaled.name)

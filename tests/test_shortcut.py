@@ -77,6 +77,8 @@ OTHERS = {
     "length": (([A, B],), ([A, B, A],)),
     "emptiness": (([A], []), ([A], [B])),
     "keys": (({"a": A, "b": B},), ({"a": A, "c": B},)),
+    "a float that is a key": (({2: A},), ({2.0: A},)),
+    "a truth that is a key": (({1: A, "b": B},), ({True: A, "b": B},)),
     "order of keys": (({"a": A, "b": B},), ({"b": B, "a": A},)),
     "depth": (([A],), ([[A]],)),
     "nothing": ((A, None), (A, B)),

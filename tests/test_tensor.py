@@ -81,6 +81,19 @@ def test_grad_accumulates_and_is_like_the_data() -> None:
     assert x.grad is None
 
 
+@pytest.mark.parametrize("given", [np.arange(3), np.ones(3), [1, 2, 3], ad.Tensor(np.ones(3))], ids=["integers", "float64", "a list", "a Tensor"])
+def test_a_gradient_that_is_set_is_like_the_data(given: object) -> None:
+    x = leaf(np.ones(3, "float32"))
+    x.grad = given
+    assert type(x.grad) is np.ndarray and x.grad.dtype == np.float32
+    x.sum().backward()
+    assert x.grad.dtype == np.float32 and x.grad.tolist() == (np.asarray([*map(float, given)]) + 1).tolist()
+    single = leaf(2.0)
+    single.grad = 1.0
+    single.backward()
+    assert single.grad == 2
+
+
 def test_gradients_share_no_buffer() -> None:
     x, y = leaf(X), leaf(X)
     seed = np.ones_like(X)
@@ -259,6 +272,8 @@ def test_debug_names_the_line_that_made_the_first_nan() -> None:
     ):
         ad.log(x)
     assert np.isfinite(ad.exp(x).numpy())
+    with pytest.raises(FloatingPointError, match="checkpoint gave NaN"), ad.debug():
+        ad.checkpoint(lambda x: (x, x * np.nan))(leaf(1.0))  # in the second of its results
     with pytest.raises(FloatingPointError, match="standardize gave NaN"), ad.debug(), np.errstate(invalid="ignore"):
         ad.standardize(leaf([np.inf, 1.0, 3.0]))
 
@@ -286,6 +301,10 @@ BAD = [
     (lambda: ad.sum(leaf(X), axis=2), IndexError, r"sum: axis 2 is out of range.*\(2, 3\)"),
     (lambda: ad.max(leaf(X), axis=(0, 0)), ValueError, "names one axis twice"),
     (lambda: ad.reshape(leaf(X), (4, 2)), ValueError, r"\(2, 3\) cannot become \(4, 2\)"),
+    (lambda: setattr(leaf(X), "grad", 1.0), ValueError, r"grad: .* the shape of its Tensor, \(2, 3\); got shape \(\)"),
+    (lambda: setattr(leaf(X), "grad", X[0]), ValueError, r"grad: .* \(2, 3\); got shape \(3,\)"),
+    (lambda: setattr(leaf(X), "grad", X * 1j), TypeError, "grad: .* is complex.*pass the real part"),
+    (lambda: setattr(leaf(X), "grad", Tensor(X, backend="array_api_strict")), TypeError, "grad: .*array_api_strict.*numpy"),
     (lambda: np.asarray(leaf(X)), TypeError, "being differentiated"),
     (lambda: float(leaf(1.0)), TypeError, "would lose its derivative"),
     (lambda: ad.grad(lambda x: sum(v * v for v in x.tolist()))(np.ones(2)), TypeError, "tolist.. of a Tensor .* lose its derivative"),

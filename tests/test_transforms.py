@@ -243,7 +243,7 @@ def test_a_users_own_op_is_checked_like_ours() -> None:
 
 DOT = lambda a, b: ad.sum(a * b)  # noqa: E731
 BAD = [
-    (lambda: ad.grad(lambda x: x)(V), ValueError, r"scalar-output functions. Output had shape: \(3,\)"),
+    (lambda: ad.grad(lambda x: x)(V), ValueError, r"grad: gradient only defined for scalar-output functions. Output had shape: \(3,\)"),
     (lambda: ad.grad(lambda x: ad.sum(x))(np.arange(3)), TypeError, r"argument \[0\] is int64 \(3,\)"),
     (lambda: ad.grad(lambda x: x * 2.0)(3), TypeError, r"argument \[0\] is int 3"),
     (lambda: ad.grad(lambda p: p["a"])({"a": 1.0, "n": True}), TypeError, r"\[0\]\['n'\] is bool True"),
@@ -285,6 +285,21 @@ BAD = [
     (lambda: ad.grad(lambda x: x if x > 0 else -x)(V), ValueError, "ambiguous"),
     (lambda: ad.grad(lambda x: x.backward())(1.0), RuntimeError, "belongs to a transform"),
     (lambda: ad.custom_vjp(abs)(1.0), RuntimeError, "has no rule yet"),
+    (lambda: ad.custom_vjp(3), TypeError, "custom_vjp: the first argument must be a function; got 3"),
+    (lambda: ad.custom_vjp(abs).defvjp(abs, 3), TypeError, "custom_vjp.defvjp: bwd must be a function; got 3"),
+    (lambda: ad.checkpoint(3), TypeError, "checkpoint: the first argument must be a function; got 3"),
+    (lambda: ad.check_grads(3, V), TypeError, "check_grads: the first argument must be a function; got 3"),
+    (lambda: ad.value_and_grad(3), TypeError, "value_and_grad: the first argument must be a function; got 3"),
+    (lambda: ad.hessian(3), TypeError, "hessian: the first argument must be a function; got 3"),
+    (lambda: ad.hvp(3, (V,), (V,)), TypeError, "hvp: the first argument must be a function; got 3"),
+    (lambda: ad.hessian(DOT, argnums="x"), TypeError, "hessian: argnums is an integer or a tuple .* got 'x'"),
+    (lambda: ad.hessian(DOT, argnums=2)(V, V), ValueError, "hessian: argnums has 2"),
+    (lambda: ad.hessian(DOT, chunk_size=0), ValueError, "hessian: chunk_size must be"),
+    (lambda: ad.hessian(lambda x: ad.sum(x))(np.arange(3)), TypeError, r"hessian: argument \[0\] is int64"),
+    (lambda: ad.hessian(lambda x: x)(V), ValueError, r"hessian: gradient only defined for .* shape: \(3,\)"),
+    (lambda: ad.hvp(lambda x: x, (V,), (V,)), ValueError, "hvp: gradient only defined for"),
+    (lambda: ad.value_and_grad(lambda x: (x, x))(1.0), TypeError, "value_and_grad: the function must return one"),
+    (lambda: ad.value_and_grad(lambda x: x * 1j)(1.0), TypeError, "value_and_grad: the value is complex128"),
 ]  # fmt: skip
 
 

@@ -44,6 +44,16 @@ def test_map_keeps_structure_and_names_a_difference() -> None:
         tree.map(lambda a, b: a, [1, 2], [1])
 
 
+def test_a_registered_class_of_another_number_of_children_is_another_structure() -> None:
+    class Some:
+        def __init__(self, *children: object) -> None:
+            self.children = children
+
+    tree.register(Some, lambda some: (some.children, None), lambda _data, children: Some(*children))
+    with pytest.raises(ValueError, match=r"tree.map: expected the structure Some\(\*, \*\), got Some\(\*\)$"):
+        tree.map(lambda a, b: a, Some(1, 2), Some(1))
+
+
 def test_paths_are_written_as_in_python() -> None:
     assert tree.paths({"w": [1, Point(2, 3)]}) == ["['w'][0]", "['w'][1][0]", "['w'][1][1]"]
 

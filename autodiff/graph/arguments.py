@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from numbers import Complex, Rational
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import backends
@@ -14,6 +13,7 @@ from autodiff import tree
 from autodiff.core import ROOT, Tensor, device_of, home_of
 from autodiff.graph.calls import is_taped
 from autodiff.graph.ir import Input
+from autodiff.keys import static_key
 from autodiff.modes import debugging, recording
 
 # In the key of arguments that something outside looks at: tapes alone, or others too.
@@ -30,16 +30,24 @@ def positional(f: Callable) -> tuple[str, ...]:
 
 
 def check_positions(f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
-    """Refuse positions of arguments that f cannot be given."""
+    """Refuse positions of arguments that f cannot be given, and those that are both."""
     try:
-        inspect.signature(f).bind_partial(*[None] * needed([*static, *donate]))
+        signature = inspect.signature(f)
     except ValueError:  # it does not tell
         return
+    own = getattr(f, "__name__", f)
+    named = f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
+    try:
+        signature.bind_partial(*[None] * needed([*static, *donate]))
     except TypeError:
+        raise ValueError(f"jit: {own} takes fewer positional arguments than {named}") from None
+    takes_more = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    count = 0 if takes_more else len(positional(f))
+    places = [{i + count if i < 0 else i for i in given} for given in (static, donate)]
+    if places[0] & places[1]:
         raise ValueError(
-            f"jit: {getattr(f, '__name__', f)} takes fewer positional arguments than "
-            f"static_argnums={tuple(static)} and donate_argnums={tuple(donate)} name"
-        ) from None
+            f"jit: {named} the same argument of {own}; what is static has no buffer to donate"
+        )
 
 
 def needed(argnums: Sequence[int]) -> int:
@@ -87,10 +95,10 @@ def fingerprint(values: Iterable, leaves: list, key: list) -> None:
         else:
             opened = tree.open_container(x)
             if opened is None:
-                key += (kind, static_value(x))
+                key.append(static_value(x))
                 leaves.append(x)
             else:
-                key += (kind, opened[1])
+                key += (kind, static_key(opened[1]))
                 fingerprint(opened[0], leaves, key)
 
 
@@ -99,26 +107,17 @@ def watched(x: Tensor) -> object:
     return TAPED if is_taped(x) and not debugging() else TRACED
 
 
-def static_value(x: Any) -> Any:
+def static_value(x: Any) -> Hashable:
+    """The key of a value that is part of the program."""
+    key = static_key(x)
     try:
-        hash(x)
+        hash(key)
     except TypeError:
         raise TypeError(
             f"jit: an argument is a {type(x).__name__}, neither an array nor a hashable value "
             "that could be static; register its type with autodiff.tree.register"
         ) from None
-    return x
-
-
-def as_key(value: Any) -> Any:
-    """A static value as it is compared: 0.0 is not -0.0, and NaN is NaN, in tuples and dataclasses,
-    too. What has arrays in it, such as a model, is compared as it does itself."""
-    leaves, structure = tree.flatten(value)
-    inexact = [isinstance(x, Complex) and not isinstance(x, Rational) for x in leaves]
-    if any(is_array(x) and not isinstance(x, Complex) for x in leaves):
-        return value
-    pairs = zip(leaves, inexact, strict=True)
-    return structure, tuple((type(x), repr(x) if number else x) for x, number in pairs)
+    return key
 
 
 def input_for(name: str, x: Any) -> Input:

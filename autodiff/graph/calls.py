@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from autodiff.core import Tape
+from autodiff.core import Tape, layers
 from autodiff.graph.control_ops import Control, arguments, chosen, floating, spread
 from autodiff.graph.ir import Input, Node, Program
-from autodiff.graph.routine import Routine, is_differentiated, layers, lowest, trace
+from autodiff.graph.routine import Routine, is_differentiated, lowest, trace
 
 
 class Callee(Routine):

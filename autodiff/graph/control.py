@@ -10,22 +10,24 @@ as x[i] = v of a Tensor from outside, are errors inside jit.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
 from autodiff import tree
 from autodiff.batch import Batch
-from autodiff.core import Tensor, device_of, home_of
+from autodiff.core import Tensor, bottom, device_of, home_of, layers
 from autodiff.graph.cells import with_cells, writing_no_cell
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
 from autodiff.graph.ir import Program, described
-from autodiff.graph.routine import as_array, is_staged, layers, lowest, trace
+from autodiff.graph.routine import as_array, is_staged, trace
 from autodiff.graph.stage import innermost
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import where
 from autodiff.ops.manipulation import astype, concat, reshape, stack, unstack
 from autodiff.reverse import constant_data
+from autodiff.transforms import check_function
 
 
 class Leaves:
@@ -67,6 +69,13 @@ def check_scalar(name: str, what: str, x: Any) -> None:
         raise TypeError(f"{name}: {what} must be one boolean; it has shape {shape}")
 
 
+def step_count(what: str, n: Any) -> int:
+    """How many steps there are to be."""
+    if not hasattr(n, "__index__") or operator.index(n) < 0:
+        raise ValueError(f"{what} must be a whole number, 0 or more; got {n!r}")
+    return operator.index(n)
+
+
 # -- cond ----------------------------------------------------------------------------------------
 
 
@@ -85,6 +94,8 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
         `pred` is not a scalar; inside jit, the results of the functions differ in structure,
         shape or dtype.
     """
+    check_function("cond", true_fn, "true_fn")
+    check_function("cond", false_fn, "false_fn")
     check_scalar("cond", "pred", pred)
     if not hasattr(pred, "shape"):
         return (true_fn if pred else false_fn)(*operands)
@@ -171,7 +182,13 @@ def while_loop(
     ------
     TypeError
         `cond_fn` does not return a scalar; a carry that changes structure, shape or dtype.
+    ValueError
+        `max_steps` is no whole number, or negative.
     """
+    check_function("while_loop", cond_fn, "cond_fn")
+    check_function("while_loop", body_fn, "body_fn")
+    if max_steps is not None:
+        max_steps = step_count("while_loop: max_steps", max_steps)
     given = Leaves("while_loop: init", init)
     (structure,) = given.structure.children
 
@@ -225,8 +242,8 @@ def looped(test: Callable, body: Callable, state: list, limit: int | None) -> li
                 break
             state = body(state)
         else:
-            bottom = lowest(go_on)
-            if not bool(home_of(bottom).any(getattr(bottom, "data", bottom))):
+            raw = bottom(go_on)
+            if not bool(home_of(raw).any(raw)):
                 break
             new = body(renamed(state))
             state = [where(go_on, a, b) for a, b in zip(new, state, strict=True)]
@@ -264,6 +281,7 @@ def scan(
     """
     if checkpoint not in KEEPING:
         raise ValueError(f"scan: checkpoint is one of {', '.join(KEEPING)}; got {checkpoint!r}")
+    check_function("scan", f)
     given, rows = Leaves("scan: init", init), Leaves("scan: xs", xs)
     count = row_count(rows, length)
     (structure,) = given.structure.children
@@ -302,9 +320,7 @@ def row_count(rows: Leaves, length: int | None) -> int:
         length = x.shape[0]
     if length is None:
         raise ValueError("scan: xs is empty; give length=")
-    if not hasattr(length, "__index__") or length < 0:
-        raise ValueError(f"scan: length must be a whole number, 0 or more; got {length!r}")
-    return length
+    return step_count("scan: length", length)
 
 
 def stepped(step: Callable, init: list, xs: list, count: int, reverse: bool) -> tuple:

@@ -17,7 +17,7 @@ import numpy as np
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import NUMBERS, ROOT, Node, Op, Tensor, user_line
+from autodiff.core import NUMBERS, Node, Op, Tensor, is_constant, user_line
 from autodiff.graph.ir import Constant, Equation, Input, described, equation_text, is_literal
 from autodiff.graph.stage import Stage, writing
 from autodiff.ops.manipulation import astype, broadcast_to
@@ -342,10 +342,6 @@ class Graph(Stage):
             return self.symbol(boxes.data)
         self.parts[equation] = [part.data for part in boxes]
         return tuple(map(self.symbol, self.parts[equation]))
-
-
-def is_constant(x: Tensor) -> bool:
-    return x.interp is ROOT and x.node is None
 
 
 def plain_number(x: Any) -> Any:

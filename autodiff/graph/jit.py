@@ -19,7 +19,6 @@ from autodiff.graph.arguments import (
     TAPED,
     TRACED,
     argument_names,
-    as_key,
     check_positions,
     fingerprint,
     input_for,
@@ -33,10 +32,10 @@ from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import LARGE, Outside, innermost, size_of, stage, writing_beside
-from autodiff.transforms import check_function
+from autodiff.keys import static_key
+from autodiff.transforms import Argnums, argument_numbers, check_function
 
 CacheInfo = namedtuple("CacheInfo", "hits misses currsize")
-Argnums = int | Sequence[int]
 MANY = 64  # programs of a function are worth a word
 MOST = 256  # programs of a function are kept
 
@@ -171,7 +170,7 @@ class Jitted:
                     f"{self.name}: static argument {place} is a {type(value).__name__}, which is "
                     "not hashable: pass a tuple or a frozen dataclass in its place"
                 ) from None
-            found += (place, as_key(value))
+            found += (place, static_key(value))
         return found
 
     def marked(self, argnums: Sequence[int], args: tuple, kwargs: dict) -> list[int | str]:
@@ -406,7 +405,8 @@ def jit(
     Raises
     ------
     ValueError
-        A precision that is unknown, or that the backend does not have; a position that f has not.
+        A precision that is unknown, or that the backend does not have; a position that f has not,
+        or that is named both static and donated.
     TypeError
         A Python `if`, `float()` and the like of a value that has no number yet; an argument
         that is neither an array nor hashable.
@@ -424,8 +424,8 @@ def jit(
             precision=precision,
         )
     check_function("jit", f)
-    static = (static_argnums,) if isinstance(static_argnums, int) else static_argnums
-    donate = (donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums
+    _, static = argument_numbers("jit", static_argnums, "static_argnums")
+    _, donate = argument_numbers("jit", donate_argnums, "donate_argnums")
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"jit: precision is one of {', '.join(PRECISIONS)}; got {precision!r}")
     check_positions(f, static, donate)

@@ -14,7 +14,19 @@ from copy import copy
 from typing import Any
 
 import backends
-from autodiff.core import NUMBERS, PROJECT, ROOT, Op, Tape, Tensor, box, device_of, home_of
+from autodiff.core import (
+    NUMBERS,
+    PROJECT,
+    ROOT,
+    Op,
+    Tape,
+    Tensor,
+    box,
+    device_of,
+    home_of,
+    is_constant,
+    layers,
+)
 from autodiff.graph.compile import Compiled, compile_program, writes_rows
 from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number, is_view
 from autodiff.graph.ir import routines as runs_routines
@@ -314,15 +326,6 @@ def is_weak(x: Any) -> bool:
     )
 
 
-def layers(x: Any) -> list[Tensor]:
-    """A value, the value beneath it, and so on while they are Tensors."""
-    found = []
-    while isinstance(x, Tensor):
-        found.append(x)
-        x = x.data
-    return found
-
-
 def lowest(x: Any) -> Any:
     found = layers(x)
     return found[-1] if found else x
@@ -361,7 +364,7 @@ def lifted_to_stage(op: Op, args: Sequence) -> list:
     if here is None or any(t.interp is here for x in args for t in layers(x)):
         return result
     for i, x in enumerate(args):
-        constant = not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None)
+        constant = not isinstance(x, Tensor) or is_constant(x)
         outer = isinstance(here, Inner) and isinstance(x, Tensor) and x.interp.level < here.level
         if constant or outer:
             result[i] = box(here.node_of(op, i + 1, x), here, here.backend, None)

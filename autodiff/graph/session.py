@@ -8,7 +8,7 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import Node, Tensor
+from autodiff.core import Node, Tensor, is_constant
 from autodiff.graph.compile import Compiled, compile_program
 from autodiff.graph.face import (
     Graph,
@@ -18,7 +18,6 @@ from autodiff.graph.face import (
     check_unmasked,
     default_graph,
     enter_default,
-    is_constant,
     leave_default,
     plain_number,
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import backends
+from autodiff.keys import static_key
 from autodiff.tree import Structure
 
 MISSED = object()  # what a shortcut gives for arguments of another kind
@@ -80,7 +81,9 @@ class Writer:
             self.check(other, f"len({name}) != {len(x)}")
             self.take(x, name)
         elif kind is dict:
-            self.check(other, f"[*{name}] != {self.constant(list(x))}")
+            named = all(type(key) is str for key in x)
+            keys = f"[*{name}] != {self.constant(list(x))}"
+            self.check(other, keys if named else self.differs(f"(*{name},)", tuple(x)))
             self.take(x.values(), f"{name}.values()")
         elif x is None:
             self.check(other)
@@ -88,13 +91,17 @@ class Writer:
             self.check(other, f"{name} != {self.constant(x)}")
             self.leaves += 1
         elif kind in (float, complex) and self.leaves not in self.places:
-            self.check(other, f"repr({name}) != {self.constant(repr(x))}")  # -0.0 is not 0.0
+            self.check(self.differs(name, x))
             self.leaves += 1
         elif kind in (float, complex):
             self.check(other)
             self.leaf(name)
         else:
             raise Unknown
+
+    def differs(self, name: str, x: Any) -> str:
+        """The question whether a static value is another one."""
+        return f"{self.constant(static_key)}({name}) != {self.constant(static_key(x))}"
 
     def take(self, children: Collection, source: str) -> None:
         first, self.count = self.count, self.count + len(children)

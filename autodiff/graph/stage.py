@@ -18,7 +18,18 @@ from weakref import ref
 
 import backends
 from autodiff import errors
-from autodiff.core import NUMBERS, PROJECT, ROOT, Interpreter, Node, Op, Tensor, box, user_line
+from autodiff.core import (
+    NUMBERS,
+    PROJECT,
+    Interpreter,
+    Node,
+    Op,
+    Tensor,
+    box,
+    is_constant,
+    layers,
+    user_line,
+)
 from autodiff.graph.ir import (
     Constant,
     Equation,
@@ -66,10 +77,9 @@ def writing_beside(values: Iterable) -> AbstractContextManager[None]:
     there is none, or where something is being written down already."""
     if innermost() is None:
         for x in values:
-            while isinstance(x, Tensor) and isinstance(x.data, Tensor):
-                x = x.data
-            if isinstance(x, Tensor) and isinstance(x.interp, Stage):
-                return writing(x.interp)
+            found = layers(x)
+            if found and isinstance(found[-1].interp, Stage):
+                return writing(found[-1].interp)
     return nullcontext()
 
 
@@ -220,7 +230,7 @@ class Stage(Interpreter):
         if isinstance(a, Tensor):
             if a.interp is self:
                 return a.data
-            if a.interp is not ROOT or a.node is not None:
+            if not is_constant(a):
                 check_open(op.name, a)
                 captured = self.capture(a)
                 if captured is not None:
@@ -303,10 +313,8 @@ def origin(node: Value) -> str:
 
 def check_open(name: str, tensor: Tensor) -> None:
     """Refuse a value of a function that is not being staged any more."""
-    while isinstance(tensor, Tensor):
-        if isinstance(tensor.interp, Stage) and not tensor.interp.open:
-            raise leaked(name)
-        tensor = tensor.data
+    if any(isinstance(t.interp, Stage) and not t.interp.open for t in layers(tensor)):
+        raise leaked(name)
 
 
 def leaked(name: str) -> RuntimeError:
@@ -339,7 +347,7 @@ def stage(
 def output_node(interp: Stage, x: Any) -> Node:
     if isinstance(x, Tensor) and x.interp is interp:
         return x.data
-    if isinstance(x, Tensor) and (x.interp is not ROOT or x.node is not None):
+    if isinstance(x, Tensor) and not is_constant(x):
         check_open("jit", x)
         captured = interp.capture(x)
         if captured is not None:

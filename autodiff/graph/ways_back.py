@@ -14,7 +14,7 @@ from typing import Any
 
 import backends
 from autodiff.batch import Stacks
-from autodiff.core import ROOT, Aval, Node, Tensor
+from autodiff.core import Aval, Node, Tensor, is_constant
 from autodiff.graph.calls import undrawn
 from autodiff.graph.control_ops import arguments, avals, chosen, floating, home, spread
 from autodiff.graph.ir import Equation
@@ -217,8 +217,7 @@ def told(name: str, error: Exception) -> Exception:
 
 def variables(arrays: Sequence) -> list[int]:
     """The numbers of those arrays that are no constants."""
-    found = [isinstance(x, Tensor) and (x.interp is not ROOT or x.node is not None) for x in arrays]
-    return [i for i, yes in enumerate(found) if yes]
+    return [i for i, x in enumerate(arrays) if isinstance(x, Tensor) and not is_constant(x)]
 
 
 def with_constants(f: Function, arrays: Sequence, places: Sequence[int]) -> Function:

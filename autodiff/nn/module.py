@@ -19,11 +19,12 @@ from typing import Any
 
 import backends
 from autodiff import errors, tree
-from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of
+from autodiff.core import ROOT, Leaf, Tape, Tensor, box, copy_beside, home_of, is_constant
 from autodiff.errors import differences, kinds
 from autodiff.forward import Dual
 from autodiff.graph import places as origins
 from autodiff.graph.face import Variable
+from autodiff.keys import static_key
 from autodiff.ops.elementwise import stop_gradient
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
@@ -119,7 +120,7 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if type(value) not in STATIC:
-            if is_constant(value) and self.has_parameter(name):
+            if isinstance(value, Tensor) and is_constant(value) and self.has_parameter(name):
                 value = value if name in self.frozen else trained(value)
             else:
                 self.note(name, value)
@@ -139,7 +140,7 @@ class Module:
                     "is trained, or a constant, autodiff.asarray(x), which is not; of a number "
                     "make Python's, x.item()"
                 )
-        found = {place.name for place in own if is_constant(place.value)}
+        found = {p.name for p in own if isinstance(p.value, Tensor) and is_constant(p.value)}
         if found or self.frozen:
             old = {k for k in self.frozen if k == name or k.startswith(f"{name}[")}
             self.frozen = self.frozen - old | found
@@ -358,11 +359,6 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, tree.Held)) or home_of(value) is not None
 
 
-def is_constant(value: Any) -> bool:
-    """Whether this is a Tensor, none of a transform, that requires no gradient."""
-    return isinstance(value, Tensor) and value.interp is ROOT and value.node is None
-
-
 def put(cell: Any, value: Any) -> None:
     """A new array in the Tensor or Buffer of a model, on the backend and device where it is."""
     held = isinstance(cell, tree.Held)
@@ -378,12 +374,14 @@ def put(cell: Any, value: Any) -> None:
 
 
 class Layout:
-    """A model without its arrays: classes, static attributes, and a number for each array."""
+    """A model without its arrays: classes, static attributes, and a number for each array. By the
+    key two of them are compared: 2 is not 2.0 there."""
 
-    __slots__ = ("entry",)
+    __slots__ = ("entry", "key")
 
-    def __init__(self, entry: tuple) -> None:
+    def __init__(self, entry: tuple, key: tuple) -> None:
         self.entry = entry
+        self.key = key
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -397,15 +395,16 @@ class Layout:
     def unlike(self, other: Layout) -> str:
         """The first thing in which another one differs, in words."""
         own, given = dict(spelled(self.entry, "")), dict(spelled(other.entry, ""))
-        apart = [k for k in {**own, **given} if own.get(k, Layout) != given.get(k, Layout)]
-        first = [{k: (x[k],) for k in apart[:1] if k in x} for x in (own, given)]
+        kept, found = ({k: static_key(v) for k, v in x.items()} for x in (own, given))
+        apart = [k for k in {**own, **given} if kept.get(k, Layout) != found.get(k, Layout)]
+        first = [{k: (str(x[k]),) for k in apart[:1] if k in x} for x in (own, given)]
         return differences(*first)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self.entry == other.entry
+        return isinstance(other, Layout) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self.entry)
+        return hash(self.key)
 
     def __repr__(self) -> str:
         return f"model of {len(self.names)} arrays"
@@ -426,7 +425,8 @@ class AtHeld(At):
     __slots__ = ()
 
 
-STATIC = (bool, int, float, str, type(None), frozenset)  # most attributes that are no arrays
+# Most attributes that are no arrays; they are equal where they are the same.
+STATIC = frozenset((bool, int, str, type(None), frozenset))
 
 
 def opened(module: Module) -> tuple[list, Layout]:
@@ -438,7 +438,9 @@ def opened(module: Module) -> tuple[list, Layout]:
 def opened_in_place(module: Module) -> tuple[list, Layout]:
     """The same, parameters in their places on the plain tape."""
     leaves: list = []
-    return leaves, Layout(survey(module, "", frozenset(), {}, leaves))
+    key: list = []
+    entry = survey(module, "", frozenset(), {}, leaves, key)
+    return leaves, Layout(entry, tuple(key))
 
 
 class AsFunction:
@@ -451,29 +453,37 @@ class AsFunction:
         return self.model(*args, **kwargs)
 
 
-def survey(x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list) -> Any:
+def survey(
+    x: Any, name: str, frozen: frozenset[str], numbers: dict[int, At], leaves: list, key: list
+) -> Any:
     """What a layout says of x, which its module has by this name; `frozen` are those of the
     names of that module that are not trained. Called at each call of a compiled function."""
     kind = type(x)
     if kind in STATIC:
+        key += (kind, x)
         return x
     if isinstance(x, Module):
         own = x.frozen
-        parts = [(k, survey(v, k, own, numbers, leaves)) for k, v in vars(x).items()]
+        key += (kind, *vars(x))
+        parts = [(k, survey(v, k, own, numbers, leaves, key)) for k, v in vars(x).items()]
         return (kind, *parts)
     if isinstance(x, (list, tuple)):
+        key += (kind, len(x))
         pairs = [(f"{name}[{i}]", v) for i, v in enumerate(x)]
-        return (kind, *[survey(v, k, frozen, numbers, leaves) for k, v in pairs])
+        return (kind, *[survey(v, k, frozen, numbers, leaves, key) for k, v in pairs])
     if isinstance(x, dict):
+        key += (kind, static_key(tuple(x)))
         triples = [(k, f"{name}[{k!r}]", v) for k, v in x.items()]
-        return (dict, *[(k, survey(v, n, frozen, numbers, leaves)) for k, n, v in triples])
+        return (dict, *[(k, survey(v, n, frozen, numbers, leaves, key)) for k, n, v in triples])
     if not is_array(x):
+        key.append(static_key(x))
         return x
     number = numbers.get(id(x))
     if number is None:
         number = (AtHeld if name in frozen else At)(len(leaves))
         numbers[id(x)] = number
         leaves.append(held(x) if name in frozen else x)
+    key += (type(number), number)
     return number
 
 
@@ -517,7 +527,7 @@ tree.register(AsFunction, lambda function: opened_in_place(function.model), clos
 
 def trained(x: Any) -> Any:
     """A plain value as a parameter of the plain tape again; anything else as it is."""
-    if is_constant(x) and x.backend.is_inexact(x.data.dtype):
+    if isinstance(x, Tensor) and is_constant(x) and x.backend.is_inexact(x.data.dtype):
         return box(x.data, ROOT, x.backend, Leaf(x.data))
     return x
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff.graph.ir import Equation, Node, Program, apply, is_literal, same
+from autodiff.keys import static_key
 
 AGAIN = ("im2col",)
 
@@ -22,9 +23,11 @@ def common(program: Program) -> Program:
         if equation.op.name in AGAIN:
             return same(equation, inputs)
         try:
-            key = (equation.op, *map(identity, inputs), *sorted(equation.params.items()))
+            params = equation.params
+            how = [(k, static_key(params[k])) for k in sorted(params)]
+            key = (equation.op, *map(identity, inputs), *how)
             return known.setdefault(key, once(equation, inputs))
-        except TypeError:  # a parameter that cannot be hashed or ordered
+        except TypeError:  # a parameter that cannot be hashed
             return same(equation, inputs)
 
     def once(equation: Equation, inputs: tuple[Node, ...]) -> Node:
@@ -44,7 +47,5 @@ def is_permuted(node: Node) -> bool:
 
 
 def identity(node: Node) -> Any:
-    """What makes two operands one: numbers by type and value, everything else by itself."""
-    if is_literal(node):
-        return type(node.value), repr(node.value)
-    return node
+    """What makes two operands one: numbers by type and bits, everything else by itself."""
+    return static_key(node.value) if is_literal(node) else node
