@@ -1,21 +1,25 @@
-"""Convolution on the CPU: a few images at a time, whose columns stay in cache between being
-written and being multiplied, shared out over the threads."""
+"""Convolution on the CPU: some places at a time, whose columns stay in cache between being written
+and being multiplied, shared out over the threads."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from backends import blas
 from backends.threads import Pool, count
-from backends.windows import Window, inner
+from backends.windows import Pair, Window
 
-BLOCK = 2**21  # bytes of columns at a time: about a core's own cache
-SINGLE = 2**19 - 1  # the most multiplications for which OpenBLAS uses one thread
+BLOCK = 2**21  # bytes that a block takes: about what stays near a core
+NARROW = 256  # places: BLAS is slower at products of fewer
+LIGHT = 2**23  # multiplications that are not worth sharing out
+SUMS = 8  # of small weights' gradients, side by side
 
 POOL = Pool(count(), prepare=partial(np.seterr, all="ignore"))
 
@@ -29,127 +33,206 @@ class Scratch(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows of places in some images, and their columns (c * kernel, places)."""
+    """Rows of places in some images."""
 
     images: slice
     rows: slice
-    shape: tuple[int, int, int]  # of the places: images, rows, pitch
-    tiles: int
-    columns: np.ndarray
 
 
 class Columns:
-    """The columns of images (n, c, h, w), block by block.
+    """The columns of images (n, c, h, w), block by block: as matrices (stack, groups, depth,
+    places), one for all images of a block. Those of a pointwise convolution are the images
+    themselves, a stack of them, where they are not small.
 
-    With a stride of 1 a row of windows has the `pitch` of a row of the padded image: what a tap
-    reads of an image is then one run of memory. The windows that are too many, across the edge,
-    are for the caller to ignore.
-
-    Products are cut into tiles of so few places that BLAS does not share them out over threads,
-    because then it is done here, where the copying is shared out as well. (Two threads that both
-    start BLAS's would wait for each other.) The last tile is filled up with places of no meaning.
+    Padded images lie in memory so that a row's zeros at its end are those before the next one.
+    With a stride of 1 a row of windows has the `pitch` of such a row: what a tap reads of an image
+    is then one run of memory. The windows that are too many, across the edge, are for the caller
+    to ignore.
     """
 
     def __init__(
-        self, x: np.ndarray, window: Window, dtype: np.dtype, filters: int, groups: int
+        self,
+        x: np.ndarray,
+        window: Window,
+        dtype: np.dtype,
+        filters: int,
+        groups: int,
+        lanes: int = POOL.size,
     ) -> None:
-        self.x, self.window, self.dtype, self.groups = x, window, dtype, groups
+        self.x, self.window, self.dtype = x, window, dtype
+        self.filters, self.groups = filters, groups
         self.places = window.places(x.shape[2:])
-        self.height, self.width = window.padded(x.shape[2:])
-        self.pitch = self.width if window.stride == (1, 1) else self.places[1]
-        self.depth = x.shape[1] * math.prod(window.kernel)
-        self.widest = SINGLE // max(self.depth // groups * filters // groups, 1)  # of the tiles
-        self.shared = self.widest >= 8
-        row = max(self.depth * self.pitch * dtype.itemsize, 1)
-        bytes = BLOCK if self.shared else 4 * BLOCK
-        self.rows = max(min(self.places[0], bytes // row), 1)
-        self.images = max(min(len(x), bytes // (row * self.rows)), 1)
+        padded = window.padded(x.shape[2:])[1]
+        self.across = overlap(-window.padding[1][0], padded, x.shape[3])
+        inside, _ = self.across
+        self.width = inside.stop - inside.start + max(inside.start, padded - inside.stop)
+        self.width = max(self.width, self.places[1])
+        along = window.stride == (1, 1)
+        self.pitch = self.width if along else self.places[1]
+        self.plain = self.pitch == self.places[1] and not any(map(any, window.padding))
+        self.depth, area = x.shape[1] * math.prod(window.kernel), math.prod(self.places)
+        itself = along and self.plain and window.kernel == (1, 1)
+        self.point = itself and x.dtype == dtype and area >= NARROW // 4
+        work = len(x) * area * self.depth * filters // groups
+        self.lanes = lanes if work >= LIGHT else 1
+        self.size = self.size_of_block()
 
-    def share(self, work: Callable[[int, int, Scratch], None], filters: int) -> None:
-        """work(first, last, scratch) for all images, a block of them at a time. A scratch's own
-        part has room for a block's result."""
-        if 0 not in self.places:
-            lanes = POOL.size if self.shared else 1
-            share(work, len(self.x), self.images, lanes, lambda: self.scratch(filters))
+    def size_of_block(self) -> Pair:
+        """How many images and rows of places make a block: as many as stay in cache, and as many
+        blocks for each lane."""
+        count, (rows, _) = len(self.x), self.places
+        place = (self.depth + self.filters) * self.dtype.itemsize
+        pitch = max(self.pitch, 1)
+        most = max(BLOCK // place, NARROW) // pitch
+        if most >= rows and count >= self.lanes:
+            return even(count, most // max(rows, 1), self.lanes), rows
+        most = max(min(most, rows), -(-NARROW // pitch))
+        return 1, even(rows, most, -(-self.lanes // max(count, 1)))
 
-    def scratch(self, filters: int) -> Scratch:
-        beyond = self.window.reach(1) - 1  # what the last of the windows too many reads
-        area = self.height * self.width
-        places = math.prod(self.tiles(self.images * self.rows * self.pitch))
-        return Scratch(
-            np.zeros((self.images, self.x.shape[1], area + beyond), self.dtype),
-            np.zeros(self.depth * places, self.dtype),
-            np.zeros(filters * places, self.dtype),
+    def __iter__(self) -> Iterator[Block]:
+        images, rows = self.size
+        return itertools.starmap(
+            Block, itertools.product(steps(len(self.x), images), steps(self.places[0], rows))
         )
 
-    def blocks(self, first: int, last: int, scratch: Scratch) -> Iterator[Block]:
-        """The blocks of some images, each valid until the next."""
-        count, channels = last - first, self.x.shape[1]
-        wide = scratch.wide[:count]
-        inside = wide[:, :, : self.height * self.width]
-        inside = inside.reshape(count, channels, self.height, self.width)
-        inside[inner(self.x.shape[2:], self.window)] = self.x[first:last]
-        for top in range(0, self.places[0], self.rows):
-            rows = min(self.rows, self.places[0] - top)
-            shape = (count, rows, self.pitch)
-            places = math.prod(shape)
-            tiles, width = self.tiles(places)
-            columns = part(scratch.columns, self.depth, tiles * width)
-            taps = columns[:, :places].reshape(channels, *self.window.kernel, *shape)
-            np.copyto(taps, self.seen(wide, top, rows))
-            yield Block(slice(first, last), slice(top, top + rows), shape, tiles, columns)
+    def scratch(self) -> Scratch:
+        """Room for a block."""
+        images, rows = self.size
+        places = images * apart(rows * self.pitch)
+        high = (rows - 1) * self.window.stride[0] + self.window.reach(0)
+        # what the last of the windows too many reads
+        beyond = max(self.window.reach(1) - 1, self.across[0].start)
+        area = 0 if self.plain else apart(high * self.width + beyond)
+        columns = 0 if self.point else self.depth * places
+        return Scratch(
+            np.zeros((images, self.x.shape[1], area), self.dtype),
+            np.empty(columns, self.dtype),
+            np.empty(self.filters * places, self.dtype),
+        )
 
-    def seen(self, wide: np.ndarray, top: int, rows: int) -> np.ndarray:
-        """What the windows of some rows see of padded images: (c, *kernel, images, rows, pitch)."""
+    def shape(self, block: Block) -> tuple[int, int, int]:
+        """Of the places in a block: images, rows, pitch."""
+        return length(block.images), length(block.rows), self.pitch
+
+    def matrices(self, block: Block, scratch: Scratch) -> np.ndarray:
+        images, rows, pitch = self.shape(block)
+        if self.point:
+            x = self.x[block.images, :, block.rows]
+            return x.reshape(images, self.groups, -1, rows * pitch)
+        seen = self.seen(block, scratch)
+        columns = part(scratch.columns, self.depth, images * rows * pitch)
+        np.copyto(columns.reshape(seen.shape), seen)
+        return columns.reshape(1, self.groups, -1, columns.shape[1])
+
+    def seen(self, block: Block, scratch: Scratch) -> np.ndarray:
+        """What the windows of a block see: (c, *kernel, images, rows, pitch)."""
         stride, dilation = self.window.stride, self.window.dilation
-        image, channel, right = wide.strides
-        down = right * self.width
-        start = wide[:, :, top * stride[0] * self.width :]
-        shape = (wide.shape[1], *self.window.kernel, len(wide), rows, self.pitch)
+        if self.plain:
+            start = self.x[block.images, :, block.rows.start * stride[0] :]
+            image, channel, down, right = start.strides
+        else:
+            start = self.padded(block, scratch)
+            image, channel, right = start.strides
+            down = right * self.width
+        shape = (self.x.shape[1], *self.window.kernel, *self.shape(block))
         taps = (channel, dilation[0] * down, dilation[1] * right)
         return as_strided(start, shape, (*taps, image, stride[0] * down, stride[1] * right))
 
-    def tiles(self, places: int) -> tuple[int, int]:
-        """How many tiles, and how wide."""
-        count = -(-places // self.widest) if self.shared else 1
-        return count, -(-places // count)
+    def padded(self, block: Block, scratch: Scratch) -> np.ndarray:
+        """The rows of the padded images that a block sees, flat."""
+        images, rows, _ = self.shape(block)
+        stride, top = self.window.stride[0], self.window.padding[0][0]
+        high = (rows - 1) * stride + self.window.reach(0)
+        wide = scratch.wide[:images, : self.x.shape[1]]
+        right, x_right = self.across
+        inside = wide[:, :, right.start : right.start + high * self.width]
+        inside = inside.reshape(*wide.shape[:2], high, self.width)[..., : length(right)]
+        down, x_down = overlap(block.rows.start * stride - top, high, self.x.shape[2])
+        inside[:, :, : down.start] = 0
+        inside[:, :, down] = self.x[block.images, :, x_down, x_right]
+        inside[:, :, down.stop :] = 0
+        return wide
+
+    def result(self, block: Block, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
+        """Room for a block's product, (stack, groups, filters, places), and the same as images."""
+        images, rows, pitch = self.shape(block)
+        stack = images if self.point else 1
+        width = images // stack * rows * pitch
+        product = part(scratch.own, stack * self.filters, width)
+        seen = product.reshape(stack, self.filters, -1, rows, pitch)[..., : self.places[1]]
+        product = product.reshape(stack, self.groups, -1, width)
+        return product, seen.swapaxes(1, 2).reshape(images, self.filters, rows, -1)
+
+    def cotangents(self, g: np.ndarray, block: Block, scratch: Scratch) -> np.ndarray:
+        """What comes from a block's places, (stack, groups, places, filters)."""
+        images, rows, pitch = self.shape(block)
+        g = g[block.images, :, block.rows]
+        if self.point:
+            right = g.astype(self.dtype, copy=False).reshape(images, self.groups, -1, rows * pitch)
+            return right.swapaxes(2, 3)
+        right, seen = self.result(block, scratch)
+        seen[...] = g
+        rest = right.reshape(self.filters, images, rows, pitch)[..., self.places[1] :]
+        rest[...] = 0  # the windows too many
+        return right.swapaxes(2, 3)
+
+
+def overlap(start: int, length: int, size: int) -> tuple[slice, slice]:
+    """Where so many places from `start` on overlap with those from 0 to a size: counted from
+    `start`, and from 0."""
+    first = min(max(-start, 0), length)
+    last = max(min(size - start, length), first)
+    return slice(first, last), slice(start + first, start + last) if last > first else slice(0)
+
+
+def even(total: int, most: int, lanes: int) -> int:
+    """The size of equal shares, at most `most`, as many for each lane."""
+    return -(-total // (lanes * -(-total // (lanes * max(most, 1))))) or 1
+
+
+def steps(total: int, step: int) -> Iterator[slice]:
+    return (slice(i, min(i + step, total)) for i in range(0, total, step))
+
+
+def length(key: slice) -> int:
+    return key.stop - key.start
+
+
+def apart(width: int) -> int:
+    """How far apart rows of a width are put: not at a multiple of half a KB, as rows that are
+    share few places in the cache."""
+    return width + 16 if width % 128 == 0 else width
+
+
+def part(flat: np.ndarray, rows: int, width: int) -> np.ndarray:
+    """The beginning of some memory, as a matrix."""
+    return flat[: rows * apart(width)].reshape(rows, -1)[:, :width]
 
 
 def share(
-    work: Callable[[int, int, Any], None],
-    total: int,
-    chunk: int,
+    work: Callable[[Any, Any], None],
+    tasks: Sequence,
     lanes: int,
     scratch: Callable[[], Any] = bool,
 ) -> None:
-    """work(first, last, scratch) for chunks of so many things, each lane with a scratch of its
-    own."""
-    starts = iter(range(0, total, chunk))
+    """work(task, scratch) for all tasks, each lane with a scratch of its own. Where lanes go side
+    by side each makes its products on one thread."""
+    rest = iter(tasks)
 
     def lane(_: int) -> None:
         own = None
-        for first in starts:
+        for task in rest:
             own = scratch() if own is None else own
-            work(first, min(first + chunk, total), own)
+            work(task, own)
 
-    if lanes == 1 or total <= chunk:
+    if lanes == 1 or len(tasks) == 1:
         lane(0)
     else:
-        POOL.run(lane)
+        with blas.products():
+            POOL.run(lane)
 
 
-def part(flat: np.ndarray, *shape: int) -> np.ndarray:
-    """The beginning of some memory, as an array."""
-    return flat[: math.prod(shape)].reshape(shape)
-
-
-def cut(matrix: np.ndarray, groups: int, tiles: int) -> np.ndarray:
-    """(groups * c, tiles * places) as (groups, tiles, c, places)."""
-    rows, columns = matrix.shape
-    return matrix.reshape(groups, rows // groups, tiles, columns // tiles).swapaxes(1, 2)
-
-
-def wide(dtype: np.dtype) -> np.dtype:
+def computed(dtype: np.dtype) -> np.dtype:
     """The dtype to compute in: BLAS has no half precision."""
     return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
@@ -157,61 +240,75 @@ def wide(dtype: np.dtype) -> np.dtype:
 def convolve(x: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.ndarray:
     """Images (n, c, h, w) by weights (o, c/groups, *kernel): (n, o, *places)."""
     dtype, filters = np.result_type(x, w), len(w)
-    columns = Columns(x, window, wide(dtype), filters, groups)
+    columns = Columns(x, window, computed(dtype), filters, groups)
     y = np.empty((len(x), filters, *columns.places), dtype)
-    matrix = w.astype(columns.dtype, copy=False).reshape(groups, 1, filters // groups, -1)
+    matrix = w.astype(columns.dtype, copy=False).reshape(groups, filters // groups, -1)
+    ready = columns.point and y.dtype == columns.dtype
 
-    def work(first: int, last: int, scratch: Scratch) -> None:
-        for block in columns.blocks(first, last, scratch):
-            out = part(scratch.own, filters, block.columns.shape[1])
-            right = cut(block.columns, groups, block.tiles)
-            np.matmul(matrix, right, out=cut(out, groups, block.tiles))
-            out = out[:, : math.prod(block.shape)].reshape(filters, *block.shape)
-            y[block.images, :, block.rows] = out.transpose(1, 0, 2, 3)[..., : columns.places[1]]
+    def work(block: Block, scratch: Scratch) -> None:
+        right = columns.matrices(block, scratch)
+        target = y[block.images, :, block.rows]
+        product, images = columns.result(block, scratch)
+        np.matmul(matrix, right, out=target.reshape(product.shape) if ready else product)
+        if not ready:
+            target[...] = images
 
-    columns.share(work, filters)
+    share(work, list(columns), columns.lanes, columns.scratch)
     return y
 
 
 def convolve_weight(x: np.ndarray, g: np.ndarray, window: Window, groups: int) -> np.ndarray:
-    """The adjoint of `convolve` by the weights. The places come first in the memory of `g`, as
-    BLAS multiplies them fastest. Blocks are added up in their order, so that the same arguments
-    give the same bits whichever thread is first."""
-    dtype, filters = np.result_type(x, g), g.shape[1]
-    columns = Columns(x, window, wide(dtype), filters, groups)
-    width = columns.places[1]
-    sums = -(-len(x) // columns.images) if columns.shared else 1
-    total = np.zeros((sums, groups, columns.depth // groups, filters // groups), columns.dtype)
+    """The adjoint of `convolve` by the weights: of large ones each lane has some channels, and of
+    small ones sums of its own over some places. They are added up in their order, so that the
+    same arguments give the same bits whichever thread is first."""
+    dtype, filters, channels = np.result_type(x, g), g.shape[1], x.shape[1]
+    y = np.empty((filters, channels // groups, *window.kernel), dtype)
+    inner, sums, together = computed(dtype), SUMS, channels
+    if y.size * inner.itemsize > BLOCK // SUMS:
+        sums, together = 1, channels // groups if groups > 1 else 1
+        together *= -(-channels // together // POOL.size)
+    cuts, tasks = [], []
+    for cut in steps(channels, together):
+        some = slice(0, filters)
+        if groups > 1:
+            some = slice(cut.start * filters // channels, cut.stop * filters // channels)
+        count = max(length(cut) * groups // channels, 1)
+        lanes = 1 if sums == 1 else POOL.size
+        columns = Columns(x[:, cut], window, inner, length(some), count, lanes)
+        every = list(columns)
+        parts = list(steps(len(every), -(-len(every) // sums) or 1))
+        each = length(some) // count
+        shape = (max(len(parts), 1), count, columns.depth // count, apart(each))
+        total = np.zeros(shape, inner)[..., :each]
+        cuts.append((y[some, cut] if groups == 1 else y[some], total))
+        tasks += [(columns, g[:, some], every[p], total[i]) for i, p in enumerate(parts)]
 
-    def work(first: int, last: int, scratch: Scratch) -> None:
-        for block in columns.blocks(first, last, scratch):
-            right = part(scratch.own, block.columns.shape[1], filters)
-            places = math.prod(block.shape)
-            turned = right[:places].reshape(*block.shape, filters)
-            turned[:, :, :width] = g[block.images, :, block.rows].transpose(0, 2, 3, 1)
-            turned[:, :, width:] = 0  # the windows too many
-            right[places:] = 0
-            right = right.reshape(block.tiles, -1, groups, filters // groups)
-            left = cut(block.columns, groups, block.tiles)
-            products = np.matmul(left, right.transpose(2, 0, 1, 3))
-            total[first // columns.images if columns.shared else 0] += products.sum(axis=1)
+    def work(task: tuple, scratch: Scratch) -> None:
+        columns, g, blocks, total = task
+        for block in blocks:
+            left = columns.matrices(block, scratch)
+            product = np.matmul(left, columns.cotangents(g, block, scratch))
+            total += product[0] if len(product) == 1 else product.sum(axis=0)
 
-    columns.share(work, filters)
-    matrix = np.add.reduce(total, axis=0).astype(dtype, copy=False).swapaxes(1, 2)
-    return matrix.reshape(filters, x.shape[1] // groups, *window.kernel)
+    if tasks:
+        share(work, tasks, POOL.size, tasks[0][0].scratch)
+    for target, total in cuts:
+        matrix = np.add.reduce(total, axis=0) if len(total) > 1 else total[0]
+        target[...] = matrix.swapaxes(1, 2).reshape(target.shape)
+    return y
 
 
 def convolve_input(g: np.ndarray, w: np.ndarray, window: Window, groups: int) -> np.ndarray | None:
     """The adjoint of `convolve` by the images: with a stride of 1 a convolution too, by
     the weights turned around (else None)."""
+    if window.stride != (1, 1):
+        return None
     margins = [
         (window.reach(axis) - 1 - before, window.reach(axis) - 1 - after)
         for axis, (before, after) in enumerate(window.padding)
     ]
-    if window.stride != (1, 1) or min(map(min, margins)) < 0:
-        return None
     turned = w.reshape(groups, -1, *w.shape[1:])[..., ::-1, ::-1].swapaxes(1, 2)
-    turned = turned.reshape(-1, w.shape[0] // groups, *window.kernel)
+    turned = np.ascontiguousarray(turned).reshape(-1, w.shape[0] // groups, *window.kernel)
     return convolve(g, turned, window._replace(padding=(margins[0], margins[1])), groups)
 
 
@@ -233,8 +330,7 @@ def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> 
     flat_x, flat_out = x.reshape(-1, *size), out.reshape(-1, *size)
     flat_g, flat_y = g.reshape(-1, *places), y.reshape(-1, *places)
 
-    def work(first: int, last: int, _: Any) -> None:
-        some = slice(first, last)
+    def work(some: slice, _: Any) -> None:
         best = flat_y[some]
         chosen = [np.equal(flat_x[some][key], best) for key in keys]
         ties = np.zeros(best.shape, np.min_scalar_type(len(keys)))
@@ -249,5 +345,6 @@ def pool_spread(g: np.ndarray, x: np.ndarray, y: np.ndarray, window: Window) -> 
             else:
                 np.add(place, np.multiply(share.view(bits), mask).view(dtype), out=place)
 
-    share(work, len(flat_x), max(BLOCK // (2 * flat_x[0].nbytes), 1), POOL.size)
+    few = max(BLOCK // (2 * flat_x[0].nbytes), 1)
+    share(work, list(steps(len(flat_x), few)), POOL.size)
     return out

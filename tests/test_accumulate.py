@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import blas, numpy_actions, phases, strands
+from autodiff.graph import numpy_actions, phases, strands
 from autodiff.graph.passes import PASSES, accumulate
+from backends import blas
 from backends.threads import Pool
 
 REACHED = all(blas.gemm(dtype) for dtype in blas.REALS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -70,16 +71,23 @@ def test_an_infinite_cotangent_stays_with_what_was_chosen(home: str) -> None:
 GEOMETRIES = [
     Window(kernel, stride, dilation, padding)
     for kernel, stride, dilation, padding in itertools.product(
-        [(1, 1), (3, 2), (2, 5)], [(1, 1), (2, 1), (3, 2)], [(1, 1), (2, 1)], [((0, 0), (0, 0)), ((1, 2), (3, 0))]
+        [(1, 1), (3, 2), (2, 5)], [(1, 1), (2, 1), (3, 2)], [(1, 1), (2, 1)], [((0, 0), (0, 0)), ((1, 2), (3, 0)), ((4, 4), (5, 4))]
     )
 ]
 
 
-@pytest.mark.parametrize("block", [1, 2000, 2**21])
-@pytest.mark.parametrize("single", [0, 1000, 2**19])
-def test_blocks_and_tiles_of_every_size_give_the_same(block: int, single: int, monkeypatch) -> None:
-    monkeypatch.setattr(numpy_windows, "BLOCK", block)
-    monkeypatch.setattr(numpy_windows, "SINGLE", single)
+EDGES = {
+    "columns of the smallest blocks": {"BLOCK": 1, "NARROW": 1, "LIGHT": 0},
+    "columns of small blocks": {"BLOCK": 3000, "NARROW": 16, "LIGHT": 0},
+    "in one thread": {"LIGHT": 2**40},
+    "large weights": {"BLOCK": 8, "SUMS": 1, "LIGHT": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_blocks_of_every_kind_give_the_same(edges: str, monkeypatch) -> None:
+    for name, value in EDGES[edges].items():
+        monkeypatch.setattr(numpy_windows, name, value)
     xp = backends.get("numpy")
     x = RNG.standard_normal((5, 4, 9, 8))
     for window, groups in itertools.product(GEOMETRIES, (1, 2)):
@@ -90,6 +98,18 @@ def test_blocks_and_tiles_of_every_size_give_the_same(block: int, single: int, m
         assert np.allclose(xp.conv_weight(x, g, window, groups), windows.convolve_weight(xp, x, g, window, groups))
         expected = windows.convolve_input(xp, g, w, (9, 8), window, groups)
         assert np.allclose(xp.conv_input(g, w, (9, 8), window, groups), expected)
+
+
+def test_a_weights_gradient_takes_a_block_for_each_thread() -> None:
+    xp, window = backends.get("numpy"), Window((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1)))
+    x = RNG.standard_normal((4, 32, 64, 64)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        xp.conv_weight(x, x, window, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < (numpy_windows.POOL.size + 1) * 1.25 * 2**21
 
 
 def test_the_same_arguments_give_the_same_bits() -> None:

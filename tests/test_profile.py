@@ -12,9 +12,10 @@ import pytest
 import autodiff as ad
 import backends
 from autodiff import nn
-from autodiff.graph import blas, groups
+from autodiff.graph import groups
 from autodiff.graph import profile as profile_function
 from autodiff.graph.profile import Profile, limits_for, measured_copy, remembered
+from backends import blas
 from homes import HOMES
 
 RNG = np.random.default_rng(3)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import blas
 from autodiff.graph.compile import compile_program
 from autodiff.graph.passes import split_k
 from autodiff.graph.passes.split_k import parts_of
+from backends import blas
 
 REACHED = all(blas.gemm_batch(dtype) for dtype in blas.REALS)
 pytestmark = pytest.mark.skipif(not REACHED, reason="NumPy's BLAS has no batches of products")

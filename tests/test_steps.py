@@ -14,8 +14,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import autodiff as ad
-from autodiff.graph import blas, groups, numpy_actions, strands
-from backends import numpy
+from autodiff.graph import groups, numpy_actions, strands
+from backends import blas, numpy
 from backends.threads import Pool
 from cutting import RNG, ROW, SQUARE, THREE, TWO, V, W, X, agrees, lower_limits
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import autodiff as ad
-from autodiff.graph import blas
-from backends import threads
+from backends import blas, threads
 from backends.threads import Pool
 
 forks = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")

@@ -11,7 +11,6 @@ import numpy as np
 
 import backends
 from autodiff.core import PROJECT, Node
-from autodiff.graph.blas import products
 from autodiff.graph.groups import SMALL, Rows, Step
 from autodiff.graph.ir import (
     ACCUMULATORS,
@@ -29,6 +28,7 @@ from autodiff.graph.phases import Phase, Weaver
 from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even, undivided
 from autodiff.ops.indexing import HOLE
+from backends.blas import products
 from backends.numpy import TRUTH, is_zero, puts_in_rows
 from backends.threads import Pool, count
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph import blas
 from autodiff.graph.ir import Constant, Equation, Input
 from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, VIEW
+from backends import blas
 
 if TYPE_CHECKING:
     from autodiff.graph.numpy_lines import Lines

@@ -10,7 +10,6 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph import numpy_actions
-from autodiff.graph.blas import REALS
 from autodiff.graph.groups import Step, sliced
 from autodiff.graph.ir import Equation
 from autodiff.graph.numpy_actions import ROWS, is_column_sum
@@ -18,6 +17,7 @@ from autodiff.graph.numpy_lines import Lines
 from autodiff.graph.phases import Phase, wants_rows
 from autodiff.graph.plan import CALL, INTO, Plan, chunk_rows
 from autodiff.graph.strands import busy, owner, shares
+from backends.blas import REALS
 
 
 class Writer(Lines):

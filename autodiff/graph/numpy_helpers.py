@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autodiff.graph import blas, numpy_actions, numpy_blas
+from autodiff.graph import numpy_actions, numpy_blas
+from backends import blas
 from backends.numpy import extreme_of_rows, put_in_rows
 
 

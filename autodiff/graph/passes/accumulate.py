@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from autodiff.graph import blas, groups
+from autodiff.graph import groups
 from autodiff.graph.ir import Constant, Equation, Input, Node, Program, apply, is_number, same
 from autodiff.kinds import Nondiff
+from backends import blas
 
 
 def _add_product(_xp: Any, a: Any, b: Any, c: Any, alpha: Any, beta: Any, *, sign: int) -> Any:
