@@ -5,7 +5,7 @@ All steps of a phase are cut at the same fractions of their rows, so a thread fi
 what its own earlier steps left there. A step that reads other rows than its own of a value made in
 the phase (the gradient of a weight adds up over all of them) waits for the next one.
 
-This module knows no array library's functions; what a step may do by rows it is told.
+Of NumPy this module knows how arrays lie, and no more; what a step may do by rows it is told.
 """
 
 from __future__ import annotations
