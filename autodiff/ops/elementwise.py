@@ -249,11 +249,21 @@ def _sigmoid(xp: Any, x: Any) -> Any:
 # The slope is the cheap one, to the last digit of 1: where y is nearly 1 it has few digits of its
 # own. The slope of special.expit has all, for another exponential.
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
-softplus = elementwise(
-    "softplus",
-    impl=lambda xp, x: xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x))),
-    d=lambda g, _y, x: g * sigmoid(x),
-)
+
+
+def refuse_complex(*args: Any) -> None:
+    """Refuse complex numbers to a body that would make something else of them: NumPy compares
+    them, too, and says nothing."""
+    if any(map(is_complex, args)):
+        raise TypeError("complex numbers are not supported; take autodiff.real of them first")
+
+
+def _softplus_impl(xp: Any, x: Any) -> Any:
+    refuse_complex(x)
+    return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+softplus = elementwise("softplus", impl=_softplus_impl, d=lambda g, _y, x: g * sigmoid(x))
 
 
 def _silu_slope(g: Any, y: Any, x: Any) -> Any:

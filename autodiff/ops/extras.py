@@ -13,7 +13,18 @@ from autodiff.core import NUMBERS, is_complex
 from autodiff.dtypes import finfo
 from autodiff.kinds import elementwise, nondiff
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import abs, equal, imag, isnan, real, round, sigmoid, sign, where
+from autodiff.ops.elementwise import (
+    abs,
+    equal,
+    imag,
+    isnan,
+    real,
+    refuse_complex,
+    round,
+    sigmoid,
+    sign,
+    where,
+)
 from autodiff.ops.manipulation import astype
 from backends.base import dtype_name, is_inexact
 
@@ -77,7 +88,7 @@ def fabs(x: Any, /) -> Any:
 def heaviside(x1: Any, x2: Any, /) -> Any:
     """0 where x1 < 0, 1 where x1 > 0, x2 where x1 is 0: there the derivative by x2 is 1. That by
     x1 is 0."""
-    x1, x2 = floating(x1), floating(x2)
+    x1, x2 = only_real("heaviside", x1), only_real("heaviside", x2)
     if type(x1) in NUMBERS:
         x1 = full_like(x2, x1)
     return where(equal(x1, 0), x2, 0.5 * sign(x1) + 0.5)
@@ -154,6 +165,7 @@ fmin = elementwise(
 
 
 def _fmod_impl(xp: Any, a: Any, b: Any) -> Any:
+    refuse_complex(a, b)
     rest = xp.remainder(builtins.abs(a), builtins.abs(b))
     negative = a < 0
     if type(negative) is bool:

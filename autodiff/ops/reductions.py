@@ -296,15 +296,17 @@ def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 # -- exponential sums ----------------------------------------------------------------------------
 
 
-def _finite_max(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
-    """The largest element, 0 in its place if infinite: a shift that is always safe."""
-    largest = xp.max(x, axis=axis, keepdims=True)
-    return xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
+def _largest(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """The largest element, of complex ones the largest real part, which the size of an exponential
+    goes by; 0 if there is none. Less it, no element has an exponential that overflows."""
+    x = xp.real(x) if xp.is_complex(x.dtype) else x
+    return (xp.max if count(x, axis) else xp.sum)(x, axis=axis, keepdims=True)
 
 
 @summed_wide
 def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    shift = _finite_max(xp, x, axis)
+    shift = _largest(xp, x, axis)
+    shift = xp.where(xp.isfinite(shift), shift, xp.zeros_like(shift))
     with xp.quiet():
         y = xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)) + shift
     return y if keepdims else xp.squeeze(y, axis=axis)
@@ -312,32 +314,34 @@ def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     y = restore(y, axis, keepdims)
-    return restore(g, axis, keepdims) * exp(widened(x) - where(y == -math.inf, 0, y))
+    weights = exp(widened(x) - where(y == -math.inf, 0, y))
+    return restore(g, axis, keepdims) * conj(weights)
+
+
+def _softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
+    y = conj(y)
+    return y * (g - sum(widened(g) * y, axis=axis, keepdims=True))
+
+
+def _log_softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
+    return g - conj(exp(widened(y))) * sum(widened(g), axis=axis, keepdims=True)
 
 
 @summed_wide
 def _softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(x - _largest(xp, x, axis))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
 @summed_wide
 def _log_softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    shifted = x - _largest(xp, x, axis)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 _logsumexp = general("logsumexp", impl=_logsumexp_impl, vjp=_logsumexp_vjp)
-_softmax = general(
-    "softmax",
-    impl=_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: y * (g - sum(widened(g) * y, axis=axis, keepdims=True)),
-)
-_log_softmax = general(
-    "log_softmax",
-    impl=_log_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: g - exp(widened(y)) * sum(widened(g), axis=axis, keepdims=True),
-)
+_softmax = general("softmax", impl=_softmax_impl, vjp=_softmax_vjp)
+_log_softmax = general("log_softmax", impl=_log_softmax_impl, vjp=_log_softmax_vjp)
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -378,9 +382,10 @@ def _projected(v: Any, y: Any, scale: Any, axis: tuple[int, ...]) -> Any:
 def _standardize_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...], **_: Any) -> Any:
     (g_y, g_scale), (y, scale) = g, y
     y = widened(y)
+    share = -1 / builtins.max(count(y, axis), 1)
     terms = [
         None if g_y is None else _projected(widened(g_y), y, scale, axis),
-        None if g_scale is None else g_scale * (scale * scale) * y * (-1 / count(y, axis)),
+        None if g_scale is None else g_scale * (scale * scale) * y * share,
     ]
     return total(terms)
 
