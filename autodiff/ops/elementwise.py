@@ -14,6 +14,7 @@ from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
+from autodiff.ops.manipulation import astype
 from backends.base import HALVES, dtype_name, is_inexact
 from backends.special import expit
 
@@ -122,13 +123,26 @@ def _by_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _by_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
+    a = complex_beside(y, a)
     if type(a) in NUMBERS:
-        return g * (y * (cmath.log(a) if isinstance(a, complex) else _log_of_number(a)))
+        return g * (y * _log_of_number(a))
     return g * (y * log(where(a == 0, 1, a)))
 
 
-def _log_of_number(a: float) -> float:
-    return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
+def _log_of_number(a: complex) -> complex:
+    if a == 0:
+        return 0.0
+    if isinstance(a, complex):
+        return cmath.log(a)
+    return math.log(a) if a > 0 else math.nan
+
+
+def complex_beside(y: Any, x: Any) -> Any:
+    """x as a complex number, or array, where y is complex: beside it negative numbers have a
+    logarithm."""
+    if not is_complex(y) or is_complex(x):
+        return x
+    return complex(x) if type(x) in NUMBERS else astype(x, y.dtype)
 
 
 _power = elementwise("pow", d=(_by_base, _by_exponent), singular=True)

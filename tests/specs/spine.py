@@ -136,6 +136,9 @@ SPECS: dict[str, list[Sample]] = {
     "multiply": binary(*functions("multiply"), complex=True),
     "divide": binary(*functions("divide"), complex=True),
     "pow": binary(*functions("pow"), POSITIVE, complex=True)
+    + [S("negative with complex", ad.pow, (-POSITIVE, COMPLEX), lambda x, p: np.power(x.astype(complex), p)),
+       S("negative number with complex", lambda p: ad.pow(-2.0, p), (COMPLEX,), lambda p: np.power(-2.0 + 0j, p)),
+       S("complex number with real", lambda p: ad.pow(-2.0 + 1j, p), (REAL,), lambda p: np.power(-2.0 + 1j, p))]
     + [S(f"x**{n}", lambda x, n=n: x**n, (REAL,), lambda x, n=n: x**float(n)) for n in (-4, -3, -2, -1, 0, 1, 2, 4, 5, 6, 7, 8, 9, 2.0)],
     "cubed": unary(lambda x: ad.pow(x, 3), lambda x: np.power(x, 3.0), complex=True),
     "remainder": binary(*functions("remainder"), REAL * 3),
