@@ -12,7 +12,8 @@ import autodiff as ad
 import backends
 from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
-from autodiff.kinds import OPS, KindOp
+from autodiff.graph.ir import UFUNCS
+from autodiff.kinds import OPS, Elementwise, KindOp
 from autodiff.testing import host, inner, random_like
 from homes import HOMES, require
 from specs import OURS, SPECS, Sample
@@ -145,3 +146,10 @@ def test_raw_in_raw_out_and_tensors_in_tensors_out() -> None:
         for part in tree.flatten(sample.f(*map(Tensor, sample.args)))[0]:
             assert isinstance(part, Tensor), name
 
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(name for name in UFUNCS & OURS if isinstance(OPS[name], Elementwise) and len(OPS[name].rules) == 1))
+def test_exact_programs_call_the_functions_that_eager_code_calls(name: str, dtype: str) -> None:
+    op, x = OPS[name], np.linspace(-9, 9, 300).astype(dtype)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(ad.jit(op, precision="exact")(x), op(x))

@@ -171,7 +171,7 @@ def spread(
     """Variance or standard deviation of some elements, or about a given mean."""
     a, where = arrays(a, True if where is NO else where)
     centre = mean_ if given(mean_) else mean(a, axis, keepdims=True, where=where)
-    squares = e.real((a - centre) * e.conj(a - centre))
+    squares = e.real((a - centre) * e.conjugated(a - centre))
     if where is True:
         number: Any = count(a, normalize_axis("var", a, axis))
     else:

@@ -18,7 +18,7 @@ from autodiff import errors
 from autodiff.core import Tensor, device_of, home_of, is_complex
 from autodiff.kinds import general, nondiff, total
 from autodiff.ops.creation import diagonal, tril, triu
-from autodiff.ops.elementwise import conj, imag, multiply, real, where
+from autodiff.ops.elementwise import conjugated, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose
 from backends.base import COMPLEX, dtype_name
@@ -71,7 +71,7 @@ class SVDResult(NamedTuple):
 
 def adjoint(x: Any) -> Any:
     """The conjugate transpose of matrices."""
-    return conj(matrix_transpose(x))
+    return conjugated(matrix_transpose(x))
 
 
 def hermitian(x: Any) -> Any:
@@ -252,7 +252,7 @@ def each(values: Any) -> Any:
 _det = general(
     "det",
     impl=lambda xp, x: xp.linalg.det(x),
-    vjp=lambda g, y, x: each(g * conj(y)) * adjoint(inv(x)),
+    vjp=lambda g, y, x: each(g * conjugated(y)) * adjoint(inv(x)),
 )
 
 
@@ -260,7 +260,7 @@ def _slogdet_vjp(g: Any, y: Any, x: Any) -> Any:
     g_sign, g_log = g
     sign, _ = y
     if is_complex(x):
-        g_log = g_log + real(conj(g_sign) * (sign * 1j)) * 1j
+        g_log = g_log + real(conjugated(g_sign) * (sign * 1j)) * 1j
     return each(g_log) * adjoint(inv(x))
 
 
@@ -400,7 +400,7 @@ def _eig_vjp(g: Any, y: Any, _x: Any) -> Any:
     cross = matmul(vh, g_v)
     # Eigenvectors have length one: what would change it is taken out.
     along = scaled(matmul(vh, v), real(diagonal(cross)))
-    inner = as_diagonal(g_w) + conj(gaps(w)) * off_diagonal(cross - along)
+    inner = as_diagonal(g_w) + conjugated(gaps(w)) * off_diagonal(cross - along)
     return _solve(vh, matmul(inner, vh))
 
 

@@ -180,12 +180,7 @@ def pow(x1: Any, x2: Any, /) -> Any:
 # -- exponentials and logarithms -----------------------------------------------------------------
 
 exp = elementwise("exp", d=lambda g, y, _x: g * y, singular=True)
-exp2 = elementwise(
-    "exp2",
-    impl=lambda xp, x: xp.pow(2.0, x),
-    d=lambda g, y, _x: g * (y * math.log(2)),
-    singular=True,
-)
+exp2 = elementwise("exp2", d=lambda g, y, _x: g * (y * math.log(2)), singular=True)
 expm1 = elementwise("expm1", d=lambda g, _y, x: g * exp(x), singular=True)
 log = elementwise("log", d=lambda g, _y, x: g / x, singular=True)
 log2 = elementwise("log2", d=lambda g, _y, x: g / (x * math.log(2)), singular=True)
@@ -447,7 +442,14 @@ def imag(x: Any, /) -> Any:
 
 
 def conj(x: Any, /) -> Any:
-    """The complex conjugate; a real array itself."""
+    """The complex conjugate; of a real array a copy, as NumPy has it."""
+    if is_complex(x):
+        return _conj(x)
+    return x if type(x) in NUMBERS else astype(x, x.dtype)
+
+
+def conjugated(x: Any) -> Any:
+    """The complex conjugate; a real array itself, for those who do not write to it."""
     return _conj(x) if is_complex(x) else x
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from autodiff.kinds import broadcast, multilinear
 from autodiff.ops.creation import diagonal
-from autodiff.ops.elementwise import conj
+from autodiff.ops.elementwise import conjugated
 from autodiff.ops.manipulation import (
     as_tuple,
     astype,
@@ -76,7 +76,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
             f"vecdot got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; axis {axis} "
             "must be of one length in both"
         )
-    product = conj(x1) * x2
+    product = conjugated(x1) * x2
     return astype(sum(product, axis=axis), product.dtype, copy=False)
 
 

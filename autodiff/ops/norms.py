@@ -11,7 +11,7 @@ from typing import Any
 from autodiff.kinds import general
 from autodiff.ops.creation import diagonal
 from autodiff.ops.decompositions import matrices, svdvals
-from autodiff.ops.elementwise import abs, conj, real, where
+from autodiff.ops.elementwise import abs, conjugated, real, where
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
     Axis,
@@ -52,7 +52,7 @@ def _norm_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) 
 
 
 def _norm_jvp(tangents: list, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    along = sum(real(conj(x) * tangents[0]), axis=axis, keepdims=keepdims)
+    along = sum(real(conjugated(x) * tangents[0]), axis=axis, keepdims=keepdims)
     origin = y == 0
     return where(origin, 0, along) / where(origin, 1, y)
 

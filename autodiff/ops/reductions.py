@@ -16,7 +16,7 @@ from autodiff.core import Aval
 from autodiff.dtypes import isdtype
 from autodiff.kinds import KindOp, general, linear, nondiff, total
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import conj, exp, isfinite, sqrt, stop_gradient, where
+from autodiff.ops.elementwise import conjugated, exp, isfinite, sqrt, stop_gradient, where
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -126,7 +126,7 @@ def _before(x: Any) -> Any:
 
 def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:
     g = restore(g, axis, keepdims)
-    return g * conj(_others(x, axis)) if count(x, axis) else broadcast_to(g, x.shape)
+    return g * conjugated(_others(x, axis)) if count(x, axis) else broadcast_to(g, x.shape)
 
 
 def _prod_jvp(
@@ -315,16 +315,16 @@ def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     y = restore(y, axis, keepdims)
     weights = exp(widened(x) - where(y == -math.inf, 0, y))
-    return restore(g, axis, keepdims) * conj(weights)
+    return restore(g, axis, keepdims) * conjugated(weights)
 
 
 def _softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
-    y = conj(y)
+    y = conjugated(y)
     return y * (g - sum(widened(g) * y, axis=axis, keepdims=True))
 
 
 def _log_softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
-    return g - conj(exp(widened(y))) * sum(widened(g), axis=axis, keepdims=True)
+    return g - conjugated(exp(widened(y))) * sum(widened(g), axis=axis, keepdims=True)
 
 
 @summed_wide

@@ -12,7 +12,7 @@ from typing import Any
 
 from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like, zeros_like
-from autodiff.ops.elementwise import conj, exp, where
+from autodiff.ops.elementwise import conjugated, exp, where
 from autodiff.ops.manipulation import (
     astype,
     broadcast_to,
@@ -62,8 +62,8 @@ def _before(c: Any, axis: int) -> Any:
 
 
 def _recurrence_vjp(g: Any, c: Any, a: Any, _b: Any, *, axis: int) -> tuple:
-    g = backwards(conj(a), g, axis)
-    return g * conj(_before(c, axis)), g
+    g = backwards(conjugated(a), g, axis)
+    return g * conjugated(_before(c, axis)), g
 
 
 def _recurrence_jvp(tangents: list, c: Any, a: Any, _b: Any, *, axis: int) -> Any:
@@ -127,7 +127,7 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int, include_initial: bool, **_: 
     second, weighted with g and summed over i, satisfies c[j] = g[j] + x[j+1] c[j+1]."""
     before = _products_before(y, axis, include_initial)
     g = slice_axis(g, axis, 1, None) if include_initial else g
-    return conj(before) * backwards(conj(x), g, axis)
+    return conjugated(before) * backwards(conjugated(x), g, axis)
 
 
 def _prod_jvp(tangents: list, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:

@@ -19,7 +19,7 @@ from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.elementwise import (
     abs,
     clip,
-    conj,
+    conjugated,
     floor,
     isfinite,
     remainder,
@@ -330,7 +330,7 @@ def convolve(a: Any, v: Any, /, mode: str = "full") -> Any:
 def correlate(a: Any, v: Any, /, mode: str = "valid") -> Any:
     """sum_n a[n+k] conj(v[n]) of 1-D a and v, for the k of `convolve`'s modes."""
     a, v = one_dimensional("correlate", a=a, v=v)
-    v = conj(v)
+    v = conjugated(v)
     if v.shape[0] > a.shape[0]:
         return flip(_correlate("correlate", v, a, mode))
     return _correlate("correlate", a, v, mode)

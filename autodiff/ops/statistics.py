@@ -17,7 +17,7 @@ from autodiff.ops.creation import diag, full_like, zeros_like
 from autodiff.ops.elementwise import (
     ceil,
     clip,
-    conj,
+    conjugated,
     floor,
     imag,
     isfinite,
@@ -196,7 +196,7 @@ def nanvar(
 
 def _variance(x: Any, axes: tuple[int, ...], ddof: float, keepdims: bool) -> Any:
     apart = where(isnan(x), 0, x - nanmean(x, axes, keepdims=True))
-    total = sum(real(apart * conj(apart)), axis=axes, keepdims=keepdims)
+    total = sum(real(apart * conjugated(apart)), axis=axes, keepdims=keepdims)
     return share(total, numbers(x, axes, keepdims) - ddof)
 
 
@@ -472,7 +472,7 @@ def cov(
         scale = 1 / where(freedom > 0, freedom, 0)
         apart = x - sum(multiply(x, w), axis=1, keepdims=True) / total
         weighted = multiply(apart, w)
-    c = matmul(apart, conj(matrix_transpose(weighted))) * scale
+    c = matmul(apart, conjugated(matrix_transpose(weighted))) * scale
     return reshape(c, ()) if x.shape[0] == 1 else c
 
 
