@@ -33,6 +33,14 @@ def mixed(op: Any, args: Any) -> TypeError:
     )
 
 
+def too_many(op: Any, args: Any) -> TypeError:
+    takes = f"{op.most} argument{'s' if op.most > 1 else ''}"
+    return TypeError(
+        f"{op.name} takes {takes}; got {len(args)}: {listed(args)}. What it gives is returned, "
+        "not written to an argument"
+    )
+
+
 def not_an_array(op: Any, position: int, a: Any) -> TypeError:
     what = "None" if a is None else f"a {type(a).__name__}"
     hint = "; make it one with autodiff.asarray" if isinstance(a, (list, tuple)) else ""

@@ -9,6 +9,7 @@ derivatives.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -378,6 +379,12 @@ def named(dtype: str) -> str:
         return np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"unknown dtype {dtype!r}: use a name such as 'float32'") from None
+
+
+def most_arguments(name: str) -> int:
+    """How many arguments a function of that name computes from. NumPy's and CuPy's elementwise
+    functions write to those that follow."""
+    return getattr(getattr(np, name, None), "nin", sys.maxsize)
 
 
 def same_dtype(a: Any, b: Any) -> bool:

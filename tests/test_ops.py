@@ -13,7 +13,7 @@ import backends
 from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
 from autodiff.graph.ir import UFUNCS
-from autodiff.kinds import OPS, Elementwise, KindOp
+from autodiff.kinds import OPS, Elementwise, KindOp, Nondiff
 from autodiff.testing import host, inner, random_like
 from homes import HOMES, require
 from specs import OURS, SPECS, Sample
@@ -153,3 +153,13 @@ def test_exact_programs_call_the_functions_that_eager_code_calls(name: str, dtyp
     op, x = OPS[name], np.linspace(-9, 9, 300).astype(dtype)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(ad.jit(op, precision="exact")(x), op(x))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OURS - {"where"} if OPS[name].impl is None and name in ad.__dict__ and isinstance(OPS[name], (Elementwise, Nondiff))))
+def test_an_argument_too_many_is_refused_and_not_written_to(name: str, home: backends.Backend) -> None:
+    count = max(len(OPS[name].rules), getattr(getattr(np, name), "nin", 1))
+    args = [home.from_host(np.full(2, 0.5)) for _ in range(count + 1)]
+    for given in (args, [Tensor(a) for a in args], [args[0]] * (count + 1)):
+        with pytest.raises(TypeError, match=f"{name}.* takes {count} "):
+            getattr(ad, name)(*given)
+    assert all((home.to_host(a) == 0.5).all() for a in args)

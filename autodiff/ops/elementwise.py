@@ -422,6 +422,7 @@ def sign(x: Any, /) -> Any:
 floor = elementwise("floor", d=None)
 ceil = elementwise("ceil", d=None)
 round = elementwise("round", d=None)
+round.most = 1  # NumPy's has the number of decimals for a second one
 trunc = elementwise("trunc", d=None)
 
 # -- complex parts: linear over the reals --------------------------------------------------------
