@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -133,10 +134,11 @@ def mean(
     """The arithmetic mean over `axis`, of the elements `where`."""
     a = floating(converted(array(a), dtype))
     if where is NO or where is True:
-        return into("mean", out, r.mean(a, axis=axis, keepdims=flag(keepdims)))
+        y = r.mean(a, axis=axis, keepdims=flag(keepdims))
+        return into("mean", out, converted(y, dtype))
     a, where = arrays(a, where)
     y = r.sum(chosen(a, where, 0), axis=axis, keepdims=True) / taking_part(a, where, axis)
-    return into("mean", out, dropped(y, a, axis, keepdims))
+    return into("mean", out, converted(dropped(y, a, axis, keepdims), dtype))
 
 
 def dropped(y: Any, a: Any, axis: Any, keepdims: Any) -> Any:
@@ -172,26 +174,17 @@ def spread(
     a, where = arrays(a, True if where is NO else where)
     centre = mean_ if given(mean_) else mean(a, axis, keepdims=True, where=where)
     squares = e.real((a - centre) * e.conjugated(a - centre))
+    axes = normalize_axis("var", a, axis)
     if where is True:
-        number: Any = count(a, normalize_axis("var", a, axis))
+        among, freedom = None, builtins.max(count(a, axes) - ddof, 0)
     else:
-        squares, number = chosen(squares, where, 0), e.real(taking_part(a, where, axis))
-    y = r.sum(squares, axis=axis, keepdims=True) / (number - ddof)
+        among = e.not_equal(where, False)
+        squares = e.where(among, squares, 0)
+        freedom = e.clip(e.real(taking_part(a, where, axis)) - ddof, 0)
+    y = r.sum(squares, axis=axes, keepdims=True) / freedom
     if root:
-        y = r.root_of_variance(y, not given(mean_) and all_equal(a, where, axis))
+        y = r.root_of_variance(y, not given(mean_) and r.all_equal(a, axes, True, among))
     return dropped(y, a, axis, keepdims)
-
-
-def all_equal(a: Any, where: Any, axis: Any) -> Any:
-    """Whether the elements `where` are all equal over `axis`. Their computed variance is seldom
-    exactly 0: the mean is rounded."""
-    a = e.stop_gradient(a)
-    real, imaginary = (
-        max(part, axis, keepdims=True, initial=-math.inf, where=where)
-        <= min(part, axis, keepdims=True, initial=math.inf, where=where)
-        for part in (e.real(a), e.imag(a))
-    )
-    return real & imaginary
 
 
 std = implements("std")(moment("std", r.std, root=True))

@@ -12,11 +12,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from autodiff.core import Aval
+from autodiff.core import Aval, is_complex
 from autodiff.dtypes import isdtype
 from autodiff.kinds import KindOp, general, linear, nondiff, total
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import conjugated, exp, isfinite, sqrt, stop_gradient, where
+from autodiff.ops.elementwise import (
+    conjugated,
+    exp,
+    imag,
+    isfinite,
+    real,
+    sqrt,
+    stop_gradient,
+    where,
+)
 from autodiff.ops.manipulation import (
     Axis,
     astype,
@@ -174,7 +183,7 @@ def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
     """(x - mean) / (n - correction): half the gradient of the variance."""
     freedom = count(x, axis) - correction
     x = widened(x)
-    return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom else math.nan)
+    return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom > 0 else math.nan)
 
 
 @summed_wide
@@ -182,13 +191,20 @@ def _std_impl(xp: Any, x: Any, **how: Any) -> Any:
     return xp.sqrt(_var_impl(xp, x, **how))
 
 
-def all_equal(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Whether the elements over `axis` are all equal. Their computed variance is seldom exactly 0:
-    the mean is rounded."""
-    first = x
-    for i in axis:
-        first = slice_axis(first, i, 0, 1)
-    return all(x == first, axis=axis, keepdims=keepdims)
+def all_equal(x: Any, axis: tuple[int, ...], keepdims: bool, among: Any = None) -> Any:
+    """Whether the elements over `axis`, or those of them that a mask says, are all equal: in each
+    part the largest is the smallest. Their computed variance is seldom exactly 0: the mean is
+    rounded."""
+    if not count(x, axis):
+        return True
+    x, result = stop_gradient(x), True
+    for part in (real(x), imag(x)) if is_complex(x) else (x,):
+        highs, lows = part, part
+        if among is not None:
+            highs, lows = where(among, part, -math.inf), where(among, part, math.inf)
+        largest = max(highs, axis=axis, keepdims=keepdims)
+        result = (largest <= min(lows, axis=axis, keepdims=keepdims)) & result
+    return result
 
 
 def root_of_variance(v: Any, constant: Any = False) -> Any:

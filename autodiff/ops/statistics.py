@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from autodiff.core import is_complex
@@ -27,7 +28,6 @@ from autodiff.ops.elementwise import (
     real,
     round,
     sqrt,
-    stop_gradient,
     where,
 )
 from autodiff.ops.extras import floating
@@ -52,6 +52,7 @@ from autodiff.ops.manipulation import (
 from autodiff.ops.ordering import count_nonzero, sort, take_along_axis
 from autodiff.ops.reductions import (
     _extreme_vjp,
+    all_equal,
     max,
     mean,
     min,
@@ -88,7 +89,8 @@ __all__ = [
 
 def ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The largest element over `axis` less the smallest; ties share the derivative equally."""
-    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
+    axes = normalize_axis("ptp", a, axis)
+    return max(a, axis=axes, keepdims=keepdims) - min(a, axis=axes, keepdims=keepdims)
 
 
 # -- reductions that leave NaN out ---------------------------------------------------------------
@@ -213,22 +215,8 @@ def nanstd(
     axes = normalize_axis("nanstd", x, axis)
     wide = widened(x)
     v = _variance(wide, axes, ddof if correction is None else correction, keepdims)
-    y = root_of_variance(v, numbers_equal(wide, axes, keepdims))
+    y = root_of_variance(v, all_equal(wide, axes, keepdims, logical_not(isnan(wide))))
     return astype(y, real(x).dtype, copy=False)
-
-
-def numbers_equal(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """Whether the elements over `axes` that are not NaN are all equal: in each part the largest
-    is the smallest."""
-    if not count(x, axes):
-        return False
-    lost, x = isnan(x), stop_gradient(x)
-    equal = [
-        max(where(lost, -math.inf, part), axis=axes, keepdims=keepdims)
-        <= min(where(lost, math.inf, part), axis=axes, keepdims=keepdims)
-        for part in ((real(x), imag(x)) if is_complex(x) else (x,))
-    ]
-    return equal[0] & equal[-1]
 
 
 # -- order statistics ----------------------------------------------------------------------------
@@ -260,7 +248,14 @@ def median(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 def nanmedian(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The median over `axis` of the elements that are not NaN, NaN if there is none."""
-    return _quantile("nanmedian", a, 0.5, axis, "midpoint", keepdims, nan=True)
+    x, axes = rows("nanmedian", floating(a), axis)
+    if x.shape[-1] == 0:
+        y = mean(x, axis=-1)
+    else:
+        half, _ = _shares("nanmedian", x, 0.5, 1)
+        half = reshape(half, (1,) * x.ndim)
+        y = squeeze(_at_shares(sort(x, axis=-1, stable=False), half, "midpoint", True), axis=-1)
+    return expand_dims(y, axis=axes) if keepdims else y
 
 
 # The (alpha, beta) of Hyndman and Fan (1996), whose sample quantiles interpolate linearly
@@ -347,9 +342,11 @@ def _shares(name: str, x: Any, q: Any, scale: int) -> tuple[Any, tuple[int, ...]
     if hasattr(q, "dtype"):
         return reshape(floating(q) / scale, (-1,)), tuple(q.shape)
     zero = sum(zeros_like(slice_axis(x, x.ndim - 1, 0, 0), dtype="float64"))  # where x is
-    if isinstance(q, Sequence):
+    if isinstance(q, Sequence) and not isinstance(q, str):
         parts = [_shares(name, x, each, scale) for each in q]
         return concat([part for part, _ in parts]), (len(parts), *parts[0][1])
+    if not isinstance(q, Real):
+        raise TypeError(f"{name}: q must be a number, an array or a sequence of these; got {q!r}")
     if not 0 <= q <= scale:
         raise ValueError(f"{name}: q must be from 0 to {scale}; got {q}")
     return reshape(zero + q / scale, (1,)), ()
