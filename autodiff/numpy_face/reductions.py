@@ -18,6 +18,7 @@ from autodiff.ops import scans, statistics
 from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.extras import floating, fmax, fmin
 from autodiff.ops.manipulation import (
+    atleast_1d,
     broadcast_to,
     concat,
     count,
@@ -225,6 +226,22 @@ def scan(name: str, find: Callable, what: str) -> Callable:
 
 cumsum = implements("cumsum")(scan("cumsum", scans.cumulative_sum, "Sums"))
 cumprod = implements("cumprod")(scan("cumprod", scans.cumulative_prod, "Products"))
+
+
+def cumulative(name: str, find: Callable) -> Callable:
+    def function(
+        x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Any = None,
+        include_initial: bool = False,
+    ) -> Any:  # fmt: skip
+        x = atleast_1d(array(x))
+        return into(name, out, find(x, axis=axis, dtype=dtype, include_initial=include_initial))
+
+    function.__name__, function.__doc__ = name, find.__doc__
+    return function
+
+
+implements("cumulative_sum")(cumulative("cumulative_sum", scans.cumulative_sum))
+implements("cumulative_prod")(cumulative("cumulative_prod", scans.cumulative_prod))
 
 
 def running(name: str, join: Callable) -> Callable:

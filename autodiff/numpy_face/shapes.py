@@ -24,7 +24,7 @@ from autodiff.ops import creation, joining, norms, ordering, signal
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
 from autodiff.ops import reductions as r
-from autodiff.ops.manipulation import flip
+from autodiff.ops.manipulation import broadcast_to, flip
 
 NO = np._NoValue
 
@@ -107,7 +107,7 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple:
 
 @implements("meshgrid")
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple:
-    grids = creation.meshgrid(*[m.atleast_1d(x) for x in sequence(xi)], indexing=indexing)
+    grids = creation.meshgrid(*[m.ravel(x) for x in sequence(xi)], indexing=indexing)
     if sparse:
         places = list(range(len(xi)))
         places[:2] = places[:2][::-1] if indexing == "xy" else places[:2]
@@ -115,7 +115,21 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
             grid[tuple(slice(None) if i == place else slice(0, 1) for i in range(len(xi)))]
             for grid, place in zip(grids, places, strict=True)
         )
-    return tuple(e.positive(grid) for grid in grids) if copy else grids
+    return tuple(m.astype(grid, grid.dtype) for grid in grids) if copy else grids
+
+
+def triangle(name: str) -> None:
+    part = getattr(creation, name)
+
+    def function(m: Any, k: int = 0) -> Any:
+        return part(broadcast_to(m, (m.shape[0], m.shape[0])) if m.ndim == 1 else m, k=k)
+
+    function.__name__, function.__doc__ = name, f"{part.__doc__} A 1-D x is each of its rows."
+    implements(name)(function)
+
+
+triangle("tril")
+triangle("triu")
 
 
 # -- joining -------------------------------------------------------------------------------------
@@ -173,6 +187,8 @@ def block(arrays: Any) -> Any:
     inner = arrays
     while isinstance(inner, list):
         inner, depth = inner[0], depth + 1
+    if depth == 0:
+        return m.reshape(arrays, arrays.shape, copy=True)
     ndim = max(depth, max(t.ndim for t in leaves(arrays, like)))
     return assembled(arrays, like, ndim, depth)
 

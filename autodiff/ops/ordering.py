@@ -172,7 +172,7 @@ def nonzero(x: Any, /) -> tuple[Any, ...]:
 
 def argwhere(x: Any, /) -> Any:
     """The indices of the elements that are not zero, one row for each: (count, x.ndim)."""
-    return stack(nonzero(x), axis=1)
+    return stack(nonzero(x), axis=1) if x.ndim else argwhere(reshape(x, (1,)))[:, :0]
 
 
 def flatnonzero(x: Any, /) -> Any:

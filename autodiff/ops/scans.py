@@ -12,7 +12,7 @@ from typing import Any
 
 from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like, zeros_like
-from autodiff.ops.elementwise import conjugated, exp, where
+from autodiff.ops.elementwise import conjugated, exp, not_equal, subtract, where
 from autodiff.ops.manipulation import (
     astype,
     broadcast_to,
@@ -22,7 +22,7 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
-from backends.base import is_inexact
+from backends.base import is_inexact, same_dtype
 
 __all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"]
 
@@ -211,7 +211,8 @@ def logcumsumexp(x: Any, /, *, axis: int | None = None) -> Any:
 
 
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
-    """Each element less the one before it along `axis`, n times over. `prepend` and `append`
+    """Each element less the one before it along `axis`, n times over; of truths, whether it is
+    another. `prepend` and `append`
     are joined to x first; a number stands for one such element."""
     place = one_axis("diff", axis, x.ndim, x)
     if n < 0:
@@ -219,8 +220,9 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     ends = [_end(x, part, place) for part in (prepend, append)]
     parts = [part for part in (ends[0], x, ends[1]) if part is not None]
     y = concat(parts, axis=place) if len(parts) > 1 else x
+    less = not_equal if same_dtype(y.dtype, bool) else subtract
     for _ in range(n):
-        y = slice_axis(y, place, 1, None) - slice_axis(y, place, 0, -1)
+        y = less(slice_axis(y, place, 1, None), slice_axis(y, place, 0, -1))
     return y
 
 
