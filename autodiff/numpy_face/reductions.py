@@ -249,7 +249,7 @@ def running(name: str, join: Callable) -> Callable:
     1986)."""
 
     def function(a: Any, axis: int = 0) -> Any:
-        place, step = one_axis(name, axis, a.ndim, a), 1
+        place, step = one_axis(name, a, axis), 1
         while step < a.shape[place]:
             later = join(slice_axis(a, place, step, None), slice_axis(a, place, 0, -step))
             a = concat([slice_axis(a, place, 0, step), later], axis=place)
@@ -338,7 +338,7 @@ nan_place("nanargmin", argmin, math.inf)
 @implements("apply_over_axes")
 def apply_over_axes(func: Callable, a: Any, axes: Any) -> Any:
     for axis in axes if isinstance(axes, (tuple, list)) else (axes,):
-        place = one_axis("apply_over_axes", axis, a.ndim, a)
+        place = one_axis("apply_over_axes", a, axis)
         y = func(a, place)
         a = y if y.ndim == a.ndim else expand_dims(y, place)
     return a

@@ -80,7 +80,7 @@ def flipud(m: Any) -> Any:
 
 @implements("rollaxis")
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    axis = m.one_axis("rollaxis", axis, a.ndim, a)
+    axis = m.one_axis("rollaxis", a, axis)
     start = start + a.ndim if start < 0 else start
     return m.moveaxis(a, axis, start - 1 if axis < start else start)
 
@@ -219,7 +219,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     values = converted(values, arr.dtype)
     if axis is None:
         arr, axis = m.ravel(arr), 0
-    axis = m.one_axis("insert", axis, arr.ndim, arr)
+    axis = m.one_axis("insert", arr, axis)
     length = arr.shape[axis]
     values = m.reshape(values, (1,) * (arr.ndim - values.ndim) + tuple(values.shape))
     if hasattr(obj, "__index__") and np.ndim(obj) == 0:  # all in one place, the first axis along it
@@ -235,7 +235,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
     if axis is None:
         arr, axis = m.ravel(arr), 0
-    axis = m.one_axis("delete", axis, arr.ndim, arr)
+    axis = m.one_axis("delete", arr, axis)
     return taken(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
 
 
@@ -265,7 +265,7 @@ def take(
     if axis is None:
         a, axis = m.ravel(a), 0
     a, indices = arrays(a, indices)
-    axis = m.one_axis("take", axis, a.ndim, a)
+    axis = m.one_axis("take", a, axis)
     length = a.shape[axis]
     if mode == "wrap":
         indices = indices % length

@@ -20,7 +20,7 @@ from autodiff.kinds import general, nondiff, total
 from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.elementwise import conjugated, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose
+from autodiff.ops.manipulation import an_array, concat, expand_dims, matrix_transpose
 from backends.base import COMPLEX, dtype_name
 
 __all__ = [
@@ -111,7 +111,7 @@ def safe_inverse(x: Any) -> Any:
 
 
 def square(name: str, x: Any) -> Any:
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+    if an_array(name, x).ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(
             f"{name}: needs square matrices, shape (..., n, n); got {errors.describe(x)}"
         )
@@ -119,7 +119,7 @@ def square(name: str, x: Any) -> Any:
 
 
 def matrices(name: str, x: Any) -> Any:
-    if x.ndim < 2:
+    if an_array(name, x).ndim < 2:
         raise ValueError(f"{name}: needs matrices, shape (..., m, n); got {errors.describe(x)}")
     return x
 
@@ -166,7 +166,7 @@ def solve(x1: Any, x2: Any, /) -> Any:
 def solved(name: str, op: Callable, a: Any, b: Any, **params: Any) -> Any:
     """What an op that takes matrices gives for them, or for a vector b."""
     square(name, a)
-    if not b.shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
+    if not an_array(name, b, 2).shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
         raise ValueError(
             f"{name} got incompatible shapes: {tuple(a.shape)}, {tuple(b.shape)}; the second must "
             "be (n,) or (..., n, k) for a first of (..., n, n)"

@@ -14,7 +14,7 @@ from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
-from autodiff.ops.manipulation import astype
+from autodiff.ops.manipulation import an_array, an_operand, astype
 from backends.base import HALVES, dtype_name, is_inexact
 from backends.special import expit
 
@@ -397,6 +397,7 @@ _clip_max = elementwise(
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     """x limited to [min, max], either of which may be None. The derivative at the edges is
     1; the bounds are differentiable too."""
+    x = an_operand("clip", x)
     y = positive(x) if min is None else _clip_min(x, min)
     return y if max is None else _clip_max(y, max)
 
@@ -439,14 +440,14 @@ def real(x: Any, /) -> Any:
 
 def imag(x: Any, /) -> Any:
     """The imaginary part; zeros for a real array."""
-    return _imag(x) if is_complex(x) else where(False, x, 0)
+    return _imag(x) if is_complex(x) else where(False, an_operand("imag", x), 0)
 
 
 def conj(x: Any, /) -> Any:
     """The complex conjugate; of a real array a copy, as NumPy has it."""
     if is_complex(x):
         return _conj(x)
-    return x if type(x) in NUMBERS else astype(x, x.dtype)
+    return x if type(x) in NUMBERS else astype(an_array("conj", x), x.dtype)
 
 
 def conjugated(x: Any) -> Any:

@@ -25,7 +25,7 @@ from autodiff.ops.elementwise import (
     sign,
     where,
 )
-from autodiff.ops.manipulation import astype
+from autodiff.ops.manipulation import an_array, an_operand, astype
 from backends.base import dtype_name, is_inexact
 
 __all__ = [
@@ -56,7 +56,7 @@ def floating(x: Any) -> Any:
 def only_real(name: str, x: Any) -> Any:
     if is_complex(x):
         raise TypeError(f"{name}: x must be real; got {dtype_name(x.dtype)}")
-    return floating(x)
+    return floating(an_operand(name, x))
 
 
 # -- angles, signs, roots ------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def nan_to_num(
     the dtype) for infinities; both parts of complex numbers. The derivative where a value is
     replaced is 0. `copy` is without meaning here: x is not written to."""
     del copy
-    if not is_inexact(x.dtype):
+    if not is_inexact(an_array("nan_to_num", x).dtype):
         return x
     if is_complex(x):
         parts = (nan_to_num(part(x), True, nan, posinf, neginf) for part in (real, imag))
@@ -240,7 +240,7 @@ _sinc = elementwise(
 
 def sinc(x: Any, /) -> Any:
     """sin(pi x) / (pi x), 1 at 0. Derivatives of every order keep their digits near 0."""
-    return _sinc(floating(x), order=0)
+    return _sinc(floating(an_operand("sinc", x)), order=0)
 
 
 # -- numbers as they are stored ------------------------------------------------------------------

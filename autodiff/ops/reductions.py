@@ -28,6 +28,7 @@ from autodiff.ops.elementwise import (
 )
 from autodiff.ops.manipulation import (
     Axis,
+    an_array,
     astype,
     broadcast_to,
     count,
@@ -294,8 +295,8 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
 def _arg(name: str, op: Callable, x: Any, axis: int | None, keepdims: bool) -> Any:
     """argmax or argmin; without an axis, in the flattened array."""
     if axis is not None:
-        return op(x, axis=one_axis(name, axis, x.ndim, x), keepdims=keepdims)
-    place = op(reshape(x, (-1,)), axis=0, keepdims=False)
+        return op(x, axis=one_axis(name, x, axis), keepdims=keepdims)
+    place = op(reshape(an_array(name, x), (-1,)), axis=0, keepdims=False)
     return reshape(place, (1,) * x.ndim) if keepdims else place
 
 

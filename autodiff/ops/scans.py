@@ -14,6 +14,7 @@ from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like, zeros_like
 from autodiff.ops.elementwise import conjugated, exp, not_equal, subtract, where
 from autodiff.ops.manipulation import (
+    an_array,
     astype,
     broadcast_to,
     concat,
@@ -29,11 +30,11 @@ __all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"
 
 def scan_axis(name: str, x: Any, axis: int | None) -> int:
     """The axis of a scan as a number from 0; only a 1-D array may leave it out."""
-    if axis is None and x.ndim > 1:
+    if axis is None and an_array(name, x).ndim > 1:
         raise ValueError(
             f"{name}: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
         )
-    return one_axis(name, 0 if axis is None else axis, x.ndim, x)
+    return one_axis(name, x, 0 if axis is None else axis)
 
 
 def cast_first(x: Any, dtype: Any) -> Any:
@@ -162,7 +163,7 @@ def cumulative_prod(
 def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Any:
     """The matrix of powers of a 1-D x, shape (len(x), N), the highest first unless
     `increasing`; N is len(x) if not given."""
-    if x.ndim != 1:
+    if an_array("vander", x).ndim != 1:
         raise ValueError(f"vander: x must be 1-D; got shape {tuple(x.shape)}")
     rows = x.shape[0]
     columns = rows if N is None else operator.index(N)
@@ -214,7 +215,7 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     """Each element less the one before it along `axis`, n times over; of truths, whether it is
     another. `prepend` and `append`
     are joined to x first; a number stands for one such element."""
-    place = one_axis("diff", axis, x.ndim, x)
+    place = one_axis("diff", x, axis)
     if n < 0:
         raise ValueError(f"diff: n must not be negative; got {n}")
     ends = [_end(x, part, place) for part in (prepend, append)]

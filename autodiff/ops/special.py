@@ -28,7 +28,13 @@ from autodiff.ops.elementwise import (
     where,
 )
 from autodiff.ops.extras import floating
-from autodiff.ops.manipulation import Axis, broadcast_arrays, expand_dims, normalize_axis
+from autodiff.ops.manipulation import (
+    Axis,
+    an_operand,
+    broadcast_arrays,
+    expand_dims,
+    normalize_axis,
+)
 from autodiff.ops.reductions import restore
 from backends.base import is_inexact
 
@@ -184,7 +190,7 @@ _zeta = binary(
 def zeta(x: Any, q: Any = 1.0, /) -> Any:
     """Hurwitz's zeta function, the sum of (k + q)**-x over k = 0, 1, ...; Riemann's without q.
     Differentiable by q (DLMF 25.11.17)."""
-    return _zeta(floating(x), floating(q))
+    return _zeta(floating(an_operand("zeta", x)), floating(an_operand("zeta", q, 2)))
 
 
 def multigammaln(a: Any, d: int, /) -> Any:
