@@ -317,7 +317,7 @@ def _largest(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
     """The largest element, of complex ones the largest real part, which the size of an exponential
     goes by; 0 if there is none. Less it, no element has an exponential that overflows."""
     x = xp.real(x) if xp.is_complex(x.dtype) else x
-    return (xp.max if count(x, axis) else xp.sum)(x, axis=axis, keepdims=True)
+    return (xp.sum if 0 in x.shape else xp.max)(x, axis=axis, keepdims=True)
 
 
 @summed_wide
