@@ -222,6 +222,29 @@ def test_nothing_that_a_node_saved_is_changed() -> None:
     assert np.allclose(x.grad, 2 * SAFE)
 
 
+def test_what_a_transform_within_another_has_read_is_not_changed() -> None:
+    def outer(y: Tensor) -> Tensor:
+        y = y * 1.0
+
+        def inner(x: Tensor) -> Tensor:
+            product = x * y
+            y[0] = 100.0
+            return ad.sum(product)
+
+        return ad.sum(ad.grad(inner)(ROW) * ad.asarray([1.0, 10.0, 100.0]))
+
+    value, gradient = ad.value_and_grad(outer)(np.array([1.0, 2.0, 3.0]))
+    assert value == 321 and gradient.tolist() == [1, 10, 100]
+
+
+def test_a_cotangent_that_two_share_is_copied_before_a_part_is_added_to_it() -> None:
+    x, z = (Tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
+    a, b = x * 1, z * 1
+    first, both = a[0], a + b
+    (ad.sum(both * ad.asarray([1.0, 2.0, 3.0])) + 5 * first).backward()
+    assert x.grad.tolist() == [6, 2, 3] and z.grad.tolist() == [1, 2, 3]
+
+
 def test_views_and_other_names_keep_their_values() -> None:
     mine = SAFE.copy()
     x = ad.asarray(mine, copy=False)
