@@ -22,6 +22,7 @@ from typing import Any
 import backends
 from autodiff import errors
 from autodiff.modes import NORMAL, branch_above, count, debugging, mode, recording
+from backends.base import most_arguments
 
 Array = Any
 NUMBERS = frozenset((int, float, bool, complex))
@@ -289,12 +290,15 @@ class Op:
     def __init__(self, name: str, impl: Callable | None = None) -> None:
         self.name = name
         self.impl = impl
+        self.most = most_arguments(name) if impl is None else sys.maxsize
         self.kernels: dict[backends.Backend, Callable] = {}
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
     def __call__(self, *args: Any, **params: Any) -> Any:
+        if len(args) > self.most:
+            raise errors.too_many(self, args)
         for a in args:
             if isinstance(a, Tensor):
                 return a.interp.process(self, args, params)

@@ -12,6 +12,8 @@ from typing import Any
 import backends
 from backends.base import dtype_name
 
+SEQUENCES = (list, tuple, range)
+
 
 def describe(x: Any) -> str:
     """An array's backend, dtype and shape, "numpy float32 (2, 3)"; the repr of anything else."""
@@ -33,10 +35,24 @@ def mixed(op: Any, args: Any) -> TypeError:
     )
 
 
+def too_many(op: Any, args: Any) -> TypeError:
+    takes = f"{op.most} argument{'s' if op.most > 1 else ''}"
+    return TypeError(
+        f"{op.name} takes {takes}; got {len(args)}: {listed(args)}. What it gives is returned, "
+        "not written to an argument"
+    )
+
+
 def not_an_array(op: Any, position: int, a: Any) -> TypeError:
+    return no_array(op.name, position, a)
+
+
+def no_array(name: str, position: int, a: Any) -> TypeError:
     what = "None" if a is None else f"a {type(a).__name__}"
-    hint = "; make it one with autodiff.asarray" if isinstance(a, (list, tuple)) else ""
-    return TypeError(f"{op.name}: argument {position} is {what}, not an array or a number{hint}")
+    is_number = isinstance(a, (int, float, complex))
+    wanted = "an array" if is_number else "an array or a number"
+    hint = "; make it one with autodiff.asarray" if is_number or isinstance(a, SEQUENCES) else ""
+    return TypeError(f"{name}: argument {position} is {what}, not {wanted}{hint}")
 
 
 def explain(op: Any, args: Any, params: dict[str, Any], error: Exception) -> Exception:

@@ -9,6 +9,7 @@ derivatives.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -207,6 +208,13 @@ class Backend:
         """Whether the one holder of `x` may write to it: its memory is its own."""
         return False
 
+    # -- elements -----------------------------------------------------------------------------
+
+    def exp2(self, x: Array) -> Array:
+        """2**x: the namespace's own, where it has one."""
+        own = getattr(self.xp, "exp2", None)
+        return self.xp.pow(2.0, x) if own is None else own(x)
+
     # -- scans --------------------------------------------------------------------------------
 
     def affine_scan(self, a: Array, b: Array, axis: int) -> Array:
@@ -373,14 +381,15 @@ def named(dtype: str) -> str:
         raise TypeError(f"unknown dtype {dtype!r}: use a name such as 'float32'") from None
 
 
+def most_arguments(name: str) -> int:
+    """How many arguments a function of that name computes from. NumPy's and CuPy's elementwise
+    functions write to those that follow."""
+    return getattr(getattr(np, name, None), "nin", sys.maxsize)
+
+
 def same_dtype(a: Any, b: Any) -> bool:
     """Whether two dtypes, maybe of different libraries, are the same."""
     return a is b or dtype_name(a) == dtype_name(b)
-
-
-def spacing(dtype: Any) -> float:
-    """The distance from 1 to the next number of a floating dtype of any library."""
-    return float(np.finfo(dtype_name(dtype)).eps)
 
 
 def is_inexact(dtype: Any) -> bool:

@@ -45,6 +45,7 @@ TABLE = {
     "logaddexp of infinity": (
         lambda a, b: ad.logaddexp(a, b) + ad.logaddexp2(a, b), [[INF, 0.0, -INF], [0.0, INF, 0.0]], [[2, 0, 0], [0, 2, 2]]),
     "silu far out": (ad.silu, [[1e300, -1e300]], [[1, 0]]),
+    "a quotient where the square underflows": (ad.divide, [[1e-170], [1e-170]], [[1e170], [-1e170]]),
     "remainder in the branch not taken": (
         lambda y: ad.where(y != 0, ad.remainder(7.0 + 0 * y, y), 0.0), [[0.0, 2.0]], [[0, -3]]),
     "remainder where the quotient is rounded up": (
@@ -87,6 +88,11 @@ def test_a_zero_tangent_of_one_argument_contributes_nothing(a, b, da, db, expect
     with np.errstate(all="ignore"):
         found = ad.jvp(ad.pow, (np.array(a), np.array(b)), (np.array(da), np.array(db)))[1]
     assert found == expected
+
+
+def test_a_factor_that_does_not_move_adds_nothing_to_the_tangent_of_a_product() -> None:
+    """Also where the product of the others is infinite."""
+    assert ad.jvp(ad.prod, (np.array([2.0, 3.0, INF]),), (np.array([0.0, 0.0, 1.0]),))[1] == 6
 
 
 def test_an_exactly_zero_cotangent_stays_zero_where_the_derivative_is_infinite() -> None:

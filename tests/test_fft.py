@@ -198,6 +198,9 @@ ERRORS = [
     (lambda x: ad.trapezoid(x, axis=2), IndexError, "trapezoid: axis 2"),
     (lambda x: ad.unwrap(x, axis=-3), IndexError, "unwrap: axis -3"),
     (lambda x: ad.fabs(x * 1j), TypeError, "fabs: x must be real; got complex128"),
+    (lambda x: ad.heaviside(x * 1j, 0.5), TypeError, "heaviside: x must be real; got complex128"),
+    (lambda x: ad.softplus(x * 1j), TypeError, r"softplus\(numpy complex128 .*\): complex numbers are not supported"),
+    (lambda x: ad.fmod(x, x * 1j), TypeError, r"fmod\(.*\): complex numbers are not supported"),
 ]  # fmt: skip
 
 

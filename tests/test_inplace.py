@@ -42,6 +42,12 @@ def backwards(x, v): x[::-1] = v
 def everything(x, v): x[...] = v
 def column(x, v): x[:, -1] = v[0]
 def broadcast_row(x, v): x[:2] = v[None, :]
+def spare_axes(x, v): x[...] = v[None, None, None]
+def spare_axes_of_a_row(x, v): x[1, :] = v[None, None]
+def spare_axes_of_a_column(x, v): x[::2, None, 0] = v[None, None, :1]
+def spare_axes_at_indices(x, v): x[at(x, [0, 2])] = v[None, None]
+def spare_axes_at_pairs(x, v): x[at(x, [[0], [2]]), at(x, [1, 2])] = v[None, None, :1]
+def spare_axes_at_a_mask(x, v): x[at(x, [True, False, True, False])] = v[None, None]
 def indices(x, v): x[at(x, [0, 2])] = v
 def repeated(x, v): x[at(x, [1, 1, 3]), at(x, [0, 0, 2])] = v
 def mask(x, v): x[x > 0.6] = v[0]
@@ -65,7 +71,8 @@ def multiply_itself(x, v): x *= x
 def scatter(x, v): (add_at if isinstance(x, Tensor) else np.add.at)(x, at(x, [1, 3, 1]), v)
 
 
-WRITES = [row, number, slices, backwards, everything, column, broadcast_row, indices, repeated, mask, row_mask,
+WRITES = [row, number, slices, backwards, everything, column, broadcast_row, spare_axes, spare_axes_of_a_row,
+          spare_axes_of_a_column, spare_axes_at_indices, spare_axes_at_pairs, spare_axes_at_a_mask, indices, repeated, mask, row_mask,
           masked_add, add_row, times_itself, twice, from_itself, constant, add, subtract, multiply, divide, power,
           multiply_itself, scatter]  # fmt: skip
 
@@ -215,6 +222,29 @@ def test_nothing_that_a_node_saved_is_changed() -> None:
     assert np.allclose(x.grad, 2 * SAFE)
 
 
+def test_what_a_transform_within_another_has_read_is_not_changed() -> None:
+    def outer(y: Tensor) -> Tensor:
+        y = y * 1.0
+
+        def inner(x: Tensor) -> Tensor:
+            product = x * y
+            y[0] = 100.0
+            return ad.sum(product)
+
+        return ad.sum(ad.grad(inner)(ROW) * ad.asarray([1.0, 10.0, 100.0]))
+
+    value, gradient = ad.value_and_grad(outer)(np.array([1.0, 2.0, 3.0]))
+    assert value == 321 and gradient.tolist() == [1, 10, 100]
+
+
+def test_a_cotangent_that_two_share_is_copied_before_a_part_is_added_to_it() -> None:
+    x, z = (Tensor([1.0, 2.0, 3.0], requires_grad=True) for _ in range(2))
+    a, b = x * 1, z * 1
+    first, both = a[0], a + b
+    (ad.sum(both * ad.asarray([1.0, 2.0, 3.0])) + 5 * first).backward()
+    assert x.grad.tolist() == [6, 2, 3] and z.grad.tolist() == [1, 2, 3]
+
+
 def test_views_and_other_names_keep_their_values() -> None:
     mine = SAFE.copy()
     x = ad.asarray(mine, copy=False)
@@ -230,6 +260,22 @@ def test_views_and_other_names_keep_their_values() -> None:
     y[0] = 7.0
     assert (raw == SAFE).all()
     assert (Tensor(SAFE).T[0].numpy() == SAFE.T[0]).all()
+
+
+@pytest.mark.parametrize("name", ["the function", "the method", "NumPy's"])
+def test_the_conjugate_of_real_numbers_is_a_copy(name: str) -> None:
+    conj = {"the function": ad.conj, "the method": lambda x: x.conj(), "NumPy's": np.conj}[name]
+
+    def f(x: Tensor) -> Tensor:
+        y = conj(x)
+        y[0] = 0.0
+        return ad.sum(x) + ad.sum(y)
+
+    x = np.arange(1.0, 4.0)
+    for found in (f(Tensor(x)), ad.jit(f)(x), ad.vmap(f)(x[None])):
+        assert found == 11
+    assert ad.grad(f)(x).tolist() == [1, 2, 2]
+    assert ad.conj(x) is not x and not np.may_share_memory(ad.conj(x), x)
 
 
 @pytest.mark.parametrize("name", ["numpy", "fake_cupy"])

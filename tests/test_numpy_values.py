@@ -102,14 +102,31 @@ EDGES = [
     (lambda x: np.isclose(x, x[::-1]), [True, False, False]),
     (lambda x: np.allclose(x, x), [True, False]),
     (lambda x: np.nanargmin(x, 1, keepdims=True), [[NAN, 3.0], [2.0, 1.0]]),
+    *[(lambda x, f=f, d=d, some=some: f(x, ddof=d, where=np.array(some)), [1.0, 2.0, 4.0])
+      for f in (np.var, np.std) for d in (1, 2, 3) for some in ([True, False, False], [True, True, False])],
+    *[(lambda x, f=f: f(x, mean=x[:1], ddof=3), [1.0, 2.0]) for f in (np.var, np.std)],
+    (lambda x: np.logaddexp.reduce(x, axis=1), [[], []]),
+    (lambda x: np.mean(x, dtype="int64"), [1.5, 2.9]),
+    (lambda x: np.mean(x, 0, dtype="int64", where=np.array([[True], [False]])), [[1.5, -2.9], [7.0, 8.0]]),
+    *[(lambda x, f=f, k=k: f(x, k), [1.0, 2.0, 3.0]) for f in (np.tril, np.triu) for k in (0, 1, -1)],
+    (lambda x: np.meshgrid(x, x[0]), [[1.0, 2.0], [3.0, 4.0]]),
+    (lambda x: np.meshgrid(x > 1, x > 1), [1.0, 2.0]),
+    *[(f, 2.0) for f in (np.cumulative_sum, np.cumulative_prod, np.argsort, np.argwhere, np.block, lambda x: np.block([x]),
+                         lambda x: np.cumulative_sum(x, axis=0, include_initial=True), lambda x: np.argwhere(x - 2))],
+    (np.nanmedian, []),
+    (lambda x: np.nanmedian(x, axis=1, keepdims=True), [[], []]),
+    (lambda x: np.nanmedian(x, axis=0), [[1 + 2j, NAN], [3, NAN], [NAN, 2j]]),
+    (lambda x: np.diff(x > 1), [[1.0, 2.0, 3.0], [2.0, 1.0, 2.0]]),
+    (lambda x: np.diff(x > 1, n=2), [1.0, 2.0, 3.0]),
 ]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(("f", "x"), EDGES)
 def test_the_value_at_an_edge_is_numpys(f, x) -> None:
     x = np.array(x)
     for found, expected in zip(numbers(f(Tensor(x))), numbers(f(x)), strict=True):
-        assert found.dtype == expected.dtype
+        assert found.dtype == expected.dtype and found.shape == expected.shape
         assert np.allclose(found, expected, equal_nan=True)
 
 

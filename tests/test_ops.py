@@ -4,6 +4,7 @@ differences, second order in all nestings, the adjoint identity, float32, abstra
 from __future__ import annotations
 
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import autodiff as ad
 import backends
 from autodiff import tree
 from autodiff.core import Aval, Op, Tensor
-from autodiff.kinds import OPS, KindOp
+from autodiff.graph.ir import UFUNCS
+from autodiff.kinds import OPS, Elementwise, KindOp, Nondiff
 from autodiff.testing import host, inner, random_like
 from homes import HOMES, require
 from specs import OURS, SPECS, Sample
@@ -172,3 +174,77 @@ def test_raw_in_raw_out_and_tensors_in_tensors_out() -> None:
         for part in tree.flatten(sample.f(*map(Tensor, sample.args)))[0]:
             assert isinstance(part, Tensor), name
 
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(name for name in UFUNCS & OURS if isinstance(OPS[name], Elementwise) and len(OPS[name].rules) == 1))
+def test_exact_programs_call_the_functions_that_eager_code_calls(name: str, dtype: str) -> None:
+    op, x = OPS[name], np.linspace(-9, 9, 300).astype(dtype)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(ad.jit(op, precision="exact")(x), op(x))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OURS - {"where"} if OPS[name].impl is None and name in ad.__dict__ and isinstance(OPS[name], (Elementwise, Nondiff))))
+def test_an_argument_too_many_is_refused_and_not_written_to(name: str, home: backends.Backend) -> None:
+    count = max(len(OPS[name].rules), getattr(getattr(np, name), "nin", 1))
+    args = [home.from_host(np.full(2, 0.5)) for _ in range(count + 1)]
+    for given in (args, [Tensor(a) for a in args], [args[0]] * (count + 1)):
+        with pytest.raises(TypeError, match=f"{name}.* takes {count} "):
+            getattr(ad, name)(*given)
+    assert all((home.to_host(a) == 0.5).all() for a in args)
+
+
+# Functions of one array, and of several with the position of one of them.
+OF_ARRAYS = """
+    all any argmax argmin argsort argwhere atleast_1d atleast_2d atleast_3d average broadcast_arrays cbrt clip conj corrcoef cov
+    count_nonzero cumulative_prod cumulative_sum deg2rad diag diagflat diff empty_like exp fabs flatnonzero flip gradient imag
+    log_softmax logcumsumexp logsumexp matrix_transpose max mean median meshgrid min nan_to_num nancumprod nancumsum nanmax nanmean
+    nanmedian nanmin nanprod nanstd nansum nanvar nonzero ones_like prod ptp rad2deg ravel rot90 sinc softmax sort squeeze std sum
+    tril triu unique_all unique_counts unique_inverse unique_values unstack unwrap vander var zeros_like
+    linalg.cholesky linalg.det linalg.diagonal linalg.eig linalg.eigh linalg.eigvals linalg.eigvalsh linalg.inv linalg.matrix_norm
+    linalg.matrix_rank linalg.pinv linalg.qr linalg.slogdet linalg.svd linalg.svdvals linalg.trace linalg.vector_norm
+    fft.fft fft.fft2 fft.fftn fft.fftshift fft.hfft fft.ifftshift fft.ihfft fft.irfft fft.rfft fft.dct fft.dctn
+    special.logsumexp special.softmax special.zeta
+""".split()
+OF_SEVERAL: dict[str, tuple] = {
+    "array_split": (lambda x: ad.array_split(x, 2), 1), "array_split at": (lambda x: ad.array_split(x, [1]), 1),
+    "compress": (lambda x: ad.compress(VECTOR, x), 2), "convolve": (lambda x: ad.convolve(VECTOR, x), 2),
+    "correlate": (lambda x: ad.correlate(VECTOR, x), 2), "digitize": (lambda x: ad.digitize(VECTOR, x), 2),
+    "digitize of": (lambda x: ad.digitize(x, VECTOR), 1),
+    "expand_dims": (lambda x: ad.expand_dims(x, 0), 1), "extract": (lambda x: ad.extract(x, VECTOR), 1),
+    "full_like": (lambda x: ad.full_like(x, 2), 1), "hsplit": (lambda x: ad.hsplit(x, 2), 1), "interp": (lambda x: ad.interp(VECTOR, VECTOR, x), 3),
+    "isin": (lambda x: ad.isin(VECTOR, x), 2), "kron": (lambda x: ad.kron(VECTOR, x), 2), "matmul": (lambda x: ad.matmul(x, VECTOR), 1),
+    "matmul by": (lambda x: ad.matmul(VECTOR, x), 2), "moveaxis": (lambda x: ad.moveaxis(x, 0, 1), 1),
+    "pad": (lambda x: ad.pad(x, 1), 1), "permute_dims": (lambda x: ad.permute_dims(x, (0,)), 1), "quantile": (lambda x: ad.quantile(x, 0.5), 1),
+    "nanpercentile": (lambda x: ad.nanpercentile(x, 5), 1), "repeat": (lambda x: ad.repeat(x, 2), 1), "reshape": (lambda x: ad.reshape(x, (1,)), 1),
+    "roll": (lambda x: ad.roll(x, 1), 1), "searchsorted": (lambda x: ad.searchsorted(x, VECTOR), 1), "split": (lambda x: ad.split(x, 1), 1),
+    "swapaxes": (lambda x: ad.swapaxes(x, 0, 1), 1), "take": (lambda x: ad.take(x, ORDER), 1), "take_along_axis": (lambda x: ad.take_along_axis(x, ORDER), 1),
+    "tensordot": (lambda x: ad.tensordot(VECTOR, x, axes=1), 2), "tile": (lambda x: ad.tile(x, 2), 1), "trapezoid": (ad.trapezoid, 1),
+    "vecdot": (lambda x: ad.vecdot(VECTOR, x), 2), "vsplit": (lambda x: ad.vsplit(x, 1), 1), "outer": (lambda x: ad.linalg.outer(VECTOR, x), 2),
+    "cross": (lambda x: ad.linalg.cross(VECTOR, x), 2), "solve": (lambda x: ad.linalg.solve(np.eye(3), x), 2), "maximum": (lambda x: ad.maximum(VECTOR, x), 2),
+    "solve_triangular": (lambda x: ad.linalg.solve_triangular(x, np.eye(3)), 1), "matrix_power": (lambda x: ad.linalg.matrix_power(x, 2), 1),
+    **{name: (operator.attrgetter(name)(ad), 1) for name in OF_ARRAYS},
+}  # fmt: skip
+VECTOR, ORDER = np.arange(1.0, 4.0), np.array([2, 0, 1])
+
+
+@pytest.mark.parametrize("name", OF_SEVERAL)
+def test_what_is_no_array_is_refused_by_name_and_position(name: str) -> None:
+    f, position = OF_SEVERAL[name]
+    said = f"^{name.split()[0].rpartition('.')[2]}: argument {position} is"
+    for wrong, what in (([3.0, 1.0], "a list"), ([[1.0]], "a list"), (None, "None"), ("abc", "a str")):
+        with pytest.raises(TypeError, match=f"{said} {what}, not an array or a number"):
+            f(wrong)
+    with pytest.raises(TypeError, match="q must be a number, an array or a sequence of these; got 'abc'"):
+        ad.quantile(VECTOR, "abc")
+
+
+MISNAMED = {
+    "ptp": lambda: ad.ptp(VECTOR, axis=5), "array_split": lambda: ad.array_split(VECTOR, [1], axis=5),
+    "digitize": lambda: ad.digitize(VECTOR, np.eye(2)), "corrcoef": lambda: ad.corrcoef(np.ones((1, 1, 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_an_error_names_the_function_that_was_called(name: str) -> None:
+    with pytest.raises((IndexError, ValueError), match=f"^{name}:"):
+        MISNAMED[name]()

@@ -76,6 +76,7 @@ def test_clipping(home: str) -> None:
     halves = {"h": np.full(70_000, 10.0, np.float16)}
     assert clipping.by_norm(halves, 1.0)["h"].dtype == np.float16
     assert np.allclose(host(clipping.global_norm(halves)), 10 * np.sqrt(70_000), rtol=1e-3)
+    assert host(clipping.global_norm({"w": np.full(1, 600, "float16")})) == 600  # the square of which overflows
 
 
 def test_the_option_clip() -> None:

@@ -137,7 +137,7 @@ def test_no_derivative_by_the_order_of_incomplete_gammas(name: str) -> None:
     assert ad.grad(lambda x: ad.sum(f(a, x)))(x).shape == (2,)
 
 
-def test_what_polygamma_zeta_and_multigammaln_refuse() -> None:
+def test_what_some_functions_refuse() -> None:
     x = np.ones(2)
     with pytest.raises(TypeError, match=r"polygamma: n must be an integer; got 1\.5"):
         special.polygamma(1.5, x)
@@ -147,6 +147,9 @@ def test_what_polygamma_zeta_and_multigammaln_refuse() -> None:
         ad.grad(lambda s: ad.sum(special.zeta(s, x)))(x + 1)
     with pytest.raises(ValueError, match="multigammaln: d must be a positive integer; got 0"):
         special.multigammaln(x, 0)
+    for a, b in ((x, x * 1j), (x * 1j, x)):
+        with pytest.raises(TypeError, match="logsumexp: a and b must be real where b or return_sign is given"):
+            special.logsumexp(a, b=b)
 
 
 def test_integers_become_floats_and_numbers_are_weak() -> None:

@@ -162,7 +162,8 @@ def argsort(
 ) -> Any:
     """The indices that sort along `axis`, or those of the flattened array."""
     stable_only("argsort", order)
-    return ordering.argsort(m.ravel(a), axis=0) if axis is None else ordering.argsort(a, axis=axis)
+    flat = axis is None or a.ndim == 0
+    return ordering.argsort(m.ravel(a), axis=0) if flat else ordering.argsort(a, axis=axis)
 
 
 @implements("partition")

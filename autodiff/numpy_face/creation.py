@@ -263,7 +263,7 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: int | None) -> Non
         inplace.before_write("numpy.put_along_axis", arr)
         inplace.rebind(arr, m.reshape(flat, arr.shape))
         return
-    place = m.one_axis("put_along_axis", axis, arr.ndim, arr)
+    place = m.one_axis("put_along_axis", arr, axis)
     key = [
         indices
         if i == place

@@ -25,8 +25,6 @@ __all__ = [
     "shapes",
 ]
 
-_SCAN = "(x; axis=axis, dtype=dtype, include_initial=include_initial)"
-
 # numpy.<name>: our function with NumPy's parameters; see Renamed.
 TABLE = {
     # shapes
@@ -49,8 +47,6 @@ TABLE = {
     # matrices
     "diag": "diag(v; k)",
     "diagflat": "diagflat(v; k)",
-    "tril": "tril(m; k=k)",
-    "triu": "triu(m; k=k)",
     "vander": "vander(x; N, increasing)",
     "kron": "kron(a, b)",
     "tensordot": "tensordot(a, b; axes=axes)",
@@ -88,9 +84,6 @@ TABLE = {
     "unique_counts": "unique_counts(x)",
     "unique_inverse": "unique_inverse(x)",
     "unique_values": "unique_values(x)",
-    # scans
-    "cumulative_prod": f"cumulative_prod{_SCAN}",
-    "cumulative_sum": f"cumulative_sum{_SCAN}",
     # signals
     "convolve": "convolve(a, v; mode=mode)",
     "correlate": "correlate(a, v; mode=mode)",

@@ -33,7 +33,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
 @implements("vdot")
 def vdot(a: Any, b: Any, /) -> Any:
     a, b = map(m.ravel, sequence((a, b)))
-    return linalg.matmul(e.conj(a), b)
+    return linalg.matmul(e.conjugated(a), b)
 
 
 @implements("inner")
@@ -125,7 +125,7 @@ def lower(a: Any, UPLO: str) -> Any:
     """The Hermitian matrix of which the triangle UPLO is given, by its lower triangle."""
     if UPLO.upper() not in ("L", "U"):
         raise ValueError(f"UPLO must be 'L' or 'U'; got {UPLO!r}")
-    return a if UPLO.upper() == "L" else e.conj(m.matrix_transpose(a))
+    return a if UPLO.upper() == "L" else e.conjugated(m.matrix_transpose(a))
 
 
 @implements("linalg.eigh")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from autodiff.ops import scans, statistics
 from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.extras import floating, fmax, fmin
 from autodiff.ops.manipulation import (
+    atleast_1d,
     broadcast_to,
     concat,
     count,
@@ -133,10 +135,11 @@ def mean(
     """The arithmetic mean over `axis`, of the elements `where`."""
     a = floating(converted(array(a), dtype))
     if where is NO or where is True:
-        return into("mean", out, r.mean(a, axis=axis, keepdims=flag(keepdims)))
+        y = r.mean(a, axis=axis, keepdims=flag(keepdims))
+        return into("mean", out, converted(y, dtype))
     a, where = arrays(a, where)
     y = r.sum(chosen(a, where, 0), axis=axis, keepdims=True) / taking_part(a, where, axis)
-    return into("mean", out, dropped(y, a, axis, keepdims))
+    return into("mean", out, converted(dropped(y, a, axis, keepdims), dtype))
 
 
 def dropped(y: Any, a: Any, axis: Any, keepdims: Any) -> Any:
@@ -171,27 +174,18 @@ def spread(
     """Variance or standard deviation of some elements, or about a given mean."""
     a, where = arrays(a, True if where is NO else where)
     centre = mean_ if given(mean_) else mean(a, axis, keepdims=True, where=where)
-    squares = e.real((a - centre) * e.conj(a - centre))
+    squares = e.real((a - centre) * e.conjugated(a - centre))
+    axes = normalize_axis("var", a, axis)
     if where is True:
-        number: Any = count(a, normalize_axis("var", a, axis))
+        among, freedom = None, builtins.max(count(a, axes) - ddof, 0)
     else:
-        squares, number = chosen(squares, where, 0), e.real(taking_part(a, where, axis))
-    y = r.sum(squares, axis=axis, keepdims=True) / (number - ddof)
+        among = e.not_equal(where, False)
+        squares = e.where(among, squares, 0)
+        freedom = e.clip(e.real(taking_part(a, where, axis)) - ddof, 0)
+    y = r.sum(squares, axis=axes, keepdims=True) / freedom
     if root:
-        y = r.root_of_variance(y, not given(mean_) and all_equal(a, where, axis))
+        y = r.root_of_variance(y, not given(mean_) and r.all_equal(a, axes, True, among))
     return dropped(y, a, axis, keepdims)
-
-
-def all_equal(a: Any, where: Any, axis: Any) -> Any:
-    """Whether the elements `where` are all equal over `axis`. Their computed variance is seldom
-    exactly 0: the mean is rounded."""
-    a = e.stop_gradient(a)
-    real, imaginary = (
-        max(part, axis, keepdims=True, initial=-math.inf, where=where)
-        <= min(part, axis, keepdims=True, initial=math.inf, where=where)
-        for part in (e.real(a), e.imag(a))
-    )
-    return real & imaginary
 
 
 std = implements("std")(moment("std", r.std, root=True))
@@ -234,12 +228,28 @@ cumsum = implements("cumsum")(scan("cumsum", scans.cumulative_sum, "Sums"))
 cumprod = implements("cumprod")(scan("cumprod", scans.cumulative_prod, "Products"))
 
 
+def cumulative(name: str, find: Callable) -> Callable:
+    def function(
+        x: Any, /, *, axis: int | None = None, dtype: Any = None, out: Any = None,
+        include_initial: bool = False,
+    ) -> Any:  # fmt: skip
+        x = atleast_1d(array(x))
+        return into(name, out, find(x, axis=axis, dtype=dtype, include_initial=include_initial))
+
+    function.__name__, function.__doc__ = name, find.__doc__
+    return function
+
+
+implements("cumulative_sum")(cumulative("cumulative_sum", scans.cumulative_sum))
+implements("cumulative_prod")(cumulative("cumulative_prod", scans.cumulative_prod))
+
+
 def running(name: str, join: Callable) -> Callable:
     """The scan of an associative function of two arrays in doubling steps (Hillis and Steele
     1986)."""
 
     def function(a: Any, axis: int = 0) -> Any:
-        place, step = one_axis(name, axis, a.ndim, a), 1
+        place, step = one_axis(name, a, axis), 1
         while step < a.shape[place]:
             later = join(slice_axis(a, place, step, None), slice_axis(a, place, 0, -step))
             a = concat([slice_axis(a, place, 0, step), later], axis=place)
@@ -328,7 +338,7 @@ nan_place("nanargmin", argmin, math.inf)
 @implements("apply_over_axes")
 def apply_over_axes(func: Callable, a: Any, axes: Any) -> Any:
     for axis in axes if isinstance(axes, (tuple, list)) else (axes,):
-        place = one_axis("apply_over_axes", axis, a.ndim, a)
+        place = one_axis("apply_over_axes", a, axis)
         y = func(a, place)
         a = y if y.ndim == a.ndim else expand_dims(y, place)
     return a

@@ -24,7 +24,7 @@ from autodiff.ops import creation, joining, norms, ordering, signal
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
 from autodiff.ops import reductions as r
-from autodiff.ops.manipulation import flip
+from autodiff.ops.manipulation import broadcast_to, flip
 
 NO = np._NoValue
 
@@ -80,7 +80,7 @@ def flipud(m: Any) -> Any:
 
 @implements("rollaxis")
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    axis = m.one_axis("rollaxis", axis, a.ndim, a)
+    axis = m.one_axis("rollaxis", a, axis)
     start = start + a.ndim if start < 0 else start
     return m.moveaxis(a, axis, start - 1 if axis < start else start)
 
@@ -107,7 +107,7 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple:
 
 @implements("meshgrid")
 def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> tuple:
-    grids = creation.meshgrid(*[m.atleast_1d(x) for x in sequence(xi)], indexing=indexing)
+    grids = creation.meshgrid(*[m.ravel(x) for x in sequence(xi)], indexing=indexing)
     if sparse:
         places = list(range(len(xi)))
         places[:2] = places[:2][::-1] if indexing == "xy" else places[:2]
@@ -115,7 +115,21 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
             grid[tuple(slice(None) if i == place else slice(0, 1) for i in range(len(xi)))]
             for grid, place in zip(grids, places, strict=True)
         )
-    return tuple(e.positive(grid) for grid in grids) if copy else grids
+    return tuple(m.astype(grid, grid.dtype) for grid in grids) if copy else grids
+
+
+def triangle(name: str) -> None:
+    part = getattr(creation, name)
+
+    def function(m: Any, k: int = 0) -> Any:
+        return part(broadcast_to(m, (m.shape[0], m.shape[0])) if m.ndim == 1 else m, k=k)
+
+    function.__name__, function.__doc__ = name, f"{part.__doc__} A 1-D x is each of its rows."
+    implements(name)(function)
+
+
+triangle("tril")
+triangle("triu")
 
 
 # -- joining -------------------------------------------------------------------------------------
@@ -173,6 +187,8 @@ def block(arrays: Any) -> Any:
     inner = arrays
     while isinstance(inner, list):
         inner, depth = inner[0], depth + 1
+    if depth == 0:
+        return m.reshape(arrays, arrays.shape, copy=True)
     ndim = max(depth, max(t.ndim for t in leaves(arrays, like)))
     return assembled(arrays, like, ndim, depth)
 
@@ -203,7 +219,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     values = converted(values, arr.dtype)
     if axis is None:
         arr, axis = m.ravel(arr), 0
-    axis = m.one_axis("insert", axis, arr.ndim, arr)
+    axis = m.one_axis("insert", arr, axis)
     length = arr.shape[axis]
     values = m.reshape(values, (1,) * (arr.ndim - values.ndim) + tuple(values.shape))
     if hasattr(obj, "__index__") and np.ndim(obj) == 0:  # all in one place, the first axis along it
@@ -219,7 +235,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
     if axis is None:
         arr, axis = m.ravel(arr), 0
-    axis = m.one_axis("delete", axis, arr.ndim, arr)
+    axis = m.one_axis("delete", arr, axis)
     return taken(arr, np.delete(np.arange(arr.shape[axis]), obj), axis)
 
 
@@ -249,7 +265,7 @@ def take(
     if axis is None:
         a, axis = m.ravel(a), 0
     a, indices = arrays(a, indices)
-    axis = m.one_axis("take", axis, a.ndim, a)
+    axis = m.one_axis("take", a, axis)
     length = a.shape[axis]
     if mode == "wrap":
         indices = indices % length

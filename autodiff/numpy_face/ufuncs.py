@@ -88,7 +88,7 @@ def rint(x: Any) -> Any:
 
 
 def vecmat(x1: Any, x2: Any) -> Any:
-    return squeeze(linalg.matmul(expand_dims(e.conj(x1), -2), x2), -2)
+    return squeeze(linalg.matmul(expand_dims(e.conjugated(x1), -2), x2), -2)
 
 
 COMPOSED = {f.__name__: f for f in (divmod, float_power, ldexp, matvec, modf, rint, vecmat)}

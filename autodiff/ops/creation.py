@@ -17,6 +17,7 @@ from autodiff.kinds import linear
 from autodiff.ops.elementwise import floor
 from autodiff.ops.indexing import _scatter_add, getitem
 from autodiff.ops.manipulation import (
+    an_array,
     as_tuple,
     astype,
     broadcast_shapes,
@@ -232,7 +233,7 @@ def _like(name: str, x: Any, *args: Any, dtype: Any, device: Any) -> Any:
             device=x.device if device is None else device,
             backend=x.backend,
         )
-    home = backends.of(x)
+    home = backends.of(an_array(f"{name}_like", x))
     extra = {} if device is None else {"device": home.find_device(device)}
     return getattr(home, f"{name}_like")(x, *args, dtype=home.native(dtype), **extra)
 
@@ -268,7 +269,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     ...) for indexing "ij"; for "xy" the first two axes are swapped."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f'meshgrid: indexing must be "xy" or "ij"; got {indexing!r}')
-    if any(a.ndim > 1 for a in arrays):
+    if any(an_array("meshgrid", a, i).ndim > 1 for i, a in enumerate(arrays, 1)):
         shapes = ", ".join(str(tuple(a.shape)) for a in arrays)
         raise ValueError(f"meshgrid: the arrays must be 1-D; got shapes {shapes}")
     places = list(range(len(arrays)))
@@ -305,7 +306,7 @@ def triu(x: Any, /, *, k: int = 0) -> Any:
 
 
 def _matrix(name: str, x: Any) -> Any:
-    if x.ndim < 2:
+    if an_array(name, x).ndim < 2:
         raise ValueError(f"{name}: x must have two axes or more; got shape {tuple(x.shape)}")
     return x
 
@@ -317,7 +318,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
 
 def diag(v: Any, k: int = 0) -> Any:
     """The square matrix with a 1-D v on its k-th diagonal; of a matrix, that diagonal."""
-    if v.ndim == 2:
+    if an_array("diag", v).ndim == 2:
         return diagonal(v, offset=k)
     if v.ndim != 1:
         raise ValueError(f"diag: v must have one axis or two; got shape {tuple(v.shape)}")
@@ -342,4 +343,4 @@ def _diagonal(rows: int, columns: int, k: int) -> slice:
 
 def diagflat(v: Any, k: int = 0) -> Any:
     """The square matrix with the elements of v, flattened, on its k-th diagonal."""
-    return diag(reshape(v, (-1,)), k)
+    return diag(reshape(an_array("diagflat", v), (-1,)), k)

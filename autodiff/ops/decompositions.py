@@ -18,9 +18,9 @@ from autodiff import errors
 from autodiff.core import Tensor, device_of, home_of, is_complex
 from autodiff.kinds import general, nondiff, total
 from autodiff.ops.creation import diagonal, tril, triu
-from autodiff.ops.elementwise import conj, imag, multiply, real, where
+from autodiff.ops.elementwise import conjugated, imag, multiply, real, where
 from autodiff.ops.linalg import matmul
-from autodiff.ops.manipulation import concat, expand_dims, matrix_transpose
+from autodiff.ops.manipulation import an_array, concat, expand_dims, matrix_transpose
 from backends.base import COMPLEX, dtype_name
 
 __all__ = [
@@ -71,7 +71,7 @@ class SVDResult(NamedTuple):
 
 def adjoint(x: Any) -> Any:
     """The conjugate transpose of matrices."""
-    return conj(matrix_transpose(x))
+    return conjugated(matrix_transpose(x))
 
 
 def hermitian(x: Any) -> Any:
@@ -111,7 +111,7 @@ def safe_inverse(x: Any) -> Any:
 
 
 def square(name: str, x: Any) -> Any:
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+    if an_array(name, x).ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ValueError(
             f"{name}: needs square matrices, shape (..., n, n); got {errors.describe(x)}"
         )
@@ -119,7 +119,7 @@ def square(name: str, x: Any) -> Any:
 
 
 def matrices(name: str, x: Any) -> Any:
-    if x.ndim < 2:
+    if an_array(name, x).ndim < 2:
         raise ValueError(f"{name}: needs matrices, shape (..., m, n); got {errors.describe(x)}")
     return x
 
@@ -166,7 +166,7 @@ def solve(x1: Any, x2: Any, /) -> Any:
 def solved(name: str, op: Callable, a: Any, b: Any, **params: Any) -> Any:
     """What an op that takes matrices gives for them, or for a vector b."""
     square(name, a)
-    if not b.shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
+    if not an_array(name, b, 2).shape or a.shape[-1] != b.shape[-1 if b.ndim == 1 else -2]:
         raise ValueError(
             f"{name} got incompatible shapes: {tuple(a.shape)}, {tuple(b.shape)}; the second must "
             "be (n,) or (..., n, k) for a first of (..., n, n)"
@@ -252,7 +252,7 @@ def each(values: Any) -> Any:
 _det = general(
     "det",
     impl=lambda xp, x: xp.linalg.det(x),
-    vjp=lambda g, y, x: each(g * conj(y)) * adjoint(inv(x)),
+    vjp=lambda g, y, x: each(g * conjugated(y)) * adjoint(inv(x)),
 )
 
 
@@ -260,7 +260,7 @@ def _slogdet_vjp(g: Any, y: Any, x: Any) -> Any:
     g_sign, g_log = g
     sign, _ = y
     if is_complex(x):
-        g_log = g_log + real(conj(g_sign) * (sign * 1j)) * 1j
+        g_log = g_log + real(conjugated(g_sign) * (sign * 1j)) * 1j
     return each(g_log) * adjoint(inv(x))
 
 
@@ -400,7 +400,7 @@ def _eig_vjp(g: Any, y: Any, _x: Any) -> Any:
     cross = matmul(vh, g_v)
     # Eigenvectors have length one: what would change it is taken out.
     along = scaled(matmul(vh, v), real(diagonal(cross)))
-    inner = as_diagonal(g_w) + conj(gaps(w)) * off_diagonal(cross - along)
+    inner = as_diagonal(g_w) + conjugated(gaps(w)) * off_diagonal(cross - along)
     return _solve(vh, matmul(inner, vh))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
+from autodiff.ops.manipulation import an_array, an_operand, astype
 from backends.base import HALVES, dtype_name, is_inexact
 from backends.special import expit
 
@@ -122,13 +123,26 @@ def _by_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
 
 
 def _by_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
+    a = complex_beside(y, a)
     if type(a) in NUMBERS:
-        return g * (y * (cmath.log(a) if isinstance(a, complex) else _log_of_number(a)))
+        return g * (y * _log_of_number(a))
     return g * (y * log(where(a == 0, 1, a)))
 
 
-def _log_of_number(a: float) -> float:
-    return math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
+def _log_of_number(a: complex) -> complex:
+    if a == 0:
+        return 0.0
+    if isinstance(a, complex):
+        return cmath.log(a)
+    return math.log(a) if a > 0 else math.nan
+
+
+def complex_beside(y: Any, x: Any) -> Any:
+    """x as a complex number, or array, where y is complex: beside it negative numbers have a
+    logarithm."""
+    if not is_complex(y) or is_complex(x):
+        return x
+    return complex(x) if type(x) in NUMBERS else astype(x, y.dtype)
 
 
 _power = elementwise("pow", d=(_by_base, _by_exponent), singular=True)
@@ -166,12 +180,7 @@ def pow(x1: Any, x2: Any, /) -> Any:
 # -- exponentials and logarithms -----------------------------------------------------------------
 
 exp = elementwise("exp", d=lambda g, y, _x: g * y, singular=True)
-exp2 = elementwise(
-    "exp2",
-    impl=lambda xp, x: xp.pow(2.0, x),
-    d=lambda g, y, _x: g * (y * math.log(2)),
-    singular=True,
-)
+exp2 = elementwise("exp2", d=lambda g, y, _x: g * (y * math.log(2)), singular=True)
 expm1 = elementwise("expm1", d=lambda g, _y, x: g * exp(x), singular=True)
 log = elementwise("log", d=lambda g, _y, x: g / x, singular=True)
 log2 = elementwise("log2", d=lambda g, _y, x: g / (x * math.log(2)), singular=True)
@@ -249,11 +258,21 @@ def _sigmoid(xp: Any, x: Any) -> Any:
 # The slope is the cheap one, to the last digit of 1: where y is nearly 1 it has few digits of its
 # own. The slope of special.expit has all, for another exponential.
 sigmoid = elementwise("sigmoid", impl=_sigmoid, d=lambda g, y, _x: g * (y * (1 - y)))
-softplus = elementwise(
-    "softplus",
-    impl=lambda xp, x: xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x))),
-    d=lambda g, _y, x: g * sigmoid(x),
-)
+
+
+def refuse_complex(*args: Any) -> None:
+    """Refuse complex numbers to a body that would make something else of them: NumPy compares
+    them, too, and says nothing."""
+    if any(map(is_complex, args)):
+        raise TypeError("complex numbers are not supported; take autodiff.real of them first")
+
+
+def _softplus_impl(xp: Any, x: Any) -> Any:
+    refuse_complex(x)
+    return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+softplus = elementwise("softplus", impl=_softplus_impl, d=lambda g, _y, x: g * sigmoid(x))
 
 
 def _silu_slope(g: Any, y: Any, x: Any) -> Any:
@@ -393,6 +412,7 @@ _clip_max = elementwise(
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
     """x limited to [min, max], either of which may be None. The derivative at the edges is
     1; the bounds are differentiable too."""
+    x = an_operand("clip", x)
     y = positive(x) if min is None else _clip_min(x, min)
     return y if max is None else _clip_max(y, max)
 
@@ -418,6 +438,7 @@ def sign(x: Any, /) -> Any:
 floor = elementwise("floor", d=None)
 ceil = elementwise("ceil", d=None)
 round = elementwise("round", d=None)
+round.most = 1  # NumPy's has the number of decimals for a second one
 trunc = elementwise("trunc", d=None)
 
 # -- complex parts: linear over the reals --------------------------------------------------------
@@ -434,11 +455,18 @@ def real(x: Any, /) -> Any:
 
 def imag(x: Any, /) -> Any:
     """The imaginary part; zeros for a real array."""
-    return _imag(x) if is_complex(x) else where(False, x, 0)
+    return _imag(x) if is_complex(x) else where(False, an_operand("imag", x), 0)
 
 
 def conj(x: Any, /) -> Any:
-    """The complex conjugate; a real array itself."""
+    """The complex conjugate; of a real array a copy, as NumPy has it."""
+    if is_complex(x):
+        return _conj(x)
+    return x if type(x) in NUMBERS else astype(an_array("conj", x), x.dtype)
+
+
+def conjugated(x: Any) -> Any:
+    """The complex conjugate; a real array itself, for those who do not write to it."""
     return _conj(x) if is_complex(x) else x
 
 

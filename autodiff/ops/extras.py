@@ -13,8 +13,19 @@ from autodiff.core import NUMBERS, is_complex
 from autodiff.dtypes import finfo
 from autodiff.kinds import elementwise, nondiff
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import abs, equal, imag, isnan, real, round, sigmoid, sign, where
-from autodiff.ops.manipulation import astype
+from autodiff.ops.elementwise import (
+    abs,
+    equal,
+    imag,
+    isnan,
+    real,
+    refuse_complex,
+    round,
+    sigmoid,
+    sign,
+    where,
+)
+from autodiff.ops.manipulation import an_array, an_operand, astype
 from backends.base import dtype_name, is_inexact
 
 __all__ = [
@@ -45,7 +56,7 @@ def floating(x: Any) -> Any:
 def only_real(name: str, x: Any) -> Any:
     if is_complex(x):
         raise TypeError(f"{name}: x must be real; got {dtype_name(x.dtype)}")
-    return floating(x)
+    return floating(an_operand(name, x))
 
 
 # -- angles, signs, roots ------------------------------------------------------------------------
@@ -77,7 +88,7 @@ def fabs(x: Any, /) -> Any:
 def heaviside(x1: Any, x2: Any, /) -> Any:
     """0 where x1 < 0, 1 where x1 > 0, x2 where x1 is 0: there the derivative by x2 is 1. That by
     x1 is 0."""
-    x1, x2 = floating(x1), floating(x2)
+    x1, x2 = only_real("heaviside", x1), only_real("heaviside", x2)
     if type(x1) in NUMBERS:
         x1 = full_like(x2, x1)
     return where(equal(x1, 0), x2, 0.5 * sign(x1) + 0.5)
@@ -154,6 +165,7 @@ fmin = elementwise(
 
 
 def _fmod_impl(xp: Any, a: Any, b: Any) -> Any:
+    refuse_complex(a, b)
     rest = xp.remainder(builtins.abs(a), builtins.abs(b))
     negative = a < 0
     if type(negative) is bool:
@@ -176,7 +188,7 @@ def nan_to_num(
     the dtype) for infinities; both parts of complex numbers. The derivative where a value is
     replaced is 0. `copy` is without meaning here: x is not written to."""
     del copy
-    if not is_inexact(x.dtype):
+    if not is_inexact(an_array("nan_to_num", x).dtype):
         return x
     if is_complex(x):
         parts = (nan_to_num(part(x), True, nan, posinf, neginf) for part in (real, imag))
@@ -228,7 +240,7 @@ _sinc = elementwise(
 
 def sinc(x: Any, /) -> Any:
     """sin(pi x) / (pi x), 1 at 0. Derivatives of every order keep their digits near 0."""
-    return _sinc(floating(x), order=0)
+    return _sinc(floating(an_operand("sinc", x)), order=0)
 
 
 # -- numbers as they are stored ------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 from autodiff.core import is_complex
 from autodiff.kinds import linear
 from autodiff.ops.creation import arange
-from autodiff.ops.elementwise import conj
+from autodiff.ops.elementwise import conjugated
 from autodiff.ops.manipulation import as_tuple, astype, normalize_axis, roll, slice_axis
 from autodiff.ops.signal import _pad
 from backends.base import COMPLEX, HALVES, REAL, dtype_name
@@ -299,13 +299,13 @@ def hfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backwa
     """The real spectrum, of n numbers, of a signal whose second half is the conjugate of the
     first, which is given: irfft(conj(x)) with the norm on the other side."""
     norm = check_norm("hfft", norm)
-    return _from_half("hfft", conj(x), one(n), (axis,), OTHER_SIDE[norm])
+    return _from_half("hfft", conjugated(x), one(n), (axis,), OTHER_SIDE[norm])
 
 
 def ihfft(x: Any, /, *, n: int | None = None, axis: int = -1, norm: str = "backward") -> Any:
     """The inverse of `hfft`: conj(rfft(x)) with the norm on the other side."""
     norm = check_norm("ihfft", norm)
-    return conj(_to_half("ihfft", x, one(n), (axis,), OTHER_SIDE[norm]))
+    return conjugated(_to_half("ihfft", x, one(n), (axis,), OTHER_SIDE[norm]))
 
 
 # -- frequencies and their order -----------------------------------------------------------------

@@ -32,11 +32,6 @@ _PLAIN = frozenset((int, slice, type(None), type(Ellipsis)))
 _WHOLE = slice(None)
 INSTEAD = (  # of a mask without numbers
     "use autodiff.where(mask, new, x), also for x[mask] += v; x[mask] = v can be written if v is "
-    "the same for all that the mask selects"
-)
-_ALL = slice(None)
-INSTEAD = (  # of a mask without numbers
-    "use autodiff.where(mask, new, x), also for x[mask] += v; x[mask] = v can be written if v is "
     "the same for all that are selected"
 )
 
@@ -141,7 +136,28 @@ def written(op: Any, x: Any, key: Any, values: Any, donate: bool) -> Any:
         result = chosen_by(arrays[0], x, template, values, donate)
         if result is not None:
             return result
+    shape = getattr(values, "shape", ())
+    if shape and shape[0] == 1:
+        values = without_spare_axes(values, selected_axes(x, template, arrays))
     return op(x, values, *arrays, key=template, donate=donate)
+
+
+def without_spare_axes(values: Any, ndim: int) -> Any:
+    """Values without the axes of length 1 that they have in front of as many as are written to,
+    which NumPy passes over. (Under vmap an axis of examples comes before them.)"""
+    shape = tuple(values.shape)
+    spare = len(shape) - ndim
+    return reshape(values, shape[spare:]) if spare > 0 and set(shape[:spare]) == {1} else values
+
+
+def selected_axes(x: Any, template: tuple, arrays: list) -> int:
+    """How many axes x[key] has: those of the index arrays, which broadcast together, stand for one
+    axis of x each, or for as many as a mask has."""
+    masks = [dtype_name(part.dtype) == "bool" for part in arrays]
+    found = [1 if mask else part.ndim for part, mask in zip(arrays, masks, strict=True)]
+    taken = [part.ndim if mask else 1 for part, mask in zip(arrays, masks, strict=True)]
+    plain = sum((part is None) - (type(part) is int) for part in template)
+    return x.ndim + plain + max(found, default=0) - sum(taken)
 
 
 def is_unknown_mask(index: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from autodiff.ops.creation import ones_like
 from autodiff.ops.manipulation import (
+    an_array,
     as_tuple,
     atleast_1d,
     atleast_2d,
@@ -49,8 +50,8 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Any:
     """Each element along `axis` (None: of the flattened array) so many times: one number for
     all, or an integer array with one for each, whose sum is then read from the device."""
     if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    place = one_axis("repeat", axis, x.ndim, x)
+        x, axis = reshape(an_array("repeat", x), (-1,)), 0
+    place = one_axis("repeat", x, axis)
     length = x.shape[place]
     if getattr(repeats, "shape", None) in ((1,), ()):
         repeats = int(reshape(repeats, ()))
@@ -76,7 +77,7 @@ def tile(x: Any, repetitions: int | tuple[int, ...], /) -> Any:
     """x so many times along each axis. The shorter of `repetitions` and x.shape gets ones in
     front."""
     times = as_tuple(repetitions)
-    times = (1,) * (x.ndim - len(times)) + times
+    times = (1,) * (an_array("tile", x).ndim - len(times)) + times
     shape = (1,) * (len(times) - x.ndim) + tuple(x.shape)
     columns = reshape(x, tuple(itertools.chain(*[(1, n) for n in shape])))
     spread = tuple(itertools.chain(*zip(times, shape, strict=True)))
@@ -115,18 +116,19 @@ def column_stack(arrays: Sequence[Any], /) -> Any:
 def array_split(x: Any, sections: int | Sequence[int], /, *, axis: int = 0) -> list[Any]:
     """x cut along `axis` at the given places, or into so many sections of which the first are
     longer by one where they cannot be equal."""
+    place = one_axis("array_split", x, axis)
     if not is_one(sections):
-        return split(x, sections, axis=axis)
+        return split(x, sections, axis=place)
     sections = operator.index(sections)
     if sections < 1:
         raise ValueError(f"array_split: needs one section at least; got {sections}")
-    size, longer = divmod(x.shape[one_axis("array_split", axis, x.ndim, x)], sections)
-    return split(x, [i * size + min(i, longer) for i in range(1, sections)], axis=axis)
+    size, longer = divmod(x.shape[place], sections)
+    return split(x, [i * size + min(i, longer) for i in range(1, sections)], axis=place)
 
 
 def hsplit(x: Any, sections: int | Sequence[int], /) -> list[Any]:
     """x cut along its second axis; a 1-D x along its only axis."""
-    return split(x, sections, axis=0 if x.ndim == 1 else 1)
+    return split(x, sections, axis=0 if an_array("hsplit", x).ndim == 1 else 1)
 
 
 def vsplit(x: Any, sections: int | Sequence[int], /) -> list[Any]:
@@ -140,6 +142,6 @@ def dsplit(x: Any, sections: int | Sequence[int], /) -> list[Any]:
 
 
 def _deep(name: str, x: Any, least: int) -> Any:
-    if x.ndim < least:
+    if an_array(name, x).ndim < least:
         raise ValueError(f"{name}: x must have {least} axes or more; got shape {tuple(x.shape)}")
     return x

@@ -12,8 +12,10 @@ from typing import Any
 
 from autodiff.kinds import broadcast, multilinear
 from autodiff.ops.creation import diagonal
-from autodiff.ops.elementwise import conj
+from autodiff.ops.elementwise import conjugated
 from autodiff.ops.manipulation import (
+    an_array,
+    an_operand,
     as_tuple,
     astype,
     expand_dims,
@@ -50,6 +52,8 @@ def matmul(x1: Any, x2: Any, /) -> Any:
     a row on the left, a column on the right."""
     s1, s2 = getattr(x1, "shape", ()), getattr(x2, "shape", ())
     if not s1 or not s2:
+        for position, x in enumerate((x1, x2), 1):
+            an_operand("matmul", x, position)
         raise ValueError("matmul: a number or 0-d argument has no matrix product; use multiply")
     if s1[-1] != s2[0 if len(s2) == 1 else -2]:
         raise ValueError(
@@ -70,19 +74,21 @@ def matmul(x1: Any, x2: Any, /) -> Any:
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """sum(conj(x1) * x2) over `axis`, of one length in both; the other axes broadcast."""
-    lengths = [x.shape[one_axis("vecdot", axis, x.ndim, x)] for x in (x1, x2)]
+    x1, x2 = an_array("vecdot", x1), an_array("vecdot", x2, 2)
+    lengths = [x.shape[one_axis("vecdot", x, axis)] for x in (x1, x2)]
     if lengths[0] != lengths[1]:
         raise ValueError(
             f"vecdot got incompatible shapes: {tuple(x1.shape)}, {tuple(x2.shape)}; axis {axis} "
             "must be of one length in both"
         )
-    product = conj(x1) * x2
+    product = conjugated(x1) * x2
     return astype(sum(product, axis=axis), product.dtype, copy=False)
 
 
 def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
     """The sum of products over pairs of axes: the last `axes` of x1 with the first of x2, or
     two lists of axes."""
+    x1, x2 = an_array("tensordot", x1), an_array("tensordot", x2, 2)
     if is_one(axes):
         axes = operator.index(axes)
         axes = (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes)))

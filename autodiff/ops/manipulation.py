@@ -11,7 +11,7 @@ from typing import Any
 
 import backends
 from autodiff import errors
-from autodiff.core import Tensor
+from autodiff.core import NUMBERS, Tensor
 from autodiff.kinds import broadcast, linear, nondiff
 from backends.base import is_inexact, same_dtype
 
@@ -43,22 +43,40 @@ __all__ = [
 Axis = int | tuple[int, ...] | None
 
 
+def an_array(name: str, x: Any, position: int = 1) -> Any:
+    """x itself, argument `position` of a function, if it is an array."""
+    if not isinstance(x, Tensor) and not hasattr(x, "shape"):
+        raise errors.no_array(name, position, x)
+    return x
+
+
+def an_operand(name: str, x: Any, position: int = 1) -> Any:
+    """x itself, argument `position` of a function, if it is an array or a number."""
+    return x if type(x) in NUMBERS else an_array(name, x, position)
+
+
 def normalize_axis(name: str, x: Any, axis: Axis) -> tuple[int, ...]:
     """The axes as a tuple of numbers from 0; all of them for None.
 
     Raises IndexError for one out of range and ValueError for a repeated one.
     """
-    ndim = x.ndim if hasattr(x, "ndim") else 0
+    ndim = 0 if type(x) in NUMBERS else an_array(name, x).ndim
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    result = tuple(one_axis(name, a, ndim, x) for a in axes)
+    result = tuple(place_of(name, a, ndim, x) for a in axes)
     if len(set(result)) != len(result):
         raise ValueError(f"{name}: axis {axis} names one axis twice (shape {tuple(x.shape)})")
     return result
 
 
-def one_axis(name: str, axis: Any, ndim: int, x: Any) -> int:
+def one_axis(name: str, x: Any, axis: Any) -> int:
+    """An axis of an array as a number from 0."""
+    return place_of(name, axis, an_array(name, x).ndim, x)
+
+
+def place_of(name: str, axis: Any, ndim: int, x: Any) -> int:
+    """An axis, of so many, as a number from 0."""
     try:
         number = operator.index(axis)
     except TypeError:
@@ -93,7 +111,7 @@ _reshape = linear("reshape", adjoint=lambda g, x, **_: reshape(g, x.shape))
 def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
     """The same elements in C order in another shape; one length may be -1."""
     shape = as_tuple(shape)
-    size = math.prod(x.shape)
+    size = math.prod(an_array("reshape", x).shape)
     if shape.count(-1) > 1:
         raise ValueError(f"reshape: only one length may be -1; got {shape}")
     if -1 in shape:
@@ -126,7 +144,7 @@ def permute_dims(x: Any, /, axes: tuple[int, ...]) -> Any:
 
 def matrix_transpose(x: Any, /) -> Any:
     """The last two axes swapped."""
-    if x.ndim < 2:
+    if an_array("matrix_transpose", x).ndim < 2:
         raise ValueError(f"matrix_transpose: needs 2 axes or more; got shape {tuple(x.shape)}")
     return _permute(x, axes=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
@@ -145,7 +163,7 @@ def moveaxis(x: Any, source: int | tuple, destination: int | tuple, /) -> Any:
 
 def swapaxes(x: Any, axis1: int, axis2: int, /) -> Any:
     """Two axes swapped."""
-    first, second = (one_axis("swapaxes", axis, x.ndim, x) for axis in (axis1, axis2))
+    first, second = (one_axis("swapaxes", x, axis) for axis in (axis1, axis2))
     order = list(range(x.ndim))
     order[first], order[second] = second, first
     return _permute(x, axes=tuple(order))
@@ -173,15 +191,16 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     """All arrays at their common shape."""
-    shape = broadcast_shapes(*[tuple(a.shape) for a in arrays])
+    given = [an_array("broadcast_arrays", a, i) for i, a in enumerate(arrays, 1)]
+    shape = broadcast_shapes(*[tuple(a.shape) for a in given])
     return tuple(broadcast_to(a, shape) for a in arrays)
 
 
 def expand_dims(x: Any, /, axis: int | tuple[int, ...]) -> Any:
     """New axes of length 1 at the places `axis` of the result."""
     axes = as_tuple(axis)
-    ndim = x.ndim + len(axes)
-    places = {one_axis("expand_dims", a, ndim, x) for a in axes}
+    ndim = an_array("expand_dims", x).ndim + len(axes)
+    places = {place_of("expand_dims", a, ndim, x) for a in axes}
     if len(places) != len(axes):
         raise ValueError(f"expand_dims: axis {axis} names one axis twice")
     old = iter(x.shape)
@@ -191,7 +210,7 @@ def expand_dims(x: Any, /, axis: int | tuple[int, ...]) -> Any:
 def squeeze(x: Any, /, axis: Axis = None) -> Any:
     """Without the axes `axis`, which must be of length 1 (None: all such)."""
     if axis is None:
-        places = tuple(i for i, n in enumerate(x.shape) if n == 1)
+        places = tuple(i for i, n in enumerate(an_array("squeeze", x).shape) if n == 1)
     else:
         places = normalize_axis("squeeze", x, axis)
     if any(x.shape[a] != 1 for a in places):
@@ -201,28 +220,29 @@ def squeeze(x: Any, /, axis: Axis = None) -> Any:
 
 def ravel(x: Any, /) -> Any:
     """All elements in C order along one axis."""
-    return reshape(x, (-1,))
+    return reshape(an_array("ravel", x), (-1,))
 
 
 def atleast_1d(*arrays: Any) -> Any:
     """A 0-d array as one of shape (1,), others as they are; a tuple for several arrays."""
-    return _at_least(arrays, {0: (0,)})
+    return _at_least("atleast_1d", arrays, {0: (0,)})
 
 
 def atleast_2d(*arrays: Any) -> Any:
     """A 1-D array as a row (1, n), a 0-d one as (1, 1), others as they are; a tuple for
     several arrays."""
-    return _at_least(arrays, {0: (0, 1), 1: (0,)})
+    return _at_least("atleast_2d", arrays, {0: (0, 1), 1: (0,)})
 
 
 def atleast_3d(*arrays: Any) -> Any:
     """A 2-D array as (m, n, 1), a 1-D one as (1, n, 1), a 0-d one as (1, 1, 1), others as they
     are; a tuple for several arrays."""
-    return _at_least(arrays, {0: (0, 1, 2), 1: (0, 2), 2: (2,)})
+    return _at_least("atleast_3d", arrays, {0: (0, 1, 2), 1: (0, 2), 2: (2,)})
 
 
-def _at_least(arrays: tuple, new: dict[int, tuple[int, ...]]) -> Any:
+def _at_least(name: str, arrays: tuple, new: dict[int, tuple[int, ...]]) -> Any:
     """Each array with the new axes that one of so many axes gets."""
+    arrays = tuple(an_array(name, x, i) for i, x in enumerate(arrays, 1))
     full = [expand_dims(x, new[x.ndim]) if x.ndim in new else x for x in arrays]
     return full[0] if len(full) == 1 else tuple(full)
 
@@ -256,7 +276,7 @@ def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
     """Elements moved by `shift` places along `axis`, those that fall off coming back; without
     an axis, through the flattened array."""
     if axis is None:
-        return reshape(roll(reshape(x, (-1,)), shift, axis=0), x.shape)
+        return reshape(roll(reshape(an_array("roll", x), (-1,)), shift, axis=0), x.shape)
     axes = normalize_axis("roll", x, axis)
     shifts = as_tuple(shift) * (len(axes) if is_one(shift) else 1)
     if len(shifts) != len(axes):
@@ -267,11 +287,9 @@ def roll(x: Any, /, shift: int | tuple[int, ...], *, axis: Axis = None) -> Any:
 # -- joining and splitting -----------------------------------------------------------------------
 
 
-def slice_axis(
-    x: Any, axis: int, start: int | None, stop: int | None, step: int | None = None
-) -> Any:
-    """x[..., start:stop:step, ...] along one axis, in the form that the standard allows."""
-    return x[(*[slice(None)] * axis, slice(start, stop, step), Ellipsis)]
+def slice_axis(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
+    """x[..., start:stop, ...] along one axis, in the form that the standard allows."""
+    return x[(*[slice(None)] * axis, slice(start, stop), Ellipsis)]
 
 
 def _concat_adjoint(g: Any, *parts: Any, axis: int) -> tuple:
@@ -317,7 +335,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
         raise ValueError(f"stack: all shapes must be the same; got {shapes}")
     return _concat(
         *[expand_dims(p, axis=axis) for p in parts],
-        axis=one_axis("stack", axis, parts[0].ndim + 1, parts[0]),
+        axis=place_of("stack", axis, parts[0].ndim + 1, parts[0]),
     )
 
 
@@ -351,7 +369,7 @@ def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[An
 
 def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
     """The slices of x along `axis`, which they no longer have."""
-    place = one_axis("unstack", axis, x.ndim, x)
+    place = one_axis("unstack", x, axis)
     if x.shape[place] == 0:
         return ()
     parts = _split(x, lengths=(1,) * x.shape[place], axis=place)

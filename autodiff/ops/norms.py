@@ -11,10 +11,11 @@ from typing import Any
 from autodiff.kinds import general
 from autodiff.ops.creation import diagonal
 from autodiff.ops.decompositions import matrices, svdvals
-from autodiff.ops.elementwise import abs, conj, real, where
+from autodiff.ops.elementwise import abs, conjugated, real, where
 from autodiff.ops.extras import floating
 from autodiff.ops.manipulation import (
     Axis,
+    an_array,
     astype,
     broadcast_arrays,
     broadcast_shapes,
@@ -52,7 +53,7 @@ def _norm_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) 
 
 
 def _norm_jvp(tangents: list, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    along = sum(real(conj(x) * tangents[0]), axis=axis, keepdims=keepdims)
+    along = sum(real(conjugated(x) * tangents[0]), axis=axis, keepdims=keepdims)
     origin = y == 0
     return where(origin, 0, along) / where(origin, 1, y)
 
@@ -68,8 +69,8 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
         raise ValueError(
             f"vector_norm: ord must be a number; got {ord!r} (matrix_norm has 'fro' and 'nuc')"
         )
-    x = floating(x)
     axes = normalize_axis("vector_norm", x, axis)
+    x = floating(x)
     if ord == 2:
         return _norm(x, axis=axes, keepdims=keepdims)
     size = abs(x)
@@ -114,6 +115,7 @@ def restored(y: Any, keepdims: bool) -> Any:
 
 def outer(x1: Any, x2: Any, /) -> Any:
     """x1[i] * x2[j] for vectors: shape (m, n)."""
+    x1, x2 = an_array("outer", x1), an_array("outer", x2, 2)
     if x1.ndim != 1 or x2.ndim != 1:
         raise ValueError(
             f"outer: needs two vectors; got shapes {tuple(x1.shape)} and {tuple(x2.shape)}"
@@ -123,9 +125,9 @@ def outer(x1: Any, x2: Any, /) -> Any:
 
 def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """The cross products of vectors with three elements along `axis`; the rest broadcasts."""
-    ndim = builtins.min(x1.ndim, x2.ndim)
+    ndim = builtins.min(an_array("cross", x1).ndim, an_array("cross", x2, 2).ndim)
     if axis >= 0 or -axis > ndim:
-        axis = one_axis("cross", axis, x1.ndim, x1) - x1.ndim
+        axis = one_axis("cross", x1, axis) - x1.ndim
     if x1.shape[axis] != 3 or x2.shape[axis] != 3:
         raise ValueError(
             f"cross: axis {axis} must have 3 elements; got shapes {tuple(x1.shape)} and "
@@ -140,7 +142,7 @@ def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def kron(a: Any, b: Any, /) -> Any:
     """The Kronecker product: blocks of b, each times an element of a."""
-    ndim = builtins.max(a.ndim, b.ndim)
+    ndim = builtins.max(an_array("kron", a).ndim, an_array("kron", b, 2).ndim)
     left = (1,) * (ndim - a.ndim) + tuple(a.shape)
     right = (1,) * (ndim - b.ndim) + tuple(b.shape)
     spread = reshape(a, tuple(n for m in left for n in (m, 1)))
@@ -153,4 +155,4 @@ def kron(a: Any, b: Any, /) -> Any:
 
 def trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
     """The sums of the diagonals of matrices."""
-    return sum(diagonal(x, offset=offset), axis=-1, dtype=dtype)
+    return sum(diagonal(an_array("trace", x), offset=offset), axis=-1, dtype=dtype)

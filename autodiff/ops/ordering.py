@@ -20,6 +20,8 @@ from autodiff.ops.elementwise import equal, greater, imag, minimum, not_equal, r
 from autodiff.ops.indexing import HOLE, _getitem
 from autodiff.ops.manipulation import (
     Axis,
+    an_array,
+    an_operand,
     astype,
     concat,
     flip,
@@ -76,14 +78,14 @@ _sort = nondiff("sort", impl=_sort_impl)
 
 def argsort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """The indices that sort x along `axis`; equal elements keep their order if `stable`."""
-    place = one_axis("argsort", axis, x.ndim, x)
+    place = one_axis("argsort", x, axis)
     return _argsort(x, axis=place, descending=descending, stable=stable)
 
 
 def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
     """x sorted along `axis`, NaN last (first if `descending`). The derivative follows the
     elements to where they go, equal ones in the order in which they stood."""
-    place = one_axis("sort", axis, x.ndim, x)
+    place = one_axis("sort", x, axis)
     if is_constant(x) or not is_operand(x):
         return _sort(x, axis=place, descending=descending, stable=stable)
     # One argsort serves the value and the derivative; to sort alone is faster by a third.
@@ -102,12 +104,12 @@ def is_constant(x: Any) -> bool:
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements of x at `indices` along `axis`, which a 1-D x may leave out: axis `axis` of
     x is replaced by the axes of `indices`. Indices that repeat sum in the derivative."""
-    if axis is None and x.ndim != 1:
+    if axis is None and an_array("take", x).ndim != 1:
         raise ValueError(
             f"take: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
         )
     check_indices("take", indices)
-    place = one_axis("take", 0 if axis is None else axis, x.ndim, x)
+    place = one_axis("take", x, 0 if axis is None else axis)
     return _getitem(x, indices, key=(*[slice(None)] * place, HOLE))
 
 
@@ -135,12 +137,12 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     """Elements of x at `indices` along `axis`; off that axis x and `indices`, of as many axes,
     broadcast together. Indices that repeat sum in the derivative."""
     check_indices("take_along_axis", indices)
-    if x.ndim != indices.ndim:
+    if an_array("take_along_axis", x).ndim != indices.ndim:
         raise ValueError(
             f"take_along_axis: x has shape {tuple(x.shape)} and indices {tuple(indices.shape)}; "
             "they must have the same number of axes"
         )
-    return _take_along_axis(x, indices, axis=one_axis("take_along_axis", axis, x.ndim, x))
+    return _take_along_axis(x, indices, axis=one_axis("take_along_axis", x, axis))
 
 
 # -- searching -----------------------------------------------------------------------------------
@@ -165,19 +167,20 @@ _searchsorted = nondiff("searchsorted", impl=_searchsorted_impl)
 
 def nonzero(x: Any, /) -> tuple[Any, ...]:
     """The indices of the elements that are not zero: one array for each axis of x."""
-    if x.ndim == 0:
+    if an_array("nonzero", x).ndim == 0:
         raise ValueError("nonzero: a 0-d array has no axes to give indices for")
     return _nonzero(x)
 
 
 def argwhere(x: Any, /) -> Any:
     """The indices of the elements that are not zero, one row for each: (count, x.ndim)."""
-    return stack(nonzero(x), axis=1)
+    x = an_array("argwhere", x)
+    return stack(nonzero(x), axis=1) if x.ndim else argwhere(reshape(x, (1,)))[:, :0]
 
 
 def flatnonzero(x: Any, /) -> Any:
     """The indices, in the flattened array, of the elements that are not zero."""
-    return nonzero(reshape(x, (-1,)))[0]
+    return nonzero(reshape(an_array("flatnonzero", x), (-1,)))[0]
 
 
 def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -190,7 +193,7 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
     or x1[i-1] <= x2 < x1[i] for side "right". `sorter` holds the indices that sort x1."""
     if side not in ("left", "right"):
         raise ValueError(f'searchsorted: side must be "left" or "right"; got {side!r}')
-    if x1.ndim != 1:
+    if an_array("searchsorted", x1).ndim != 1:
         raise ValueError(f"searchsorted: x1 must be 1-D; got shape {tuple(x1.shape)}")
     return _searchsorted(x1, x2, *(() if sorter is None else (sorter,)), side=side)
 
@@ -199,7 +202,9 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
     """The number i of the bin of each element. Ascending `bins`: bins[i-1] <= x < bins[i], with
     `right` bins[i-1] < x <= bins[i]. Descending: bins[i-1] > x >= bins[i], with `right`
     bins[i-1] >= x > bins[i]."""
-    side = "left" if right else "right"
+    if an_array("digitize", bins, 2).ndim != 1:
+        raise ValueError(f"digitize: bins must be 1-D; got shape {tuple(bins.shape)}")
+    x, side = an_operand("digitize", x), "left" if right else "right"
     up = searchsorted(bins, x, side=side)
     count = bins.shape[0]
     if count < 2:
@@ -210,6 +215,7 @@ def digitize(x: Any, bins: Any, right: bool = False) -> Any:
 
 def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Any:
     """Whether each element of x1 is (with `invert`, is not) among those of x2."""
+    x1, x2 = an_operand("isin", x1), an_operand("isin", x2, 2)
     if type(x2) in NUMBERS:
         return not_equal(x1, x2) if invert else equal(x1, x2)
     if type(x1) in NUMBERS:
@@ -256,9 +262,9 @@ def _starts(ascending: Any) -> Any:
     return concat([first, not_equal(ascending[1:], ascending[:-1])])
 
 
-def _distinct(x: Any) -> tuple[Any, Any]:
+def _distinct(name: str, x: Any) -> tuple[Any, Any]:
     """The elements of x in ascending order, and where among them each value begins."""
-    flat = reshape(x, (-1,))
+    flat = reshape(an_array(name, x), (-1,))
     plain = not is_complex(flat) and dtype_name(flat.dtype) != "bool"
     ascending = sort(flat) if plain else take(flat, _ascending(flat))
     return ascending, nonzero(_starts(ascending))[0]
@@ -268,7 +274,7 @@ def unique_all(x: Any, /) -> UniqueAll:
     """The different elements of x in ascending order, the index of the first of each in the
     flattened x, for each element of x the place of its value among them, and how often each
     occurs. The values are differentiable: a gather of the first occurrences."""
-    flat = reshape(x, (-1,))
+    flat = reshape(an_array("unique_all", x), (-1,))
     order = _ascending(flat)
     first = _starts(take(flat, order))
     starts = nonzero(first)[0]
@@ -281,20 +287,20 @@ def unique_all(x: Any, /) -> UniqueAll:
 
 def unique_counts(x: Any, /) -> UniqueCounts:
     """The different elements of x in ascending order, and how often each occurs."""
-    ascending, starts = _distinct(x)
+    ascending, starts = _distinct("unique_counts", x)
     return UniqueCounts(take(ascending, starts), diff(starts, append=ascending.shape[0]))
 
 
 def unique_inverse(x: Any, /) -> UniqueInverse:
     """The different elements of x in ascending order, and for each element of x the place of
     its value among them."""
-    found = unique_all(x)
+    found = unique_all(an_array("unique_inverse", x))
     return UniqueInverse(found.values, found.inverse_indices)
 
 
 def unique_values(x: Any, /) -> Any:
     """The different elements of x in ascending order."""
-    return take(*_distinct(x))
+    return take(*_distinct("unique_values", x))
 
 
 # -- choosing and counting -----------------------------------------------------------------------
@@ -315,13 +321,14 @@ def select(condlist: Sequence, choicelist: Sequence, default: Any = 0) -> Any:
 
 def extract(condition: Any, arr: Any) -> Any:
     """The elements of the flattened `arr` where the flattened `condition` is not zero."""
-    return compress(condition, arr)
+    return compress(an_array("extract", condition), an_array("extract", arr, 2))
 
 
 def compress(condition: Any, a: Any, axis: int | None = None) -> Any:
     """The slices of `a` along `axis` (None: elements of the flattened array) where the
     flattened `condition`, which may be shorter, is not zero."""
-    place = 0 if axis is None else one_axis("compress", axis, a.ndim, a)
+    condition, a = an_array("compress", condition), an_array("compress", a, 2)
+    place = 0 if axis is None else one_axis("compress", a, axis)
     source = reshape(a, (-1,)) if axis is None else a
     return take(source, flatnonzero(condition), axis=place)
 

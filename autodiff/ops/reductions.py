@@ -12,13 +12,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from autodiff.core import Aval
+from autodiff.core import Aval, is_complex
 from autodiff.dtypes import isdtype
 from autodiff.kinds import KindOp, general, linear, nondiff, total
 from autodiff.ops.creation import ones_like
-from autodiff.ops.elementwise import conj, exp, isfinite, sqrt, stop_gradient, where
+from autodiff.ops.elementwise import (
+    conjugated,
+    exp,
+    imag,
+    isfinite,
+    real,
+    sqrt,
+    stop_gradient,
+    where,
+)
 from autodiff.ops.manipulation import (
     Axis,
+    an_array,
     astype,
     broadcast_to,
     count,
@@ -126,7 +136,7 @@ def _before(x: Any) -> Any:
 
 def _prod_vjp(g: Any, _y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool, **_: Any) -> Any:
     g = restore(g, axis, keepdims)
-    return g * conj(_others(x, axis)) if count(x, axis) else broadcast_to(g, x.shape)
+    return g * conjugated(_others(x, axis)) if count(x, axis) else broadcast_to(g, x.shape)
 
 
 def _prod_jvp(
@@ -174,7 +184,7 @@ def _spread(x: Any, axis: tuple[int, ...], correction: float) -> Any:
     """(x - mean) / (n - correction): half the gradient of the variance."""
     freedom = count(x, axis) - correction
     x = widened(x)
-    return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom else math.nan)
+    return (x - mean(x, axis=axis, keepdims=True)) * (1 / freedom if freedom > 0 else math.nan)
 
 
 @summed_wide
@@ -182,13 +192,20 @@ def _std_impl(xp: Any, x: Any, **how: Any) -> Any:
     return xp.sqrt(_var_impl(xp, x, **how))
 
 
-def all_equal(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Whether the elements over `axis` are all equal. Their computed variance is seldom exactly 0:
-    the mean is rounded."""
-    first = x
-    for i in axis:
-        first = slice_axis(first, i, 0, 1)
-    return all(x == first, axis=axis, keepdims=keepdims)
+def all_equal(x: Any, axis: tuple[int, ...], keepdims: bool, among: Any = None) -> Any:
+    """Whether the elements over `axis`, or those of them that a mask says, are all equal: in each
+    part the largest is the smallest. Their computed variance is seldom exactly 0: the mean is
+    rounded."""
+    if not count(x, axis):
+        return True
+    x, result = stop_gradient(x), True
+    for part in (real(x), imag(x)) if is_complex(x) else (x,):
+        highs, lows = part, part
+        if among is not None:
+            highs, lows = where(among, part, -math.inf), where(among, part, math.inf)
+        largest = max(highs, axis=axis, keepdims=keepdims)
+        result = (largest <= min(lows, axis=axis, keepdims=keepdims)) & result
+    return result
 
 
 def root_of_variance(v: Any, constant: Any = False) -> Any:
@@ -278,8 +295,8 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
 def _arg(name: str, op: Callable, x: Any, axis: int | None, keepdims: bool) -> Any:
     """argmax or argmin; without an axis, in the flattened array."""
     if axis is not None:
-        return op(x, axis=one_axis(name, axis, x.ndim, x), keepdims=keepdims)
-    place = op(reshape(x, (-1,)), axis=0, keepdims=False)
+        return op(x, axis=one_axis(name, x, axis), keepdims=keepdims)
+    place = op(reshape(an_array(name, x), (-1,)), axis=0, keepdims=False)
     return reshape(place, (1,) * x.ndim) if keepdims else place
 
 
@@ -296,15 +313,17 @@ def any(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
 # -- exponential sums ----------------------------------------------------------------------------
 
 
-def _finite_max(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
-    """The largest element, 0 in its place if infinite: a shift that is always safe."""
-    largest = xp.max(x, axis=axis, keepdims=True)
-    return xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))
+def _largest(xp: Any, x: Any, axis: tuple[int, ...]) -> Any:
+    """The largest element, of complex ones the largest real part, which the size of an exponential
+    goes by; 0 if there is none. Less it, no element has an exponential that overflows."""
+    x = xp.real(x) if xp.is_complex(x.dtype) else x
+    return (xp.sum if 0 in x.shape else xp.max)(x, axis=axis, keepdims=True)
 
 
 @summed_wide
 def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
-    shift = _finite_max(xp, x, axis)
+    shift = _largest(xp, x, axis)
+    shift = xp.where(xp.isfinite(shift), shift, xp.zeros_like(shift))
     with xp.quiet():
         y = xp.log(xp.sum(xp.exp(x - shift), axis=axis, keepdims=True)) + shift
     return y if keepdims else xp.squeeze(y, axis=axis)
@@ -312,32 +331,34 @@ def _logsumexp_impl(xp: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -
 
 def _logsumexp_vjp(g: Any, y: Any, x: Any, *, axis: tuple[int, ...], keepdims: bool) -> Any:
     y = restore(y, axis, keepdims)
-    return restore(g, axis, keepdims) * exp(widened(x) - where(y == -math.inf, 0, y))
+    weights = exp(widened(x) - where(y == -math.inf, 0, y))
+    return restore(g, axis, keepdims) * conjugated(weights)
+
+
+def _softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
+    y = conjugated(y)
+    return y * (g - sum(widened(g) * y, axis=axis, keepdims=True))
+
+
+def _log_softmax_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...]) -> Any:
+    return g - conjugated(exp(widened(y))) * sum(widened(g), axis=axis, keepdims=True)
 
 
 @summed_wide
 def _softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(x - _largest(xp, x, axis))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
 @summed_wide
 def _log_softmax_impl(xp: Any, x: Any, *, axis: tuple[int, ...]) -> Any:
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    shifted = x - _largest(xp, x, axis)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 _logsumexp = general("logsumexp", impl=_logsumexp_impl, vjp=_logsumexp_vjp)
-_softmax = general(
-    "softmax",
-    impl=_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: y * (g - sum(widened(g) * y, axis=axis, keepdims=True)),
-)
-_log_softmax = general(
-    "log_softmax",
-    impl=_log_softmax_impl,
-    vjp=lambda g, y, _x, *, axis: g - exp(widened(y)) * sum(widened(g), axis=axis, keepdims=True),
-)
+_softmax = general("softmax", impl=_softmax_impl, vjp=_softmax_vjp)
+_log_softmax = general("log_softmax", impl=_log_softmax_impl, vjp=_log_softmax_vjp)
 
 
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
@@ -378,9 +399,10 @@ def _projected(v: Any, y: Any, scale: Any, axis: tuple[int, ...]) -> Any:
 def _standardize_vjp(g: Any, y: Any, _x: Any, *, axis: tuple[int, ...], **_: Any) -> Any:
     (g_y, g_scale), (y, scale) = g, y
     y = widened(y)
+    share = -1 / builtins.max(count(y, axis), 1)
     terms = [
         None if g_y is None else _projected(widened(g_y), y, scale, axis),
-        None if g_scale is None else g_scale * (scale * scale) * y * (-1 / count(y, axis)),
+        None if g_scale is None else g_scale * (scale * scale) * y * share,
     ]
     return total(terms)
 

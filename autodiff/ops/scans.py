@@ -12,8 +12,9 @@ from typing import Any
 
 from autodiff.kinds import general, linear
 from autodiff.ops.creation import ones_like, zeros_like
-from autodiff.ops.elementwise import conj, exp, where
+from autodiff.ops.elementwise import conjugated, exp, not_equal, subtract, where
 from autodiff.ops.manipulation import (
+    an_array,
     astype,
     broadcast_to,
     concat,
@@ -22,18 +23,18 @@ from autodiff.ops.manipulation import (
     reshape,
     slice_axis,
 )
-from backends.base import is_inexact
+from backends.base import is_inexact, same_dtype
 
 __all__ = ["cumulative_prod", "cumulative_sum", "diff", "logcumsumexp", "vander"]
 
 
 def scan_axis(name: str, x: Any, axis: int | None) -> int:
     """The axis of a scan as a number from 0; only a 1-D array may leave it out."""
-    if axis is None and x.ndim > 1:
+    if axis is None and an_array(name, x).ndim > 1:
         raise ValueError(
             f"{name}: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
         )
-    return one_axis(name, 0 if axis is None else axis, x.ndim, x)
+    return one_axis(name, x, 0 if axis is None else axis)
 
 
 def cast_first(x: Any, dtype: Any) -> Any:
@@ -62,8 +63,8 @@ def _before(c: Any, axis: int) -> Any:
 
 
 def _recurrence_vjp(g: Any, c: Any, a: Any, _b: Any, *, axis: int) -> tuple:
-    g = backwards(conj(a), g, axis)
-    return g * conj(_before(c, axis)), g
+    g = backwards(conjugated(a), g, axis)
+    return g * conjugated(_before(c, axis)), g
 
 
 def _recurrence_jvp(tangents: list, c: Any, a: Any, _b: Any, *, axis: int) -> Any:
@@ -127,7 +128,7 @@ def _prod_vjp(g: Any, y: Any, x: Any, *, axis: int, include_initial: bool, **_: 
     second, weighted with g and summed over i, satisfies c[j] = g[j] + x[j+1] c[j+1]."""
     before = _products_before(y, axis, include_initial)
     g = slice_axis(g, axis, 1, None) if include_initial else g
-    return conj(before) * backwards(conj(x), g, axis)
+    return conjugated(before) * backwards(conjugated(x), g, axis)
 
 
 def _prod_jvp(tangents: list, y: Any, x: Any, *, axis: int, include_initial: bool, **_: Any) -> Any:
@@ -162,7 +163,7 @@ def cumulative_prod(
 def vander(x: Any, /, N: int | None = None, increasing: bool = False) -> Any:
     """The matrix of powers of a 1-D x, shape (len(x), N), the highest first unless
     `increasing`; N is len(x) if not given."""
-    if x.ndim != 1:
+    if an_array("vander", x).ndim != 1:
         raise ValueError(f"vander: x must be 1-D; got shape {tuple(x.shape)}")
     rows = x.shape[0]
     columns = rows if N is None else operator.index(N)
@@ -211,16 +212,18 @@ def logcumsumexp(x: Any, /, *, axis: int | None = None) -> Any:
 
 
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
-    """Each element less the one before it along `axis`, n times over. `prepend` and `append`
+    """Each element less the one before it along `axis`, n times over; of truths, whether it is
+    another. `prepend` and `append`
     are joined to x first; a number stands for one such element."""
-    place = one_axis("diff", axis, x.ndim, x)
+    place = one_axis("diff", x, axis)
     if n < 0:
         raise ValueError(f"diff: n must not be negative; got {n}")
     ends = [_end(x, part, place) for part in (prepend, append)]
     parts = [part for part in (ends[0], x, ends[1]) if part is not None]
     y = concat(parts, axis=place) if len(parts) > 1 else x
+    less = not_equal if same_dtype(y.dtype, bool) else subtract
     for _ in range(n):
-        y = slice_axis(y, place, 1, None) - slice_axis(y, place, 0, -1)
+        y = less(slice_axis(y, place, 1, None), slice_axis(y, place, 0, -1))
     return y
 
 

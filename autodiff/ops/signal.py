@@ -19,7 +19,7 @@ from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.elementwise import (
     abs,
     clip,
-    conj,
+    conjugated,
     floor,
     isfinite,
     remainder,
@@ -30,6 +30,8 @@ from autodiff.ops.elementwise import (
 from autodiff.ops.extras import floating
 from autodiff.ops.indexing import getitem
 from autodiff.ops.manipulation import (
+    an_array,
+    an_operand,
     astype,
     broadcast_to,
     concat,
@@ -113,7 +115,7 @@ def pad(
         raise ValueError(f"pad: mode must be one of {modes}; got {mode!r}")
     if reflect_type not in ("even", "odd"):
         raise ValueError(f'pad: reflect_type must be "even" or "odd"; got {reflect_type!r}')
-    widths = pad_widths(array, pad_width)
+    widths = pad_widths(an_array("pad", array), pad_width)
     values = {"constant": constant_values, "linear_ramp": end_values}.get(mode, stat_length)
     options = pairs("pad", values, array.ndim)
     padded = [axis for axis, width in enumerate(widths) if width != (0, 0)]
@@ -136,7 +138,7 @@ def is_zero(value: Any) -> bool:
 def pad_widths(array: Any, pad_width: Any) -> list[tuple[int, int]]:
     """(before, after) for every axis."""
     if isinstance(pad_width, Mapping):
-        named = {one_axis("pad", a, array.ndim, array): w for a, w in pad_width.items()}
+        named = {one_axis("pad", array, a): w for a, w in pad_width.items()}
         found = [pairs("pad", named.get(a, 0), 1)[0] for a in range(array.ndim)]
     else:
         found = pairs("pad", pad_width, array.ndim)
@@ -310,8 +312,8 @@ def _correlate(name: str, a: Any, v: Any, mode: str) -> Any:
 
 def one_dimensional(name: str, **arrays: Any) -> list:
     """0-d and 1-D arrays with one axis."""
-    for label, x in arrays.items():
-        if x.ndim > 1 or math.prod(x.shape) == 0:
+    for position, (label, x) in enumerate(arrays.items(), 1):
+        if an_array(name, x, position).ndim > 1 or math.prod(x.shape) == 0:
             raise ValueError(
                 f"{name}: {label} must be 1-D and not empty; got shape {tuple(x.shape)}"
             )
@@ -330,7 +332,7 @@ def convolve(a: Any, v: Any, /, mode: str = "full") -> Any:
 def correlate(a: Any, v: Any, /, mode: str = "valid") -> Any:
     """sum_n a[n+k] conj(v[n]) of 1-D a and v, for the k of `convolve`'s modes."""
     a, v = one_dimensional("correlate", a=a, v=v)
-    v = conj(v)
+    v = conjugated(v)
     if v.shape[0] > a.shape[0]:
         return flip(_correlate("correlate", v, a, mode))
     return _correlate("correlate", a, v, mode)
@@ -352,6 +354,7 @@ def interp(
     ValueError
         xp and fp are not 1-D of one length, or empty; a period of 0.
     """
+    x, xp, fp = an_operand("interp", x), an_array("interp", xp, 2), an_array("interp", fp, 3)
     if xp.ndim != 1 or tuple(xp.shape) != tuple(fp.shape) or xp.shape[0] == 0:
         raise ValueError(
             f"interp: xp and fp must be 1-D, of one length and not empty; got shapes "
@@ -405,7 +408,7 @@ def _repeat(x: Any, xp: Any, fp: Any, period: float) -> tuple[Any, Any, Any]:
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """The area under y along `axis` by the trapezoidal rule, at the points x (1-D, or of y's
     shape) or `dx` apart. Differentiable by all three."""
-    place = one_axis("trapezoid", axis, y.ndim, y)
+    place = one_axis("trapezoid", y, axis)
     y = floating(y)
     if x is not None:
         x = floating(x)
@@ -505,7 +508,7 @@ def unwrap(
 ) -> Any:
     """p with multiples of `period` added along `axis` so that no step is greater than half of
     it; smaller steps than `discont` stay. The derivative is 1."""
-    place = one_axis("unwrap", axis, p.ndim, p)
+    place = one_axis("unwrap", p, axis)
     whole = isinstance(period, int) and not is_inexact(p.dtype)
     p = p if whole else floating(p)
     steps = stop_gradient(diff(p, axis=place))

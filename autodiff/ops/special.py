@@ -12,13 +12,29 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from autodiff.core import NUMBERS
+from autodiff.core import NUMBERS, is_complex
 from autodiff.kinds import Elementwise, elementwise, general
 from autodiff.ops import reductions
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import erf, exp, in_single, isfinite, log, log1p, sign, where
+from autodiff.ops.elementwise import (
+    complex_beside,
+    erf,
+    exp,
+    in_single,
+    isfinite,
+    log,
+    log1p,
+    sign,
+    where,
+)
 from autodiff.ops.extras import floating
-from autodiff.ops.manipulation import Axis, broadcast_arrays, expand_dims, normalize_axis
+from autodiff.ops.manipulation import (
+    Axis,
+    an_operand,
+    broadcast_arrays,
+    expand_dims,
+    normalize_axis,
+)
 from autodiff.ops.reductions import restore
 from backends.base import is_inexact
 
@@ -79,7 +95,9 @@ def binary(name: str, *d: Callable | None, singular: bool = False) -> Elementwis
 
 def beside(xp: Any, value: Any, x: Any) -> Any:
     """A real number as a 0-d array of the dtype of x, beside which SciPy would compute in double
-    precision; an array as it is."""
+    precision; a real array beside a complex one as complex; any other as it is."""
+    if hasattr(value, "dtype") and hasattr(x, "dtype"):
+        return complex_beside(x, value)
     if type(value) not in (int, float) or not is_inexact(x.dtype):
         return value
     return xp.create("full", (), value, dtype=x.dtype, device=xp.device_of(x))
@@ -172,7 +190,7 @@ _zeta = binary(
 def zeta(x: Any, q: Any = 1.0, /) -> Any:
     """Hurwitz's zeta function, the sum of (k + q)**-x over k = 0, 1, ...; Riemann's without q.
     Differentiable by q (DLMF 25.11.17)."""
-    return _zeta(floating(x), floating(q))
+    return _zeta(floating(an_operand("zeta", x)), floating(an_operand("zeta", q, 2)))
 
 
 def multigammaln(a: Any, d: int, /) -> Any:
@@ -263,13 +281,13 @@ def _quotient(a: Any, b: Any) -> Any:
 
 xlogy = binary(
     "xlogy",
-    lambda g, _y, a, b: g * log(array_like(a, b)),
+    lambda g, _y, a, b: g * log(complex_beside(a, array_like(a, b))),
     lambda g, _y, a, b: g * _quotient(a, b),
     singular=True,
 )
 xlog1py = binary(
     "xlog1py",
-    lambda g, _y, a, b: g * log1p(array_like(a, b)),
+    lambda g, _y, a, b: g * log1p(complex_beside(a, array_like(a, b))),
     lambda g, _y, a, b: g * _quotient(a, 1 + b),
     singular=True,
 )
@@ -320,6 +338,8 @@ def logsumexp(
     if b is None and not return_sign:
         return reductions.logsumexp(a, axis=axis, keepdims=keepdims)
     a, b = broadcast_arrays(a, array_like(a, 1.0 if b is None else b))
+    if is_complex(a) or is_complex(b):
+        raise TypeError("logsumexp: a and b must be real where b or return_sign is given")
     axes = normalize_axis("logsumexp", a, axis)
     y, sign_ = _signed_logsumexp(a, b, axis=axes)
     if keepdims:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from autodiff.core import is_complex
@@ -17,7 +18,7 @@ from autodiff.ops.creation import diag, full_like, zeros_like
 from autodiff.ops.elementwise import (
     ceil,
     clip,
-    conj,
+    conjugated,
     floor,
     imag,
     isfinite,
@@ -27,13 +28,13 @@ from autodiff.ops.elementwise import (
     real,
     round,
     sqrt,
-    stop_gradient,
     where,
 )
 from autodiff.ops.extras import floating
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import (
     Axis,
+    an_array,
     astype,
     broadcast_to,
     concat,
@@ -52,6 +53,7 @@ from autodiff.ops.manipulation import (
 from autodiff.ops.ordering import count_nonzero, sort, take_along_axis
 from autodiff.ops.reductions import (
     _extreme_vjp,
+    all_equal,
     max,
     mean,
     min,
@@ -88,7 +90,8 @@ __all__ = [
 
 def ptp(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The largest element over `axis` less the smallest; ties share the derivative equally."""
-    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
+    axes = normalize_axis("ptp", a, axis)
+    return max(a, axis=axes, keepdims=keepdims) - min(a, axis=axes, keepdims=keepdims)
 
 
 # -- reductions that leave NaN out ---------------------------------------------------------------
@@ -101,12 +104,12 @@ def without_nan(a: Any, value: float) -> Any:
 
 def nansum(a: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
     """The sum over `axis` of the elements that are not NaN."""
-    return sum(without_nan(a, 0), axis=axis, dtype=dtype, keepdims=keepdims)
+    return sum(without_nan(an_array("nansum", a), 0), axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def nanprod(a: Any, axis: Axis = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product over `axis` of the elements that are not NaN."""
-    return prod(without_nan(a, 1), axis=axis, dtype=dtype, keepdims=keepdims)
+    return prod(without_nan(an_array("nanprod", a), 1), axis=axis, dtype=dtype, keepdims=keepdims)
 
 
 def nancumsum(a: Any, axis: int | None = None, *, dtype: Any = None) -> Any:
@@ -123,7 +126,8 @@ def nancumprod(a: Any, axis: int | None = None, *, dtype: Any = None) -> Any:
 
 def along(name: str, a: Any, axis: int | None) -> tuple[Any, int]:
     """An array and the axis of it to go along: its elements in a row for None."""
-    return (reshape(a, (-1,)), 0) if axis is None else (a, one_axis(name, axis, a.ndim, a))
+    a = an_array(name, a)
+    return (reshape(a, (-1,)), 0) if axis is None else (a, one_axis(name, a, axis))
 
 
 def _nan_extreme(name: str, worst: float) -> Callable:
@@ -144,7 +148,7 @@ _nanmin = general("nanmin", impl=_nan_extreme("min", math.inf), vjp=_extreme_vjp
 def nanmax(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The largest over `axis` of the elements that are not NaN, NaN if there is none; ties
     share the derivative equally."""
-    if not is_inexact(a.dtype):
+    if not is_inexact(an_array("nanmax", a).dtype):
         return max(a, axis=axis, keepdims=keepdims)
     return _nanmax(a, axis=normalize_axis("nanmax", a, axis), keepdims=keepdims)
 
@@ -152,7 +156,7 @@ def nanmax(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 def nanmin(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The smallest over `axis` of the elements that are not NaN, NaN if there is none; ties
     share the derivative equally."""
-    if not is_inexact(a.dtype):
+    if not is_inexact(an_array("nanmin", a).dtype):
         return min(a, axis=axis, keepdims=keepdims)
     return _nanmin(a, axis=normalize_axis("nanmin", a, axis), keepdims=keepdims)
 
@@ -171,8 +175,8 @@ def share(total: Any, weight: Any) -> Any:
 
 def nanmean(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The mean over `axis` of the elements that are not NaN, NaN if there is none."""
+    axes = normalize_axis("nanmean", a, axis)
     x = floating(a)
-    axes = normalize_axis("nanmean", x, axis)
     wide = widened(x)
     y = share(nansum(wide, axes, keepdims=keepdims), numbers(wide, axes, keepdims))
     return astype(y, x.dtype, copy=False)
@@ -188,15 +192,15 @@ def nanvar(
 ) -> Any:
     """The variance over `axis` of the n elements that are not NaN, divided by n - ddof; NaN if
     that is not positive. `correction` is another name of `ddof`."""
+    axes = normalize_axis("nanvar", a, axis)
     x = floating(a)
-    axes = normalize_axis("nanvar", x, axis)
     y = _variance(widened(x), axes, ddof if correction is None else correction, keepdims)
     return astype(y, real(x).dtype, copy=False)
 
 
 def _variance(x: Any, axes: tuple[int, ...], ddof: float, keepdims: bool) -> Any:
     apart = where(isnan(x), 0, x - nanmean(x, axes, keepdims=True))
-    total = sum(real(apart * conj(apart)), axis=axes, keepdims=keepdims)
+    total = sum(real(apart * conjugated(apart)), axis=axes, keepdims=keepdims)
     return share(total, numbers(x, axes, keepdims) - ddof)
 
 
@@ -209,26 +213,12 @@ def nanstd(
     correction: float | None = None,
 ) -> Any:
     """The square root of `nanvar`. The derivative at a constant is 0."""
+    axes = normalize_axis("nanstd", a, axis)
     x = floating(a)
-    axes = normalize_axis("nanstd", x, axis)
     wide = widened(x)
     v = _variance(wide, axes, ddof if correction is None else correction, keepdims)
-    y = root_of_variance(v, numbers_equal(wide, axes, keepdims))
+    y = root_of_variance(v, all_equal(wide, axes, keepdims, logical_not(isnan(wide))))
     return astype(y, real(x).dtype, copy=False)
-
-
-def numbers_equal(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """Whether the elements over `axes` that are not NaN are all equal: in each part the largest
-    is the smallest."""
-    if not count(x, axes):
-        return False
-    lost, x = isnan(x), stop_gradient(x)
-    equal = [
-        max(where(lost, -math.inf, part), axis=axes, keepdims=keepdims)
-        <= min(where(lost, math.inf, part), axis=axes, keepdims=keepdims)
-        for part in ((real(x), imag(x)) if is_complex(x) else (x,))
-    ]
-    return equal[0] & equal[-1]
 
 
 # -- order statistics ----------------------------------------------------------------------------
@@ -236,7 +226,7 @@ def numbers_equal(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
 
 def rows(name: str, a: Any, axis: Axis) -> tuple[Any, tuple[int, ...]]:
     """a with the axes that are reduced joined into one, the last; and these axes."""
-    axes = normalize_axis(name, a, axis)
+    axes = normalize_axis(name, an_array(name, a), axis)
     rest = [i for i in range(a.ndim) if i not in axes]
     moved = permute_dims(a, (*rest, *axes)) if axes != (a.ndim - 1,) else a
     return reshape(moved, (*[a.shape[i] for i in rest], count(a, axes))), axes
@@ -245,8 +235,8 @@ def rows(name: str, a: Any, axis: Axis) -> tuple[Any, tuple[int, ...]]:
 def median(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The middle element over `axis`, of an even count the mean of the two middle ones; NaN
     where one is NaN."""
-    x = floating(a)
-    x, axes = rows("median", x, axis)
+    x, axes = rows("median", a, axis)
+    x = floating(x)
     length = x.shape[-1]
     if length == 0:
         y = mean(x, axis=-1)
@@ -260,7 +250,15 @@ def median(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 def nanmedian(a: Any, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The median over `axis` of the elements that are not NaN, NaN if there is none."""
-    return _quantile("nanmedian", a, 0.5, axis, "midpoint", keepdims, nan=True)
+    x, axes = rows("nanmedian", a, axis)
+    x = floating(x)
+    if x.shape[-1] == 0:
+        y = mean(x, axis=-1)
+    else:
+        half, _ = _shares("nanmedian", x, 0.5, 1)
+        half = reshape(half, (1,) * x.ndim)
+        y = squeeze(_at_shares(sort(x, axis=-1, stable=False), half, "midpoint", True), axis=-1)
+    return expand_dims(y, axis=axes) if keepdims else y
 
 
 # The (alpha, beta) of Hyndman and Fan (1996), whose sample quantiles interpolate linearly
@@ -347,9 +345,11 @@ def _shares(name: str, x: Any, q: Any, scale: int) -> tuple[Any, tuple[int, ...]
     if hasattr(q, "dtype"):
         return reshape(floating(q) / scale, (-1,)), tuple(q.shape)
     zero = sum(zeros_like(slice_axis(x, x.ndim - 1, 0, 0), dtype="float64"))  # where x is
-    if isinstance(q, Sequence):
+    if isinstance(q, Sequence) and not isinstance(q, str):
         parts = [_shares(name, x, each, scale) for each in q]
         return concat([part for part, _ in parts]), (len(parts), *parts[0][1])
+    if not isinstance(q, Real):
+        raise TypeError(f"{name}: q must be a number, an array or a sequence of these; got {q!r}")
     if not 0 <= q <= scale:
         raise ValueError(f"{name}: q must be from 0 to {scale}; got {q}")
     return reshape(zero + q / scale, (1,)), ()
@@ -409,8 +409,8 @@ def average(
     """The mean over `axis`, weighted if `weights` are given: of the shape of a, or of the
     lengths of its axes `axis`. With `returned` also the sums of the weights. Where these are 0
     the result is not finite (in NumPy an error)."""
-    a = floating(a)
     axes = normalize_axis("average", a, axis)
+    a = floating(a)
     if weights is None:
         y = mean(a, axis=axes, keepdims=keepdims)
         return (y, full_like(y, count(a, axes))) if returned else y
@@ -454,9 +454,23 @@ def cov(
     """The covariances of variables: the rows of m (and of y), or the columns without `rowvar`.
     Divided by n - ddof; ddof is 1 if not given, 0 with `bias`. `fweights` says how often each
     observation occurs, `aweights` how much it weighs; a scalar for one variable."""
-    x = _variables("cov", m, rowvar)
+    return _covariance("cov", m, y, rowvar, bias, ddof, fweights, aweights, dtype)
+
+
+def _covariance(
+    name: str,
+    m: Any,
+    y: Any,
+    rowvar: bool,
+    bias: bool = False,
+    ddof: int | None = None,
+    fweights: Any = None,
+    aweights: Any = None,
+    dtype: Any = None,
+) -> Any:
+    x = _variables(name, m, 1, rowvar)
     if y is not None:
-        x = concat([x, _variables("cov", y, rowvar)], axis=0)
+        x = concat([x, _variables(name, y, 2, rowvar)], axis=0)
     x = x if dtype is None else astype(x, dtype, copy=False)
     less = (0 if bias else 1) if ddof is None else ddof
     w = _observation_weights(x, fweights, aweights)
@@ -472,13 +486,13 @@ def cov(
         scale = 1 / where(freedom > 0, freedom, 0)
         apart = x - sum(multiply(x, w), axis=1, keepdims=True) / total
         weighted = multiply(apart, w)
-    c = matmul(apart, conj(matrix_transpose(weighted))) * scale
+    c = matmul(apart, conjugated(matrix_transpose(weighted))) * scale
     return reshape(c, ()) if x.shape[0] == 1 else c
 
 
-def _variables(name: str, m: Any, rowvar: bool) -> Any:
+def _variables(name: str, m: Any, position: int, rowvar: bool) -> Any:
     """Variables as rows."""
-    if m.ndim > 2:
+    if an_array(name, m, position).ndim > 2:
         raise ValueError(f"{name}: needs 2 axes or fewer; got shape {tuple(m.shape)}")
     m = floating(m)
     if m.ndim < 2:
@@ -505,7 +519,7 @@ def _observation_weights(x: Any, fweights: Any, aweights: Any) -> Any:
 
 def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
     """Pearson's correlations of variables, as `cov` takes them; 1 for one variable."""
-    c = cov(x, y, rowvar, dtype=dtype)
+    c = _covariance("corrcoef", x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return c / c
     spread = sqrt(real(diag(c)))

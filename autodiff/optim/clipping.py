@@ -6,7 +6,7 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.core import is_complex
-from autodiff.ops.elementwise import clip, conj, imag, maximum, real, sqrt
+from autodiff.ops.elementwise import clip, conjugated, imag, maximum, real, sqrt
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import astype, reshape
 from backends.base import HALVES, dtype_name
@@ -28,7 +28,7 @@ def squared(g: Any) -> Any:
     if dtype_name(g.dtype) in HALVES:
         g = astype(g, "float32")
     row = reshape(g, (-1,))
-    return astype(real(matmul(conj(row), row)), "float64")
+    return astype(real(matmul(conjugated(row), row)), "float64")
 
 
 def by_norm(grads: Any, limit: float) -> Any:

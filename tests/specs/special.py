@@ -99,8 +99,8 @@ SPECS: dict[str, list[Sample]] = {
         "gammaincc": by_last("gammaincc"),
         **{name: unary(domain=REAL * 2, **named(name)) + [at(name, "large", np.array([-30.0, 4.0, -4.1, 6.3, 9.0]))]
            for name in ("i0", "i0e", "i1", "i1e")},
-        "xlogy": binary(a=REAL, **named("xlogy")) + [at("xlogy", "complex", COMPLEX, COMPLEX[::-1] + 1)],
-        "xlog1py": binary(a=REAL, **named("xlog1py")) + [at("xlog1py", "complex", COMPLEX, COMPLEX[::-1] + 1)],
+        "xlogy": binary(a=REAL, **named("xlogy")) + [at("xlogy", "complex", COMPLEX, COMPLEX[::-1] + 1), at("xlogy", "complex with negative", COMPLEX, -POSITIVE)],
+        "xlog1py": binary(a=REAL, **named("xlog1py")) + [at("xlog1py", "complex", COMPLEX, COMPLEX[::-1] + 1), at("xlog1py", "complex with negative", COMPLEX, -POSITIVE - 1.5)],
         "entr": unary(domain=POSITIVE, **named("entr")) + constants([at("entr", "edges", EDGES)]),
         "rel_entr": binary(a=POSITIVE + 0.2, **named("rel_entr")) + constants([at("rel_entr", "edges", EDGES[:, None], EDGES[:3])]),
         "kl_div": binary(a=POSITIVE + 0.2, **named("kl_div")) + constants([at("kl_div", "edges", EDGES[:, None], EDGES[:3])]),

@@ -128,6 +128,7 @@ EINSUMS = [
     ("bi,bj,ijk->bk", REAL, REAL[:, :2], RNG.standard_normal((3, 2, 4))), ("i,j,k->kij", REAL[0], REAL[:, 0], REAL[1]),
 ]  # fmt: skip
 
+NOT_REAL = {"complex": COMPLEX, "of nothing": REAL[:, :0]}
 SPECS: dict[str, list[Sample]] = {
     # arithmetic
     "add": binary(*functions("add"), complex=True),
@@ -135,6 +136,9 @@ SPECS: dict[str, list[Sample]] = {
     "multiply": binary(*functions("multiply"), complex=True),
     "divide": binary(*functions("divide"), complex=True),
     "pow": binary(*functions("pow"), POSITIVE, complex=True)
+    + [S("negative with complex", ad.pow, (-POSITIVE, COMPLEX), lambda x, p: np.power(x.astype(complex), p)),
+       S("negative number with complex", lambda p: ad.pow(-2.0, p), (COMPLEX,), lambda p: np.power(-2.0 + 0j, p)),
+       S("complex number with real", lambda p: ad.pow(-2.0 + 1j, p), (REAL,), lambda p: np.power(-2.0 + 1j, p))]
     + [S(f"x**{n}", lambda x, n=n: x**n, (REAL,), lambda x, n=n: x**float(n)) for n in (-4, -3, -2, -1, 0, 1, 2, 4, 5, 6, 7, 8, 9, 2.0)],
     "cubed": unary(lambda x: ad.pow(x, 3), lambda x: np.power(x, 3.0), complex=True),
     "remainder": binary(*functions("remainder"), REAL * 3),
@@ -158,14 +162,14 @@ SPECS: dict[str, list[Sample]] = {
         for name in "log log2 log10 sqrt reciprocal".split()
     },
     "acosh": unary(*functions("acosh"), POSITIVE + 1, complex=True),
-    "sigmoid": unary(ad.sigmoid, sigmoid) + [S("extreme", ad.sigmoid, (np.array([-700.0, 700.0]),), sigmoid)],
+    "sigmoid": unary(ad.sigmoid, sigmoid, complex=True) + [S("extreme", ad.sigmoid, (np.array([-700.0, 700.0]),), sigmoid)],
     "softplus": unary(ad.softplus, lambda x: np.logaddexp(x, 0))
     + [S("extreme", ad.softplus, (np.array([-700.0, 700.0]),), lambda x: np.logaddexp(x, 0))],
-    "silu": unary(ad.silu, lambda x: x * sigmoid(x)),
+    "silu": unary(ad.silu, lambda x: x * sigmoid(x), complex=True),
     "relu": unary(ad.relu, lambda x: np.maximum(x, 0)),
     "erf": unary(ad.erf, erf),
     "gelu": unary(ad.gelu, gelu),
-    "gelu_tanh": unary(lambda x: ad.gelu(x, approximate=True), gelu_tanh),
+    "gelu_tanh": unary(lambda x: ad.gelu(x, approximate=True), gelu_tanh, complex=True),
     "abs": unary(*functions("abs"), complex=True),
     "sign": unary(*functions("sign"), complex=True),
     **{name: unary(*functions(name), REAL * 3) for name in "floor ceil round trunc".split()},
@@ -219,13 +223,18 @@ SPECS: dict[str, list[Sample]] = {
     + [S("correction", lambda x: ad.std(x, axis=1, correction=1), (REAL,), lambda x: np.std(x, axis=1, ddof=1))],
     "max": reduction(*functions("max")),
     "min": reduction(*functions("min")),
-    "logsumexp": reduction(ad.logsumexp, logsumexp)
-    + [S("large", ad.logsumexp, (REAL + 1000,), lambda x: logsumexp(x - 1000) + 1000, order=1)],
-    "softmax": [S(f"{a}", lambda x, a=a: ad.softmax(x, axis=a), (CUBE,), lambda x, a=a: softmax(x, a)) for a in (-1, 0, (0, 1))],
-    "log_softmax": [S(f"{a}", lambda x, a=a: ad.log_softmax(x, axis=a), (CUBE,), lambda x, a=a: np.log(softmax(x, a))) for a in (-1, 0, (0, 1))],
+    "logsumexp": reduction(ad.logsumexp, logsumexp, complex=True)
+    + [S("large", ad.logsumexp, (REAL + 1000,), lambda x: logsumexp(x - 1000) + 1000, order=1),
+       S("large complex", ad.logsumexp, (COMPLEX + 1000,), lambda x: logsumexp(x - 1000) + 1000, order=1),
+       S("of nothing", lambda x: ad.logsumexp(x, axis=1), (REAL[:, :0],), lambda x: logsumexp(x, 1), smooth=False)],
+    "softmax": [S(f"{a}", lambda x, a=a: ad.softmax(x, axis=a), (CUBE,), lambda x, a=a: softmax(x, a)) for a in (-1, 0, (0, 1))]
+    + [S(k, ad.softmax, (x,), lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)) for k, x in NOT_REAL.items()],
+    "log_softmax": [S(f"{a}", lambda x, a=a: ad.log_softmax(x, axis=a), (CUBE,), lambda x, a=a: np.log(softmax(x, a))) for a in (-1, 0, (0, 1))]
+    + [S(k, ad.log_softmax, (x,), lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))) for k, x in NOT_REAL.items()],
     "standardize": [S(f"{a}, {eps}", lambda x, a=a, eps=eps: ad.standardize(x, axis=a, eps=eps), (CUBE,), lambda x, a=a, eps=eps: standardize(x, a, eps))
                     for a, eps in ((-1, 1e-5), (0, 0.1), ((0, 1), 1.0))]
-    + [S("equal elements", lambda x: ad.standardize(x, eps=0.5), (np.ones((2, 3)),), np.zeros_like)],
+    + [S("equal elements", lambda x: ad.standardize(x, eps=0.5), (np.ones((2, 3)),), np.zeros_like),
+       S("of nothing", lambda x: ad.standardize(x, axis=0), (REAL[:0],), np.zeros_like)],
     # shapes
     "reshape": [S("to", lambda x: ad.reshape(x, (3, -1)), (CUBE,), lambda x: x.reshape(3, -1)),
                 S("transposed", lambda x: ad.reshape(x, (4, 3)), (CUBE.T,), lambda x: x.reshape(4, 3))],
