@@ -147,3 +147,11 @@ def test_short_ways_to_powers_have_the_dtype_and_value_of_numpy(x, n) -> None:
     assert np.result_type(found) == expected.dtype
     assert np.allclose(found, expected, rtol=1e-6, atol=0, equal_nan=True)
     assert isinstance(n, complex) or np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("f", [ad.sigmoid, ad.silu, ad.softplus, ad.special.expit, ad.gelu])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64"])
+def test_the_least_integer_has_no_negative(f, dtype) -> None:
+    x = np.array([np.iinfo(dtype).min, -3, 0, 3, np.iinfo(dtype).max], dtype)
+    for found in (f(x), ad.jit(f)(x)):
+        np.testing.assert_allclose(found, f(x.astype("float64")), rtol=1e-3, atol=1e-12)

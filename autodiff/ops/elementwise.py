@@ -252,6 +252,8 @@ def _sigmoid(xp: Any, x: Any) -> Any:
     if dtype_name(x.dtype) == "float16":  # whose exponential is infinite too early
         return expit(xp, x)
     with xp.quiet():  # an infinite exponential gives 0, which the result is but for its last bit
+        if not is_inexact(x.dtype):  # the least integer has no negative
+            return 1 / (1 + 1 / xp.exp(x))
         return 1 / (1 + xp.exp(-x))
 
 
@@ -269,6 +271,7 @@ def refuse_complex(*args: Any) -> None:
 
 def _softplus_impl(xp: Any, x: Any) -> Any:
     refuse_complex(x)
+    x = x if is_inexact(x.dtype) else x * 1.0  # the least integer has no negative
     return xp.maximum(x, 0.0) + xp.log1p(xp.exp(-xp.abs(x)))
 
 
