@@ -15,7 +15,16 @@ import backends
 from autodiff.core import NUMBERS, Tensor
 from autodiff.dtypes import isdtype
 from autodiff.ops.elementwise import abs as absolute
-from autodiff.ops.elementwise import log, maximum, minimum, relu, softplus, where
+from autodiff.ops.elementwise import (
+    clip,
+    isinf,
+    log,
+    logical_and,
+    maximum,
+    relu,
+    softplus,
+    where,
+)
 from autodiff.ops.manipulation import astype, expand_dims, squeeze
 from autodiff.ops.ordering import take_along_axis
 from autodiff.ops.reductions import log_softmax, mean
@@ -59,9 +68,9 @@ def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "
     if not delta > 0:
         raise ValueError(f"huber: delta must be positive; got {delta}")
     delta = float(delta)  # Python's numbers decide no dtype
-    size = absolute(difference("huber", predictions, targets))
-    near = minimum(size, delta)
-    return reduced("huber", 0.5 * near * near + delta * (size - near), reduction)
+    d = difference("huber", predictions, targets)
+    near = clip(d, -delta, delta)
+    return reduced("huber", 0.5 * near * near + delta * absolute(d - near), reduction)
 
 
 # -- classes -------------------------------------------------------------------------------------
@@ -158,8 +167,9 @@ def like(x: Any, targets: Any) -> Any:
 
 
 def weighted(weights: Any, logs: Any) -> Any:
-    """weights * logs, 0 where the weight is 0 (the logarithm may be -inf)."""
-    return where(weights == 0, 0, weights * where(weights == 0, 0, logs))
+    """weights * logs, 0 where the weight is 0 and the logarithm infinite."""
+    lost = logical_and(weights == 0, isinf(logs))
+    return where(lost, 0, weights * where(lost, 0, logs))
 
 
 def picked(name: str, logs: Any, labels: Any, ignore_index: int | None) -> tuple[Any, Any]:

@@ -155,3 +155,52 @@ def test_the_least_integer_has_no_negative(f, dtype) -> None:
     x = np.array([np.iinfo(dtype).min, -3, 0, 3, np.iinfo(dtype).max], dtype)
     for found in (f(x), ad.jit(f)(x)):
         np.testing.assert_allclose(found, f(x.astype("float64")), rtol=1e-3, atol=1e-12)
+
+
+X_TO_Y = lambda v: v[0] ** v[1]  # noqa: E731
+HUBER = lambda p: ad.losses.huber(p, np.zeros(4), reduction="sum")  # noqa: E731
+LOGITS = np.array([[1.0, 2.0, 3.0]])
+LEFT_OUT = LOGITS * [1.0, 1.0, -np.inf]
+EXACT = {
+    "a power by both, at exponent 0": (ad.hessian(X_TO_Y), np.array([2.0, 0.0]), [[0, 0.5], [0.5, np.log(2) ** 2]]),
+    "a power by both, at exponent 1": (
+        lambda b: ad.grad(lambda b: ad.grad(ad.grad(lambda a: a**b))(2.0))(b), np.array(1.0), 0.5),
+    "0 to the 0": (ad.grad(X_TO_Y), np.array([0.0, 0.0]), [0, 0]),
+    "Huber where nothing is wrong": (
+        lambda p: ad.jvp(ad.grad(HUBER), (p,), (np.ones(4),))[1], np.array([0.0, 0.5, -2.0, 1.0]), [1, 1, 0, 1]),
+    "cross entropy by labels of 0": (
+        ad.grad(lambda t: ad.losses.cross_entropy(LOGITS, t)), np.array([[0.0, 1.0, 0.0]]), [[2.40760596, 1.40760596, 0.40760596]]),
+    "by those of what cannot be": (
+        ad.grad(lambda t: ad.losses.cross_entropy(LEFT_OUT, t)), np.array([[0.0, 1.0, 0.0]]), [[1.31326169, 0.31326169, 0]]),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", EXACT)
+def test_at_exact_points(name, compiled) -> None:
+    f, x, expected = EXACT[name]
+    found = (ad.jit(f) if compiled else f)(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_a_polynomial_through_all_points() -> None:
+    slopes = ad.jacobian(lambda y: ad.stack([*np.polyfit(np.arange(3.0), y, 2)]))(np.zeros(3))
+    np.testing.assert_allclose(slopes, [[0.5, -1, 0.5], [-1.5, 2, -0.5], [1, 0, 0]], atol=1e-9)
+    assert np.linalg.lstsq(np.eye(2), ad.asarray([1.0, 2.0]), rcond=None)[1].shape == (0,)
+
+
+OF_FLOATS = {
+    "sigmoid": ad.sigmoid,
+    "silu": ad.silu,
+    "the slope of softplus": ad.grad(ad.softplus),
+    "xlogy": lambda x: ad.special.xlogy(x, x),
+    "betainc": lambda x: ad.special.betainc(2.0, 2.0, x),
+    "digamma": ad.grad(ad.special.digamma),
+}
+
+
+@pytest.mark.parametrize("name", OF_FLOATS)
+def test_functions_of_floats_that_only_a_run_has(name) -> None:
+    found, expected = ad.jit(OF_FLOATS[name])(0.5), OF_FLOATS[name](0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    assert found.dtype == np.float64

@@ -31,6 +31,7 @@ from autodiff.core import (
     user_line,
 )
 from autodiff.graph.ir import (
+    OPERATORS,
     Constant,
     Equation,
     Input,
@@ -39,6 +40,7 @@ from autodiff.graph.ir import (
     apply,
     as_array,
     described,
+    is_number,
 )
 from autodiff.graph.places import Places
 from autodiff.modes import noting_writes, recording
@@ -149,6 +151,11 @@ class Writes:
         return [(written, line) for written, line in pairs if written is not None]
 
 
+def is_of_numbers(op: Op, inputs: Sequence[Node]) -> bool:
+    """Whether an op gets numbers alone, of which it makes an array: its body has never seen any."""
+    return op.impl is not None and op.name not in OPERATORS and all(map(is_number, inputs))
+
+
 class Stage(Interpreter):
     """Records equations. Values of older interpreters cannot be part of a program; raw arrays
     and constants are kept in it. `origin`: the line that all it records comes from; without
@@ -185,7 +192,7 @@ class Stage(Interpreter):
         if params.get("donate"):  # who may be overwritten is the planner's to find out
             params = {**params, "donate": False}
         inputs = [self.node_of(op, position, a) for position, a in enumerate(args, 1)]
-        if op.wants_arrays:
+        if op.wants_arrays or is_of_numbers(op, inputs):
             inputs = [as_array(x, self.device, self.origin or user_line()) for x in inputs]
         inputs, params = self.without_masks(op, inputs, params)
         line = self.origin or self.places.here()

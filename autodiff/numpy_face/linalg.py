@@ -193,9 +193,9 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
     x = linalg.matmul(decompositions.pinv(a, rtol=rtol), b)
     rank, s = decompositions.matrix_rank(a, rtol=rtol), decompositions.svdvals(a)
     left = e.square(e.abs(linalg.matmul(a, x) - b))
+    squares = m.reshape(sum(left, axis=0), (-1,))
     full = int(rank) == a.shape[1] < a.shape[0]
-    squares = sum(left, axis=0) if full else sum(left, axis=0)[..., :0]
-    return x, m.reshape(squares, (1,)) if full and b.ndim == 1 else squares, int(rank), s
+    return x, squares if full else squares[:0], int(rank), s
 
 
 @implements("linalg.norm")

@@ -385,12 +385,14 @@ _eigvalsh = general("eigvalsh", impl=lambda xp, x: xp.linalg.eigvalsh(x), vjp=_e
 
 def eigh(x: Any, /) -> EighResult:
     """Eigenvalues in ascending order and orthonormal eigenvectors, as columns, of Hermitian
-    matrices. The derivative is Hermitian."""
+    matrices. The derivative is Hermitian. Between equal eigenvalues it is taken as zero, so that
+    it stays finite: where V @ diag(f(w)) @ V^H has some, its gradient is not whole."""
     return EighResult(*_eigh(square("eigh", x)))
 
 
 def eigvalsh(x: Any, /) -> Any:
-    """The eigenvalues of Hermitian matrices in ascending order."""
+    """The eigenvalues of Hermitian matrices in ascending order. Second derivatives are not whole
+    where some are equal."""
     return _eigvalsh(square("eigvalsh", x))
 
 
@@ -485,10 +487,11 @@ _svdvals = general("svdvals", impl=lambda xp, x: xp.linalg.svdvals(x), vjp=_svdv
 
 def svd(x: Any, /, *, full_matrices: bool = True) -> SVDResult:
     """x = U @ diag(S) @ Vh with singular values in descending order; with `full_matrices`, U
-    and Vh are completed to square matrices."""
+    and Vh are completed to square matrices. Of equal singular values see `eigh`."""
     return SVDResult(*_svd(matrices("svd", x), full_matrices=full_matrices))
 
 
 def svdvals(x: Any, /) -> Any:
-    """The singular values of matrices in descending order."""
+    """The singular values of matrices in descending order. Second derivatives are not whole where
+    some are equal or zero."""
     return _svdvals(matrices("svdvals", x))

@@ -119,7 +119,7 @@ floor_divide = elementwise("floor_divide", d=(None, None))
 def _by_base(g: Any, _y: Any, a: Any, b: Any) -> Any:
     if type(b) in NUMBERS:
         return g * (b * pow(a, b - 1)) if b else g * 0
-    return g * (b * _power(a, where(b == 0, 1, b - 1)))
+    return g * (b * _power(a, where(logical_and(a == 0, b == 0), 1, b - 1)))
 
 
 def _by_exponent(g: Any, y: Any, a: Any, _b: Any) -> Any:
