@@ -187,13 +187,13 @@ class SaveCheckpoints(Callback):
         monitor: str | None = None,
         larger: bool | None = None,
     ) -> None:
-        self.chooses = not isinstance(where, Checkpoints)  # which is the best
-        self.files = Checkpoints(where, keep, "min") if self.chooses else where
         self.epochs = None if epochs is None else whole("SaveCheckpoints", "epochs", epochs, 1)
         self.steps = None if steps is None else whole("SaveCheckpoints", "steps", steps, 1)
         if seconds is not None:
             seconds = real("SaveCheckpoints", "seconds", seconds, POSITIVE)
         self.seconds = seconds
+        self.chooses = not isinstance(where, Checkpoints)  # which is the best
+        self.files = Checkpoints(where, keep, "min") if self.chooses else where
         self.monitor = monitor
         self.larger = larger
         self.last = time.monotonic()
