@@ -174,6 +174,7 @@ OTHERS: dict[str, tuple[Callable, type, str]] = {
     "a list to predict": (lambda: learner().predict([[1.0, 2.0]]), TypeError, "predict: x[0][0] must be an array with rows; it is a float"),
     "epochs between checkpoints": (lambda: SaveCheckpoints("/nowhere", epochs=1.5), TypeError, "SaveCheckpoints: epochs must be an integer; got 1.5"),
     "steps between checkpoints": (lambda: SaveCheckpoints("/nowhere", steps=0), ValueError, "SaveCheckpoints: steps must be at least 1; got 0"),
+    "how many to keep": (lambda: SaveCheckpoints("/nowhere", keep=2.5), TypeError, "SaveCheckpoints: keep must be an integer; got 2.5"),
     "seconds": (lambda: SaveCheckpoints("/nowhere", seconds="1"), TypeError, "SaveCheckpoints: seconds must be a number"),
     "classes": (lambda: data.one_hot([1, 2], 2.5), TypeError, "one_hot: classes must be an integer; got 2.5"),
     "a reduction for delta": (lambda: losses.huber(X, X, "sum"), TypeError, "huber: delta must be a number; got 'sum'"),

@@ -193,6 +193,7 @@ class SaveCheckpoints(Callback):
             seconds = real("SaveCheckpoints", "seconds", seconds, POSITIVE)
         self.seconds = seconds
         self.chooses = not isinstance(where, Checkpoints)  # which is the best
+        keep = whole("SaveCheckpoints", "keep", keep, 1)
         self.files = Checkpoints(where, keep, "min") if self.chooses else where
         self.monitor = monitor
         self.larger = larger
