@@ -9,9 +9,11 @@ the CPU outside of jit.
 from __future__ import annotations
 
 import math
+from numbers import Number
 from typing import Any
 
 import backends
+from autodiff.checks import POSITIVE, SHARE, check_array, real, whole
 from autodiff.core import NUMBERS, Tensor
 from autodiff.dtypes import isdtype
 from autodiff.ops.elementwise import abs as absolute
@@ -65,10 +67,8 @@ def mae(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
 
 def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
     """d**2 / 2 for |d| <= delta, delta * (|d| - delta / 2) beyond (Huber 1964)."""
-    if not delta > 0:
-        raise ValueError(f"huber: delta must be positive; got {delta}")
-    delta = float(delta)  # Python's numbers decide no dtype
     d = difference("huber", predictions, targets)
+    delta = like(d, real("huber", "delta", delta, POSITIVE))
     near = clip(d, -delta, delta)
     return reduced("huber", 0.5 * near * near + delta * absolute(d - near), reduction)
 
@@ -97,9 +97,10 @@ def cross_entropy(
     ValueError
         Shapes that do not fit; a label that is no class.
     """
-    check_share("cross_entropy", "label_smoothing", label_smoothing)
-    label_smoothing = float(label_smoothing)
+    check_array("cross_entropy", "logits", logits)
+    check_array("cross_entropy", "labels", labels)
     logs = log_softmax(logits, axis=-1)
+    label_smoothing = like(logs, real("cross_entropy", "label_smoothing", label_smoothing, SHARE))
     if tuple(labels.shape) == tuple(logits.shape) and isdtype(labels, "real floating"):
         if ignore_index is not None:
             raise ValueError("cross_entropy: ignore_index is for integer labels, not soft ones")
@@ -127,6 +128,7 @@ def kl(log_probabilities: Any, targets: Any, reduction: str = "mean") -> Any:
     """sum(targets * (log(targets) - log_probabilities)) over the last axis: the
     Kullback-Leibler divergence of predictions, given by their logarithms, from probabilities.
     A target of 0 adds nothing."""
+    check_array("kl", "targets", targets)
     check_shapes("kl", "log_probabilities", log_probabilities, targets)
     targets = astype(targets, log_probabilities.dtype, copy=False)
     own = log(where(targets > 0, targets, 1))
@@ -174,6 +176,8 @@ def weighted(weights: Any, logs: Any) -> Any:
 
 def picked(name: str, logs: Any, labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
     """What each row has at its label, and which rows count: None for all."""
+    check_array(name, "predictions", logs)
+    check_array(name, "labels", labels)
     if logs.ndim == 0 or tuple(labels.shape) != tuple(logs.shape[:-1]):
         raise ValueError(
             f"{name}: classes are on the last axis: for predictions {tuple(logs.shape)} integer "
@@ -183,7 +187,7 @@ def picked(name: str, logs: Any, labels: Any, ignore_index: int | None) -> tuple
         raise TypeError(f"{name}: labels are integers; these are {labels.dtype} (use astype)")
     counted = None
     if ignore_index is not None:
-        counted = labels != ignore_index
+        counted = labels != whole(name, "ignore_index", ignore_index)
         labels = where(counted, labels, 0)
     classes = logs.shape[-1]
     check_range(name, labels, 0, classes - 1, f"there are {classes} classes")
@@ -216,18 +220,15 @@ def reduced(name: str, losses: Any, reduction: str) -> Any:
 def check_shapes(name: str, first: str, predictions: Any, targets: Any) -> None:
     """Refuse shapes that broadcast: (n, 1) against (n,) compares each with each. A number is a
     target for all."""
-    if type(targets) in NUMBERS:
+    check_array(name, first, predictions)
+    if isinstance(targets, Number):
         return
+    check_array(name, "targets", targets)
     if tuple(predictions.shape) != tuple(targets.shape):
         raise ValueError(
             f"{name}: {first} have shape {tuple(predictions.shape)}, targets "
             f"{tuple(targets.shape)}; they must be the same (reshape one of them)"
         )
-
-
-def check_share(name: str, argument: str, x: float) -> None:
-    if not 0 <= x <= 1:
-        raise ValueError(f"{name}: {argument} is between 0 and 1; got {x}")
 
 
 def check_range(name: str, labels: Any, low: int, high: int, why: str) -> None:
@@ -242,7 +243,7 @@ def outside(x: Any, low: int, high: int) -> Any:
     if their values are not at hand without waiting for a device."""
     while isinstance(x, Tensor):
         x = x.data
-    if type(x) in NUMBERS:
+    if isinstance(x, Number):
         extremes = (x,)
     else:
         home = backends.of(x)

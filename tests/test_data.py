@@ -188,7 +188,7 @@ def test_rows_are_gathered_where_the_arrays_are(home: str) -> None:
         ((X[:0], Y[:0]), {}, ValueError, r"the data is empty: no rows, shape \(0, 2\)"),
         ((X,), {"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
         ((X,), {"batch_size": -4}, ValueError, "batch_size must be at least 1; got -4"),
-        ((X,), {"batch_size": 2.5}, TypeError, "float"),
+        ((X,), {"batch_size": 2.5}, TypeError, "Batches: batch_size must be an integer; got 2.5"),
         ((X,), {"batch_size": 24, "drop_last": True}, ValueError, "23 rows make no full batch of 24"),
         ((X,), {"seed": -1}, ValueError, "seed must be from 0"),
     ],
@@ -377,8 +377,9 @@ def test_bad_splits() -> None:
         train_test_split(X, test_size=0.99)
     with pytest.raises(ValueError, match="equally many rows"):
         train_test_split(X, Y[1:])
-    with pytest.raises(TypeError, match="float"):
-        train_test_split(X, test_size=1.5)
+    for size in (1.0, 1.5, "0.2", None, float("nan")):
+        with pytest.raises(TypeError, match=f"train_test_split: test_size, where it is no share below 1, must be an integer; got {size!r}"):
+            train_test_split(X, test_size=size)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool"])

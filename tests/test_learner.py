@@ -419,7 +419,7 @@ def pairs2(labels):
         ({"y": Y[:7]}, "x has 50 rows and y has 7"),
         ({"x": X[:0], "y": Y[:0]}, "there is no data: x has 0 rows"),
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
-        ({"epochs": -1}, "epochs cannot be negative; got -1"),
+        ({"epochs": -1}, "epochs must be at least 0; got -1"),
         ({"validation": 0.999}, "leaves none for training"),
         ({"validation": (X, Y[:3])}, "fit: validation: x has 50 rows and y has 3"),
         ({"resume": True}, "resume needs checkpoint="),
@@ -465,7 +465,7 @@ def test_losses_and_metrics_give_one_number():
     for arguments in ((3, losses.mse, optim.SGD(1)), (Net(), 3, optim.SGD(1)), (Net(), losses.mse, 3)):
         with pytest.raises(TypeError, match="must be"):
             Learner(*arguments)
-    with pytest.raises(ValueError, match="accumulate is a number of batches; got 0"):
+    with pytest.raises(ValueError, match="accumulate must be at least 1; got 0"):
         learner(accumulate=0)
 
 
@@ -502,5 +502,5 @@ def test_accuracy_of_logits_of_one_class_and_of_soft_labels():
     assert metrics.accuracy(soft, soft).item() == 1
     with pytest.raises(ValueError, match="do not fit the labels"):
         metrics.accuracy(soft, ad.asarray([1, 0, 1])[:, None])
-    with pytest.raises(ValueError, match="k is at least 1"):
+    with pytest.raises(ValueError, match="k must be at least 1"):
         metrics.top_k(0)

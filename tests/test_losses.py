@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[Callable, str]] = {
     "labels as a column": (lambda: losses.cross_entropy(X, LABELS[:, None]), r"labels have the shape \(5,\); these have \(5, 1\)"),
     "a column and a row": (lambda: losses.mse(X[:, :1], Y[:, 0]), r"mse: predictions have shape \(5, 1\), targets \(5,\)"),
     "a reduction": (lambda: losses.mae(X, Y, reduction="avg"), "there is no reduction 'avg'; there are"),
-    "a smoothing": (lambda: losses.cross_entropy(X, LABELS, label_smoothing=1.5), "label_smoothing is between 0 and 1; got 1.5"),
+    "a smoothing": (lambda: losses.cross_entropy(X, LABELS, label_smoothing=1.5), "label_smoothing must be from 0 to 1; got 1.5"),
     "a delta": (lambda: losses.huber(X, Y, delta=0), "huber: delta must be positive; got 0"),
     "soft labels to ignore": (lambda: losses.cross_entropy(X, SOFT, ignore_index=0), "ignore_index is for integer labels"),
 }

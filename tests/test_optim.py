@@ -64,6 +64,11 @@ def amsgrad(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
     return w - 0.02 * m / (np.sqrt(s["max"] / (1 - 0.5**t)) + 1e-8)
 
 
+def sudden(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
+    m, v = moments(g, s, t, b1=0, b2=0.5)
+    return w - 0.02 * m / (np.sqrt(v) + 0.1)
+
+
 def adamw(w: np.ndarray, g: np.ndarray, s: dict, t: int) -> np.ndarray:
     m, v = moments(g, s, t)
     return w - 0.02 * 0.1 * w - 0.02 * m / (np.sqrt(v) + 1e-8)
@@ -134,6 +139,8 @@ CASES: dict[str, tuple] = {
     "Adam with amsgrad": (
         lambda **k: O.Adam(0.02, (0.9, 0.5), amsgrad=True, **k), amsgrad,
         ("Adam", {"lr": 0.02, "betas": (0.9, 0.5), "amsgrad": True})),
+    "Adam without averages": (
+        lambda **k: O.Adam(0.02, (0, 0.5), eps=0.1, **k), sudden, ("Adam", {"lr": 0.02, "betas": (0.0, 0.5), "eps": 0.1})),
     "AdamW": (lambda **k: O.AdamW(0.02, weight_decay=0.1, **k), adamw, ("AdamW", {"lr": 0.02, "weight_decay": 0.1})),
     "Adamax": (lambda **k: O.Adamax(0.02, **k), adamax, ("Adamax", {"lr": 0.02})),
     "RMSprop": (
@@ -287,6 +294,32 @@ def test_muon_is_that_of_torch() -> None:
         theirs.step()
         p, state = ours.update(p, [g], state)
     assert np.allclose(p[0], w.detach().numpy().T, atol=3e-3)
+
+
+def test_muon_takes_larger_steps_where_there_are_more_outputs_and_asks_others_for_their_rate() -> None:
+    opt = O.Muon(0.02, others=O.SGD(schedules.step(0.5, 1, 0.1)))
+    p, memory = {"wide": W.T @ np.ones((4, 6)), "b": B}, {}
+    expected, state = p["wide"], opt.init(p)
+    for t in range(1, 4):
+        g = {"wide": RNG.standard_normal((3, 6)), "b": np.ones(3)}
+        before, (p, state) = p, opt.update(p, g, state)
+        expected = muon(expected, g["wide"], memory, t)
+        assert np.allclose(p["wide"], expected, rtol=1e-9)
+        assert np.allclose(p["b"], before["b"] - 0.5 * 0.1 ** (t - 1))
+
+
+def test_lbfgs_goes_down_clipped_gradients() -> None:
+    opt, p, g = O.LBFGS(clip=0.5), [np.zeros(2)], [np.array([30.0, 40.0])]
+    assert np.allclose(opt.update(p, g, opt.init(p))[0][0], [-0.3, -0.4])
+
+
+def test_a_variance_that_rounding_makes_negative_is_none() -> None:
+    """Of a constant gradient the mean of the squares is the square of the mean, to rounding."""
+    opt, p = O.RMSprop(1e-3, decay=0.5, eps=1e-3, centered=True), [np.ones(3, np.float32)]
+    state, g = opt.init(p), [np.full(3, 0.3, np.float32)]
+    for _ in range(60):
+        p, state = opt.update(p, g, state)
+    assert np.isfinite(p[0]).all() and np.isfinite(state["slots"]["[0]"]["v"]).all()
 
 
 def test_newton_schulz_makes_matrices_nearly_orthogonal() -> None:

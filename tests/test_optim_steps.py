@@ -105,9 +105,10 @@ def test_states_that_were_looked_at_stay_as_they_were() -> None:
     assert all((host(looked[k]) == v).all() for k, v in before.items())
 
 
-def test_steps_of_a_model_that_is_frozen_whole_change_nothing() -> None:
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_steps_of_a_model_that_is_frozen_whole_change_nothing(clip: float | None) -> None:
     model = Model()
-    opt = O.Adam(0.1, parameters=model)
+    opt = O.Adam(0.1, parameters=model, clip=clip)
     model.freeze()
     before = host(model.weight).copy()
     for _ in range(3):

@@ -275,8 +275,8 @@ BAD = {
     "a mask of numbers": (lambda: make("RNN")(X, mask=MASK * 1.0), "mask must be booleans (3, 5)"),
     "another width of a cell": (
         lambda: make("RNN").cells[0](X[0, :, :2]), "RNNCell: x has shape (5, 2), weight has shape (4, 6)"),
-    "no layers": (lambda: nn.RNN(4, 6, 0), "RNN: layers must be 1 or more; got 0"),
-    "no width": (lambda: nn.GRU(4, 0), "GRUCell: inputs and width must be 1 or more; got inputs=4, width=0"),
+    "no layers": (lambda: nn.RNN(4, 6, 0), "RNN: layers must be at least 1; got 0"),
+    "no width": (lambda: nn.GRU(4, 0), "GRUCell: width must be at least 1; got 0"),
 }  # fmt: skip
 
 

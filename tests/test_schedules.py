@@ -73,6 +73,7 @@ def test_clipping(home: str) -> None:
     z = placed(home, {"z": np.array([3 + 4j])})
     assert np.allclose(host(clipping.by_norm(z, 1.0)["z"]), [0.6 + 0.8j])
     assert np.allclose(host(clipping.by_value(z, 1.0)["z"]), [1 + 1j])
+    assert clipping.by_norm({}, 1.0) == {} and host(clipping.global_norm([])) == 0
     halves = {"h": np.full(70_000, 10.0, np.float16)}
     assert clipping.by_norm(halves, 1.0)["h"].dtype == np.float16
     assert np.allclose(host(clipping.global_norm(halves)), 10 * np.sqrt(70_000), rtol=1e-3)
@@ -135,6 +136,33 @@ def test_a_sum_that_overflows_is_one_step_left_out(compiled: bool) -> None:
         for _ in range(2):
             q, state = update(q, [half / 2], state)
         assert (q[0] == 0.75).all() and state["inner"]["scale"] == 2 and state["inner"]["inner"]["step"] == 1
+
+
+def test_sums_stay_when_a_parameter_comes_in_between() -> None:
+    opt, p = O.Accumulate(O.SGD(1.0), 2), {"a": np.zeros(2)}
+    p, state = opt.update(p, {"a": np.ones(2)}, opt.init(p))
+    p = {**p, "b": np.zeros(2)}
+    p, _ = opt.update(p, {"a": np.full(2, 3.0), "b": np.ones(2)}, opt.init(p, state))
+    assert (p["a"] == -2).all() and (p["b"] == -0.5).all()
+
+
+# The first scale, what happens in each step ("." is fine, "x" an overflow), the scale after it.
+SCALES = {
+    "an overflow starts the count anew": (8.0, ".x...x", [8, 4, 4, 4, 8, 4]),
+    "no less than one": (2.0, "xxx...", [1, 1, 1, 1, 1, 2]),
+    "no more than the bound": (2.0**63, "......", [2.0**63] * 2 + [2.0**64] * 4),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_how_the_scale_goes(name: str) -> None:
+    scale, steps, expected = SCALES[name]
+    opt, p, found = O.MixedPrecision(O.SGD(1e-3), scale=scale, interval=3), [np.ones(2)], []
+    state = opt.init(p)
+    for kind in steps:
+        p, state = opt.update(p, [np.full(2, np.inf if kind == "x" else 1.0)], state)
+        found.append(float(state["scale"]))
+    assert found == expected
 
 
 def test_scaling_keeps_gradients_that_vanish() -> None:

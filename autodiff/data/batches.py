@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autodiff.checks import whole
 from autodiff.data.rows import aligned, check_seed, order, picked
 
 FACTS = ("seed", "rows", "batch_size", "shuffle", "drop_last")
@@ -47,9 +48,7 @@ class Batches:
         drop_last: bool = False,
     ) -> None:
         self.arrays, self.rows = aligned("Batches", arrays)
-        self.batch_size = operator.index(batch_size)
-        if self.batch_size < 1:
-            raise ValueError(f"Batches: batch_size must be at least 1; got {batch_size}")
+        self.batch_size = whole("Batches", "batch_size", batch_size, 1)
         self.shuffle = bool(shuffle)
         self.seed = check_seed("Batches", seed)
         self.drop_last = bool(drop_last)

@@ -11,6 +11,7 @@ import numpy as np
 
 import backends
 from autodiff import tree
+from autodiff.checks import whole
 from autodiff.core import ROOT, Tensor, box
 from autodiff.methods import concrete
 
@@ -25,12 +26,10 @@ class Prefetch:
     """
 
     def __init__(self, source: Iterable, ahead: int, backend: Any) -> None:
-        if ahead < 1:
-            raise ValueError(f"prefetch: ahead must be at least 1; got {ahead}")
         if not hasattr(source, "__iter__"):
             raise TypeError(f"prefetch: {type(source).__name__} is no iterable of batches")
         self.source = source
-        self.ahead = ahead
+        self.ahead = whole("prefetch", "ahead", ahead, 1)
         self.backend = None if backend is None else backends.get(backend)
         self.running = False
         self.seen: Any = None  # the source's state after the batch that was taken last

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from autodiff.checks import whole
 from autodiff.data.rows import aligned, check_seed, on_host, order, picked
 
 
@@ -20,7 +21,10 @@ def train_test_split(*arrays: Any, test_size: float = 0.2, seed: int = 0) -> lis
     Raises ValueError for arrays of different lengths and for a part without rows.
     """
     found, rows = aligned("train_test_split", arrays)
-    held = math.ceil(test_size * rows) if 0 < test_size < 1 else operator.index(test_size)
+    if isinstance(test_size, Real) and 0 < test_size < 1:
+        held = math.ceil(test_size * rows)
+    else:
+        held = whole("train_test_split", "test_size, where it is no share below 1,", test_size)
     if not 0 < held < rows:
         raise ValueError(
             f"train_test_split: test_size={test_size} of {rows} rows leaves {held} to test and "
@@ -91,6 +95,7 @@ def one_hot(labels: Any, classes: int | None = None, dtype: Any = "float32") -> 
         if labels.size == 0:
             raise ValueError("one_hot: there are no labels; say how many classes there are")
         classes = int(labels.max()) + 1
+    classes = whole("one_hot", "classes", classes, 0)
     wrong = np.argwhere((labels < 0) | (labels >= classes))
     if len(wrong):
         place = tuple(map(int, wrong[0]))

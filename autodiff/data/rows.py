@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
 import backends
+from autodiff.checks import whole
 from autodiff.core import Tensor
 from autodiff.methods import concrete
 from backends.random import Generator
@@ -67,7 +67,7 @@ def order(count: int, seed: int, number: int) -> np.ndarray:
 
 
 def check_seed(what: str, seed: int) -> int:
-    seed = operator.index(seed)
+    seed = whole(what, "seed", seed)
     if not 0 <= seed < OWN_STREAMS:
         raise ValueError(f"{what}: the seed must be from 0 to 2**64 - 1; got {seed}")
     return seed

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from autodiff.checkpoints import Checkpoints
+from autodiff.checks import AT_LEAST_ZERO, POSITIVE, real, whole
 from autodiff.learn.step import own
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Calls(Callback):
 def as_callbacks(callbacks: Any) -> list[Callback]:
     if isinstance(callbacks, Callback) or callable(callbacks):
         callbacks = (callbacks,)
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"fit: callbacks must be a list of them; got {callbacks!r}")
     found = [c if isinstance(c, Callback) else Calls(on_epoch_end=c) for c in callbacks]
     for c in callbacks:
         if not isinstance(c, Callback) and not callable(c):
@@ -99,11 +102,9 @@ class EarlyStopping(Callback):
         larger: bool | None = None,
         restore: bool = True,
     ) -> None:
-        if patience < 0:
-            raise ValueError(f"EarlyStopping: patience is a number of epochs; got {patience}")
         self.monitor = monitor
-        self.patience = patience
-        self.least = least
+        self.patience = whole("EarlyStopping", "patience", patience, 0)
+        self.least = real("EarlyStopping", "least", least, AT_LEAST_ZERO)
         self.larger = larger
         self.keeps = restore
         self.sign = -1  # 1 where larger is better
@@ -186,14 +187,14 @@ class SaveCheckpoints(Callback):
         monitor: str | None = None,
         larger: bool | None = None,
     ) -> None:
-        for name, every in (("epochs", epochs), ("steps", steps), ("seconds", seconds)):
-            if every is not None and not every > 0:
-                raise ValueError(f"SaveCheckpoints: {name} must be positive; got {every}")
-        self.chooses = not isinstance(where, Checkpoints)  # which is the best
-        self.files = Checkpoints(where, keep, "min") if self.chooses else where
-        self.epochs = epochs
-        self.steps = steps
+        self.epochs = None if epochs is None else whole("SaveCheckpoints", "epochs", epochs, 1)
+        self.steps = None if steps is None else whole("SaveCheckpoints", "steps", steps, 1)
+        if seconds is not None:
+            seconds = real("SaveCheckpoints", "seconds", seconds, POSITIVE)
         self.seconds = seconds
+        self.chooses = not isinstance(where, Checkpoints)  # which is the best
+        keep = whole("SaveCheckpoints", "keep", keep, 1)
+        self.files = Checkpoints(where, keep, "min") if self.chooses else where
         self.monitor = monitor
         self.larger = larger
         self.last = time.monotonic()

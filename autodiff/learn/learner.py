@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import backends
 from autodiff import tree
+from autodiff.checks import POSITIVE, real, whole
 from autodiff.core import Tensor, home_of
+from autodiff.data.rows import check_seed
 from autodiff.learn import saving
 from autodiff.learn.callbacks import add_saver, as_callbacks
 from autodiff.learn.history import History
@@ -17,7 +20,6 @@ from autodiff.learn.loop import Fit
 from autodiff.learn.metrics import as_metrics, final
 from autodiff.learn.modes import floating, mode
 from autodiff.learn.sources import (
-    Arrays,
     judging_source,
     placed,
     rows_of,
@@ -66,15 +68,13 @@ class Learner:
             raise TypeError(f"Learner: model must be a Module; got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"Learner: loss must be a function; got {type(loss).__name__}")
-        if accumulate < 1:
-            raise ValueError(f"Learner: accumulate is a number of batches; got {accumulate}")
         self.model = model
         self.loss = loss
         self.metrics = as_metrics(metrics)
-        self._accumulate = accumulate
-        self._clip = clip
+        self._accumulate = whole("Learner", "accumulate", accumulate, 1)
+        self._clip = None if clip is None else real("Learner", "clip", clip, POSITIVE)
         self.jit = jit
-        self.seed = seed
+        self.seed = check_seed("Learner", seed)
         self.history = History()
         self.epoch = 0  # that are done
         self.step = 0  # steps of all epochs
@@ -155,14 +155,15 @@ class Learner:
             Data that do not fit each other; labels that are no class; checkpoints in the
             folder, without `resume`.
         """
-        if epochs < 0:
-            raise ValueError(f"fit: epochs cannot be negative; got {epochs}")
+        epochs = whole("fit", "epochs", epochs, 0)
         home = self.home()
-        if isinstance(validation, float):
+        if isinstance(validation, Real):
             x, y, validation = split_off(x, y, validation)
         data = training_source(x, y, batch_size, shuffle, self.seed, steps, home)
         if validation is not None:
             pair = validation if isinstance(validation, tuple) else (validation, None)
+            if len(pair) != 2:
+                raise ValueError(f"fit: validation must be a pair (x, y); got {len(pair)} parts")
             validation = judging_source("fit: validation", *pair, batch_size, home)
         calls = as_callbacks(callbacks)
         saver = add_saver(calls, checkpoint)
@@ -226,7 +227,7 @@ class Learner:
     def predict(self, x: Any, batch_size: int = 256) -> Any:
         """What the model, in `eval` mode, gives for all rows of x: Tensors, of the last batch
         too. Raises ValueError for no rows."""
-        data = Arrays(x, (), batch_size, False, 0, self.home())
+        data = judging_source("predict", x, (), batch_size, self.home())
         with mode(self.model, False):
             leaves, structure = tree.flatten(self.model)
         programs, dtype = self.programs_for(structure), floating(self.model)
@@ -284,8 +285,6 @@ def joined(*parts: Tensor) -> Any:
 
 def clipped(optimizer: Optimizer, clip: float) -> Optimizer:
     """The same optimizer with a limit for the norm of the gradients."""
-    if not clip > 0:
-        raise ValueError(f"Learner: clip must be positive; got {clip}")
     found = copy.copy(optimizer)
     if isinstance(found, Around):
         found.inner = clipped(found.inner, clip)

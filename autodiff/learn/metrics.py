@@ -8,10 +8,11 @@ other function that gives one number is averaged over rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autodiff import losses, tree
+from autodiff.checks import whole
 from autodiff.dtypes import isdtype
 from autodiff.linalg import diagonal
 from autodiff.ops.creation import ones_like
@@ -87,6 +88,8 @@ def as_metrics(metrics: Any) -> list[Metric]:
     """Metrics from a list of metrics, functions and names of the metrics here."""
     if callable(metrics) or isinstance(metrics, str):
         metrics = (metrics,)
+    if not isinstance(metrics, Iterable):
+        raise TypeError(f"Learner: metrics must be a list of them; got {metrics!r}")
     found: list[Metric] = []
     for m in metrics:
         if isinstance(m, str):
@@ -171,8 +174,7 @@ accuracy = Metric("accuracy", right, ratio, larger=True)
 def top_k(k: int) -> Metric:
     """How often the right label is among the k classes with the highest scores. A class of the
     same score as the right one counts as lower."""
-    if k < 1:
-        raise ValueError(f"top_k: k is at least 1; got {k}")
+    k = whole("top_k", "k", k, 1)
 
     def sums(prediction: Any, target: Any) -> Any:
         own = take_along_axis(prediction, expand_dims(target, axis=-1), axis=-1)

@@ -8,13 +8,13 @@ epoch.
 from __future__ import annotations
 
 import mmap
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import backends
 from autodiff import tree
+from autodiff.checks import SHARE, real, whole
 from autodiff.core import ROOT, Tensor, box, home_of
 from autodiff.data import Batches, prefetch
 
@@ -29,7 +29,7 @@ def training_source(
         if steps is not None:
             raise ValueError("fit: steps is for iterables of batches; arrays have an end")
         check_arrays("fit", x, y)
-        check_batch_size("fit", batch_size)
+        whole("fit", "batch_size", batch_size, 1)
         return Arrays(x, y, batch_size, shuffle, seed, home)
     if hasattr(x, "state"):
         return Stateful(x)
@@ -41,7 +41,7 @@ def judging_source(where: str, x: Any, y: Any, batch_size: int, home: Any) -> An
     if y is None:
         return Given(x, None)
     check_arrays(where, x, y)
-    check_batch_size(where, batch_size)
+    whole(where, "batch_size", batch_size, 1)
     return Arrays(x, y, batch_size, False, 0, home)
 
 
@@ -50,8 +50,8 @@ def split_off(x: Any, y: Any, share: float) -> tuple[Any, Any, tuple[Any, Any]]:
     if y is None:
         raise ValueError("fit: validation as a share is for arrays; give batches of your own")
     count = check_arrays("fit", x, y)
-    first = count - round(count * share)
-    if not 0 < share < 1 or not 0 < first < count:
+    first = count - round(count * real("fit", "validation", share, SHARE))
+    if not 0 < first < count:
         raise ValueError(
             f"fit: validation={share} of {count} rows leaves none for training or validation"
         )
@@ -62,10 +62,26 @@ def split_off(x: Any, y: Any, share: float) -> tuple[Any, Any, tuple[Any, Any]]:
 # -- sources -------------------------------------------------------------------------------------
 
 
-class Arrays:
-    """Trees of arrays in batches of rows."""
+class Positioned:
+    """A source whose batches know their own position."""
 
     rewinds = True
+    batches: Any
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @property
+    def state(self) -> Any:
+        return self.batches.state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.batches.state = value
+
+
+class Arrays(Positioned):
+    """Trees of arrays in batches of rows."""
 
     def __init__(
         self, x: Any, y: Any, batch_size: int, shuffle: bool, seed: int, home: backends.Backend
@@ -75,17 +91,6 @@ class Arrays:
         apart = any(home_of(a) is not home or is_mapped(a) for a in leaves)
         self.batches = prefetch(batches, backend=home) if apart else batches
         self.all_targets = None if any(map(is_mapped, leaves)) else y
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    @property
-    def state(self) -> dict[str, int]:
-        return self.batches.state
-
-    @state.setter
-    def state(self, value: dict[str, int]) -> None:
-        self.batches.state = value
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for leaves in self.batches:
@@ -116,24 +121,11 @@ class Pairs:
         return pair[0], pair[1]
 
 
-class Stateful(Pairs):
-    """An iterable that knows its own position: `data.Batches`, or what prefetches them."""
-
-    rewinds = True
+class Stateful(Positioned, Pairs):
+    """An iterable of the user's with a `state`: `data.Batches`, or what prefetches them."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    @property
-    def state(self) -> Any:
-        return self.batches.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self.batches.state = value
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return map(self.pair, self.batches)
@@ -154,11 +146,9 @@ class Given(Pairs):
                 "without y, x is an iterable of (x, y) batches or a function that gives one; "
                 f"got {type(batches).__name__}"
             )
-        if steps is not None and steps < 1:
-            raise ValueError(f"fit: steps must be at least 1; got {steps}")
         self.batches = batches
-        self.steps = steps
-        self.count = length(batches) if steps is None else steps
+        self.steps = None if steps is None else whole("fit", "steps", steps, 1)
+        self.count = length(batches) if steps is None else self.steps
         self.epoch = 0
         self.batch = 0
         self.stream: Iterator | None = None  # with steps: what the next epoch goes on with
@@ -254,21 +244,12 @@ def length(x: Any) -> int | None:
 # -- what is refused -----------------------------------------------------------------------------
 
 
-def check_batch_size(where: str, batch_size: int) -> None:
-    try:
-        size = operator.index(batch_size)
-    except TypeError:
-        raise TypeError(f"{where}: batch_size must be an integer; got {batch_size!r}") from None
-    if size < 1:
-        raise ValueError(f"{where}: batch_size must be at least 1; got {batch_size}")
-
-
 def check_arrays(where: str, x: Any, y: Any = None) -> int:
     """The number of rows, which all arrays of x and y share."""
     named = list(zip(tree.paths(x, "x"), tree.flatten(x)[0], strict=True))
-    named += zip(tree.paths(y, "y"), tree.flatten(y)[0], strict=True)
     if not named:
         raise ValueError(f"{where}: x holds no array")
+    named += zip(tree.paths(y, "y"), tree.flatten(y)[0], strict=True)
     for name, array in named:
         if not getattr(array, "shape", None):
             what = "a 0-d array" if hasattr(array, "shape") else f"a {type(array).__name__}"

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import backends
+from autodiff.checks import whole
 from autodiff.core import device_of, home_of
-from autodiff.nn.initializers import Rng, glorot_uniform, normal
-from autodiff.nn.layers import Dropout, Linear, check_width
+from autodiff.nn.initializers import Rng, glorot_uniform, initial, normal
+from autodiff.nn.layers import Dropout, Linear, check_axes, check_width
 from autodiff.nn.module import LayerError, Module, parameter
 from autodiff.nn.norms import LayerNorm
 from autodiff.ops.creation import arange, zeros
@@ -64,6 +65,8 @@ def attention(
 
 
 def check_parts(q: Any, k: Any, v: Any) -> None:
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        check_axes(x, name, 0, "(..., length, width)")
     shapes = [tuple(x.shape) for x in (q, k, v)]
     said = "attention: q, k, v have shapes {}, {}, {}".format(*shapes)
     if min(map(len, shapes)) < 2:
@@ -86,6 +89,7 @@ def hiding(q: Any, k: Any, causal: bool, key_mask: Any, bias: Any) -> tuple[Any,
         mask = key_mask_rows(q, k, key_mask)
         seen = mask if seen is None else seen & mask
     if bias is not None:
+        check_axes(bias, "bias", 0, "that broadcasts against the scores")
         finite = bias > -math.inf
         seen = finite if seen is None else seen & finite
     if seen is None:
@@ -150,7 +154,9 @@ class MultiHeadAttention(Module):
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
-        if heads < 1 or width % heads:
+        own = type(self).__name__
+        width, heads = whole(own, "width", width, 1), whole(own, "heads", heads, 1)
+        if width % heads:
             raise ValueError(
                 f"MultiHeadAttention: heads must divide the width; got width={width}, heads={heads}"
             )
@@ -159,6 +165,7 @@ class MultiHeadAttention(Module):
             self.qkv = Linear(width, 3 * width, bias, **options)
         else:
             self.query = Linear(width, width, bias, **options)
+            context = whole(own, "context", context, 1)
             self.key_value = Linear(context, 2 * width, bias, **options)
         self.out = Linear(width, width, bias, **options)
         self.dropout = Dropout(dropout)
@@ -179,8 +186,7 @@ class MultiHeadAttention(Module):
 
     def parts(self, x: Any, context: Any) -> list:
         """Queries, keys and values (..., heads, length, width of a head)."""
-        if x.ndim < 2:
-            raise LayerError(f"x must be (..., length, width); got shape {tuple(x.shape)}")
+        check_axes(x, "x", 2, "(..., length, width)")
         if (context is not None) != self.crossing:
             raise LayerError(
                 "context is missing: this layer attends to another sequence"
@@ -235,6 +241,8 @@ class TransformerBlock(Module):
         rng: Rng = None,
     ) -> None:
         options = {"initializer": initializer, "dtype": dtype, "rng": rng}
+        own = type(self).__name__
+        width, ratio = whole(own, "width", width, 1), whole(own, "ratio", ratio, 1)
         self.attention_norm = LayerNorm(width, dtype=dtype)
         self.attention = MultiHeadAttention(width, heads, causal=causal, dropout=dropout, **options)
         self.layers_norm = LayerNorm(width, dtype=dtype)
@@ -265,7 +273,9 @@ class PositionalEmbedding(Module):
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
-        self.weight = parameter(initializer((longest, width), dtype, rng))
+        own = type(self).__name__
+        shape = (whole(own, "longest", longest, 0), whole(own, "width", width, 0))
+        self.weight = parameter(initial(self, initializer, shape, dtype, rng))
 
     def forward(self, x: Any) -> Any:
         check_width(x, self.weight.shape[1], "weight", self.weight)

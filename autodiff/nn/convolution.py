@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autodiff.nn.initializers import Rng, he_uniform, zeros
+from autodiff.checks import whole
+from autodiff.nn.initializers import Rng, he_uniform, initial, zeros
 from autodiff.nn.module import Module, parameter
-from autodiff.nn.pooling import checked
+from autodiff.nn.pooling import checked, margins, sizes
 from autodiff.ops import windows
 from autodiff.ops.windows import Sizes, each
 
@@ -37,21 +38,19 @@ class Convolution(Module):
         rng: Rng = None,
     ) -> None:
         name = type(self).__name__
-        (channels,), (filters,) = (
-            each(name, label, number, 1)
-            for label, number in (("channels", channels), ("filters", filters))
-        )
-        if groups < 1 or channels % groups or filters % groups:
+        channels, filters = whole(name, "channels", channels, 1), whole(name, "filters", filters, 1)
+        groups = whole(name, "groups", groups, 1)
+        if channels % groups or filters % groups:
             raise ValueError(
                 f"{name}: groups must divide channels and filters; got groups={groups}, "
                 f"channels={channels}, filters={filters}"
             )
-        sizes = each(name, "kernel", kernel, self.dims)
-        self.weight = parameter(initializer((filters, channels // groups, *sizes), dtype, rng))
+        shape = (filters, channels // groups, *each(name, "kernel", kernel, self.dims))
+        self.weight = parameter(initial(self, initializer, shape, dtype, rng))
         self.bias = parameter(zeros((filters,), dtype)) if bias else None
-        self.stride = stride
-        self.padding = padding
-        self.dilation = dilation
+        self.stride = sizes(self, "stride", stride)
+        self.padding = margins(self, padding)
+        self.dilation = sizes(self, "dilation", dilation)
         self.groups = groups
 
     def forward(self, x: Any) -> Any:

@@ -17,6 +17,7 @@ import math
 from typing import Any
 
 from autodiff import linalg, random
+from autodiff.checks import AT_LEAST_ZERO, real
 from autodiff.core import Tensor
 from autodiff.ops import creation
 from autodiff.ops.elementwise import where
@@ -42,14 +43,33 @@ Shape = tuple[int, ...]
 Rng = random.Generator | None
 
 
+def initial(layer: Any, initializer: Any, shape: Shape, dtype: Any, rng: Rng) -> Tensor:
+    """What an initializer gives for a layer."""
+    if not callable(initializer):
+        raise TypeError(
+            f"{type(layer).__name__}: initializer must be a function, one of nn.initializers for "
+            f"instance; got {initializer!r}"
+        )
+    return initializer(shape, dtype, rng)
+
+
+def source(rng: Rng) -> random.Generator:
+    """Where numbers are drawn from."""
+    if rng is None:
+        return random.default
+    if not isinstance(rng, random.Generator):
+        raise TypeError(f"rng must be an autodiff.random.Generator; got {type(rng).__name__}")
+    return rng
+
+
 def fans(shape: Shape) -> tuple[int, int]:
     """(fan-in, fan-out) of a weight.
 
     Raises ValueError for fewer than two axes.
     """
-    if len(shape) < 2:
+    if not isinstance(shape, (tuple, list)) or len(shape) < 2:
         raise ValueError(
-            f"a weight of shape {tuple(shape)} has no inputs and outputs: it needs 2 axes, "
+            f"a weight of shape {shape} has no inputs and outputs: it needs 2 axes, "
             "(inputs, outputs), or more, (outputs, inputs, *kernel); for others take normal, "
             "uniform or constant"
         )
@@ -84,14 +104,15 @@ def normal(
     shape: Shape, dtype: Any = "float32", rng: Rng = None, *, mean: float = 0.0, std: float = 1.0
 ) -> Tensor:
     """Normal numbers."""
-    return astype((rng or random.default).normal(shape) * std + mean, dtype)
+    mean, std = real("normal", "mean", mean), real("normal", "std", std, AT_LEAST_ZERO)
+    return astype(source(rng).normal(shape) * std + mean, dtype)
 
 
 def uniform(
     shape: Shape, dtype: Any = "float32", rng: Rng = None, *, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
     """Numbers in [low, high)."""
-    return (rng or random.default).uniform(shape, low, high, dtype)
+    return source(rng).uniform(shape, low, high, dtype)
 
 
 def spread(shape: Shape, dtype: Any, rng: Rng, variance: float, uniformly: bool = False) -> Tensor:
@@ -139,6 +160,7 @@ def orthogonal(
     times `gain` (Saxe et al. 2014). Evenly distributed, and the same whatever makes the QR
     factors, since the signs of R's diagonal are moved into Q (Mezzadri 2007)."""
     fans(shape)
+    gain = real("orthogonal", "gain", gain)
     rows, columns = shape[0], math.prod(shape[1:])
     tall = max(rows, columns), min(rows, columns)
     q, r = linalg.qr(normal(tall, "float64", rng))

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import backends
-from autodiff import random
+from autodiff.checks import SHARE, real, whole
 from autodiff.core import device_of, home_of
 from autodiff.dtypes import isdtype
 from autodiff.graph.stage import writing_beside
 from autodiff.losses import outside
-from autodiff.nn.initializers import Rng, glorot_uniform, normal, zeros
+from autodiff.nn.initializers import Rng, glorot_uniform, initial, normal, source, zeros
 from autodiff.nn.module import LayerError, Module, parameter
 from autodiff.ops import elementwise, reductions
 from autodiff.ops.elementwise import where
@@ -49,6 +49,14 @@ __all__ = [
     "Softmax",
     "Tanh",
 ]
+
+
+def check_axes(x: Any, name: str, least: int, said: str) -> None:
+    """Raise LayerError unless x is an array of so many axes."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise LayerError(f"{name} must be an array {said}; got {type(x).__name__}")
+    if len(x.shape) < least:
+        raise LayerError(f"{name} must be {said}; got shape {tuple(x.shape)}")
 
 
 def check_width(x: Any, width: int, name: str, weight: Any) -> None:
@@ -79,7 +87,9 @@ class Linear(Module):
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
-        self.weight = parameter(initializer((inputs, outputs), dtype, rng))
+        inputs = whole("Linear", "inputs", inputs, 0)
+        outputs = whole("Linear", "outputs", outputs, 0)
+        self.weight = parameter(initial(self, initializer, (inputs, outputs), dtype, rng))
         self.bias = parameter(zeros((outputs,), dtype)) if bias else None
 
     def forward(self, x: Any) -> Any:
@@ -109,10 +119,11 @@ class Embedding(Module):
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
-        if padding is not None and not 0 <= padding < count:
+        count, width = whole("Embedding", "count", count, 0), whole("Embedding", "width", width, 0)
+        self.padding = None if padding is None else whole("Embedding", "padding", padding)
+        if padding is not None and not 0 <= self.padding < count:
             raise ValueError(f"Embedding: padding must be from 0 to {count - 1}; got {padding}")
-        self.weight = parameter(initializer((count, width), dtype, rng))
-        self.padding = padding
+        self.weight = parameter(initial(self, initializer, (count, width), dtype, rng))
 
     def forward(self, ids: Any) -> Any:
         dtype = getattr(ids, "dtype", None)
@@ -145,9 +156,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p must be from 0 to 1; got {p}")
-        self.p = p
+        self.p = real("Dropout", "p", p, SHARE)
         self.rng = rng
 
     def forward(self, x: Any) -> Any:
@@ -160,7 +169,7 @@ class Dropout(Module):
             home = backends.current()
         kept = 1 - self.p
         with writing_beside([x]):  # where x is a node of a graph, each run draws anew
-            mask = (self.rng or random.default).bernoulli(kept, tuple(x.shape), backend=home)
+            mask = source(self.rng).bernoulli(kept, tuple(x.shape), backend=home)
         return where(move(mask, device_of(x)), x * (1 / kept if kept else 0.0), 0)
 
 
@@ -243,6 +252,8 @@ class Lambda(Module):
     """Any function as a layer. jit compiles anew for another function object."""
 
     def __init__(self, function: Callable) -> None:
+        if not callable(function):
+            raise TypeError(f"Lambda: function must be one; got {function!r}")
         self.function = function
 
     def forward(self, *args: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from autodiff.checks import POSITIVE, SHARE, real, whole
 from autodiff.dtypes import isdtype, result_type
 from autodiff.nn.layers import check_width
 from autodiff.nn.module import Buffer, LayerError, Module, parameter
@@ -29,11 +30,6 @@ def check_real(x: Any) -> None:
         )
 
 
-def check_positive(layer: Module, name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{type(layer).__name__}: {name} must be positive; got {value}")
-
-
 class LayerNorm(Module):
     """(x - mean) / sqrt(variance + eps) * gain + bias, over the last axis (Ba et al. 2016).
 
@@ -43,10 +39,10 @@ class LayerNorm(Module):
     def __init__(
         self, width: int, eps: float = 1e-5, bias: bool = True, *, dtype: Any = "float32"
     ) -> None:
-        check_positive(self, "eps", eps)
+        width = whole("LayerNorm", "width", width, 0)
         self.gain = parameter(ones((width,), dtype=dtype))
         self.bias = parameter(zeros((width,), dtype=dtype)) if bias else None
-        self.eps = eps
+        self.eps = real("LayerNorm", "eps", eps, POSITIVE)
 
     def forward(self, x: Any) -> Any:
         check_real(x)
@@ -60,9 +56,8 @@ class RMSNorm(Module):
     Sennrich 2019)."""
 
     def __init__(self, width: int, eps: float = 1e-6, *, dtype: Any = "float32") -> None:
-        check_positive(self, "eps", eps)
-        self.gain = parameter(ones((width,), dtype=dtype))
-        self.eps = eps
+        self.gain = parameter(ones((whole("RMSNorm", "width", width, 0),), dtype=dtype))
+        self.eps = real("RMSNorm", "eps", eps, POSITIVE)
 
     def forward(self, x: Any) -> Any:
         check_real(x)
@@ -86,15 +81,13 @@ class BatchNorm(Module):
     def __init__(
         self, width: int, momentum: float = 0.1, eps: float = 1e-5, *, dtype: Any = "float32"
     ) -> None:
-        check_positive(self, "eps", eps)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm: momentum must be from 0 to 1; got {momentum}")
+        width = whole("BatchNorm", "width", width, 0)
         self.gain = parameter(ones((width,), dtype=dtype))
         self.bias = parameter(zeros((width,), dtype=dtype))
         self.mean = Buffer(widened(zeros((width,), dtype=dtype)))
         self.variance = Buffer(widened(ones((width,), dtype=dtype)))
-        self.momentum = momentum
-        self.eps = eps
+        self.momentum = real("BatchNorm", "momentum", momentum, SHARE)
+        self.eps = real("BatchNorm", "eps", eps, POSITIVE)
 
     def forward(self, x: Any) -> Any:
         (width,) = self.gain.shape

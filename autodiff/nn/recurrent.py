@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import backends
+from autodiff.checks import whole
 from autodiff.core import device_of, home_of
 from autodiff.graph.control import scan
-from autodiff.nn.initializers import Rng, glorot_uniform, orthogonal, zeros
-from autodiff.nn.layers import Dropout, check_width
+from autodiff.nn.initializers import Rng, glorot_uniform, initial, orthogonal, zeros
+from autodiff.nn.layers import Dropout, check_axes, check_width
 from autodiff.nn.module import LayerError, Module, parameter
 from autodiff.ops import creation
 from autodiff.ops.elementwise import sigmoid, tanh, where
@@ -43,13 +44,10 @@ class Cell(Module):
         dtype: Any = "float32",
         rng: Rng = None,
     ) -> None:
-        if inputs < 1 or width < 1:
-            raise ValueError(
-                f"{type(self).__name__}: inputs and width must be 1 or more; got inputs={inputs}, "
-                f"width={width}"
-            )
+        own = type(self).__name__
+        inputs, width = whole(own, "inputs", inputs, 1), whole(own, "width", width, 1)
         drawn = [
-            [make((n, width), dtype, rng) for _ in range(self.gates)]
+            [initial(self, make, (n, width), dtype, rng) for _ in range(self.gates)]
             for make, n in ((initializer, inputs), (recurrent, width))
         ]
         self.weight, self.recurrent = (parameter(concat(each, axis=1)) for each in drawn)
@@ -59,9 +57,8 @@ class Cell(Module):
         """The state after a step: from x (batch, inputs) and a state, a tuple of arrays
         (batch, width), zeros at first."""
         check_width(x, self.weight.shape[0], "weight", self.weight)
-        if state is None:
-            state = still(x, (*x.shape[:-1], self.recurrent.shape[0]), self.parts)
-        return self.step(tuple(state), self.taken(x))
+        shape = (*x.shape[:-1], self.recurrent.shape[0])
+        return self.step(begun(x, state, shape, self.parts), self.taken(x))
 
     def taken(self, x: Any) -> Any:
         """What steps take of inputs (..., inputs)."""
@@ -124,11 +121,26 @@ class GRUCell(Cell):
         return (new + z * (h - new),)
 
 
-def still(x: Any, shape: tuple, parts: int) -> tuple:
-    """A state of zeros, where x is."""
+def begun(x: Any, state: Any, shape: tuple, parts: int) -> tuple:
+    """The state to begin with: so many arrays of this shape, by default zeros where x is."""
+    if state is not None:
+        return checked(x, state, shape, parts)
     with backends.use(home_of(x)):
         rest = creation.zeros(shape, dtype=x.dtype, device=device_of(x))
     return (rest,) * parts
+
+
+def checked(x: Any, state: Any, shape: tuple, parts: int) -> tuple:
+    """A state that was given, as a tuple of arrays."""
+    given = tuple(state) if isinstance(state, (tuple, list)) else (state,)
+    found = [tuple(getattr(part, "shape", ())) for part in given]
+    if found != [shape] * parts:
+        said = "a pair of arrays" if parts > 1 else "an array"
+        raise LayerError(
+            f"state has shape {', '.join(map(str, found))}, x has shape {tuple(x.shape)}: "
+            f"state must be {said} {shape}"
+        )
+    return given
 
 
 # -- sequences -------------------------------------------------------------------------------------
@@ -142,8 +154,7 @@ class Recurrent(Module):
     def __init__(
         self, inputs: int, width: int, layers: int = 1, *, dropout: float = 0.0, **options: Any
     ) -> None:
-        if layers < 1:
-            raise ValueError(f"{type(self).__name__}: layers must be 1 or more; got {layers}")
+        layers = whole(type(self).__name__, "layers", layers, 1)
         self.cells = [
             self.cell(inputs if i == 0 else width, width, **options) for i in range(layers)
         ]
@@ -158,10 +169,12 @@ class Recurrent(Module):
         state stays, and its output is 0. That of lengths is `arange(length) < lengths[:, None]`.
         """
         first = self.cells[0]
+        check_axes(x, "x", 0, "(batch, length, inputs)")
         if x.ndim != 3:
             raise LayerError(f"x must be (batch, length, inputs); got shape {tuple(x.shape)}")
         check_width(x, first.weight.shape[0], "cells[0].weight", first.weight)
-        state = self.states(x, state)
+        shape = (len(self.cells), x.shape[0], first.recurrent.shape[0])
+        state = begun(x, state, shape, first.parts)
         keep = None if mask is None else mask_rows(x, mask)
         rows, last = permute_dims(x, (1, 0, 2)), []
         for i, cell in enumerate(self.cells):
@@ -170,22 +183,6 @@ class Recurrent(Module):
             last.append(after)
         joined = tuple(stack(part) for part in zip(*last, strict=True))
         return permute_dims(rows, (1, 0, 2)), joined if first.parts > 1 else joined[0]
-
-    def states(self, x: Any, state: Any) -> tuple:
-        """The state to begin with, as a tuple of arrays (layers, batch, width)."""
-        cell, count = self.cells[0], len(self.cells)
-        shape = (count, x.shape[0], cell.recurrent.shape[0])
-        if state is None:
-            return still(x, shape, cell.parts)
-        parts = tuple(state) if cell.parts > 1 and isinstance(state, (tuple, list)) else (state,)
-        found = [tuple(getattr(part, "shape", ())) for part in parts]
-        if found != [shape] * cell.parts:
-            said = "a pair of arrays" if cell.parts > 1 else "an array"
-            raise LayerError(
-                f"state has shape {', '.join(map(str, found))}, x has shape {tuple(x.shape)}: "
-                f"state must be {said} {shape}"
-            )
-        return parts
 
 
 def mask_rows(x: Any, mask: Any) -> Any:

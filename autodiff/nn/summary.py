@@ -100,6 +100,8 @@ def summary(model: Module, *inputs: Any, **options: Any) -> Summary:
     -------------------------------------------
     16 parameters, 0 of them frozen; 64 B
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"summary: model must be a Module; got {type(model).__name__}")
     outputs: dict[int, str] = {}
     if inputs or options:
         with in_use(model), watch(lambda module, _, y: outputs.update({id(module): shapes(y)})):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autodiff.checks import whole
 from autodiff.graph.control import cond
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import where
@@ -24,9 +25,7 @@ class Accumulate(Around):
 
     def __init__(self, optimizer: Optimizer, every: int, parameters: Any = None) -> None:
         super().__init__(optimizer, parameters)
-        if every < 1:
-            raise ValueError(f"Accumulate: every is a number of batches; got {every}")
-        self.every = every
+        self.every = whole("Accumulate", "every", every, 1)
 
     def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         sums = {name: zeros_like(plain(w)) for name, w in ws.items()}

@@ -8,7 +8,7 @@ from typing import Any
 from autodiff.ops.creation import ones_like
 from autodiff.ops.elementwise import abs as absolute
 from autodiff.ops.elementwise import expm1, maximum, sqrt
-from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
+from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, checked_betas
 from autodiff.optim.sgd import averaged, decayed, shrunk
 
 
@@ -40,7 +40,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, parameters, clip)
         own = type(self).__name__
-        self.betas = below_one(own, beta1=betas[0], beta2=betas[1])
+        self.betas = checked_betas(own, betas)
         self.eps, self.weight_decay = at_least_zero(own, eps=eps, weight_decay=weight_decay)
         self.amsgrad = amsgrad
         self.slots = ("m", "v", "v_max") if amsgrad else ("m", "v")

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autodiff.checks import BELOW_ONE, real
 from autodiff.ops.creation import full_like
-from autodiff.ops.elementwise import sign, sqrt
-from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
+from autodiff.ops.elementwise import maximum, sign, sqrt
+from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, checked_betas
 from autodiff.optim.sgd import averaged, decayed, shrunk
 
 
@@ -28,7 +29,7 @@ class RMSprop(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        (self.decay,) = below_one("RMSprop", decay=decay)
+        self.decay = real("RMSprop", "decay", decay, BELOW_ONE)
         self.eps, self.momentum = at_least_zero("RMSprop", eps=eps, momentum=momentum)
         (self.weight_decay,) = at_least_zero("RMSprop", weight_decay=weight_decay)
         self.centered = centered
@@ -40,7 +41,7 @@ class RMSprop(Optimizer):
         new, spread = {"v": v}, v
         if self.centered:
             mean = new["mean"] = averaged(slots["mean"], g, self.decay)
-            spread = v - mean * mean
+            spread = maximum(v - mean * mean, 0)  # rounding may have made it negative
         move = g / (sqrt(spread) + self.eps)
         if self.momentum:
             move = new["velocity"] = self.momentum * slots["velocity"] + move
@@ -96,7 +97,7 @@ class Adadelta(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        (self.decay,) = below_one("Adadelta", decay=decay)
+        self.decay = real("Adadelta", "decay", decay, BELOW_ONE)
         self.eps, self.weight_decay = at_least_zero("Adadelta", eps=eps, weight_decay=weight_decay)
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:
@@ -122,7 +123,7 @@ class Lion(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        self.betas = below_one("Lion", beta1=betas[0], beta2=betas[1])
+        self.betas = checked_betas("Lion", betas)
         (self.weight_decay,) = at_least_zero("Lion", weight_decay=weight_decay)
 
     def rule(self, w: Any, g: Any, slots: dict, step: Any, lr: Any) -> tuple[Any, dict]:

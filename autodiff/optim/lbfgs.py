@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+from autodiff.checks import whole
 from autodiff.dtypes import result_type
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import abs as absolute
@@ -34,9 +35,7 @@ class LBFGS(Optimizer):
         self, lr: Rate = 1.0, history: int = 10, parameters: Any = None, clip: Any = None
     ) -> None:
         super().__init__(lr, parameters, clip)
-        if history < 1:
-            raise ValueError(f"LBFGS: history is the number of pairs to keep; got {history}")
-        self.history = history
+        self.history = whole("LBFGS", "history", history, 1)
 
     def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         w, wide, m = joined(ws), widest(ws), self.history

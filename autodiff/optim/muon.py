@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from autodiff.checks import BELOW_ONE, real, whole
 from autodiff.ops.elementwise import sqrt
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import matrix_transpose
 from autodiff.ops.reductions import sum as total
 from autodiff.optim.adam import AdamW
 from autodiff.optim.leaves import like
-from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero, below_one
+from autodiff.optim.optimizer import Optimizer, Rate, at_least_zero
 from autodiff.optim.sgd import averaged, shrunk
 
 # x -> a x + b x**3 + c x**5 brings every singular value within (0, 1] near 1 in five rounds.
@@ -45,11 +46,16 @@ class Muon(Optimizer):
         clip: Any = None,
     ) -> None:
         super().__init__(lr, parameters, clip)
-        (self.momentum,) = below_one("Muon", momentum=momentum)
+        self.momentum = real("Muon", "momentum", momentum, BELOW_ONE)
         (self.weight_decay,) = at_least_zero("Muon", weight_decay=weight_decay)
         self.nesterov = nesterov
-        self.rounds = rounds
+        self.rounds = whole("Muon", "rounds", rounds, 1)
         self.others = AdamW(3e-4) if others is None else others
+        if getattr(type(self.others), "rule", Optimizer.rule) is Optimizer.rule:
+            raise TypeError(
+                "Muon: others must be an optimizer with a rule for one variable, as AdamW is; got "
+                f"{others!r}"
+            )
         self.slots = ("velocity",)
 
     def slots_of(self, w: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numbers import Real
 from typing import Any
 
 from autodiff import tree
+from autodiff.checks import AT_LEAST_ZERO, BELOW_ONE, POSITIVE, real
 from autodiff.core import NUMBERS, ROOT
 from autodiff.errors import kinds
 from autodiff.graph.compile import EXACT
@@ -69,7 +70,7 @@ class Optimizer(Minimizer):
     Raises
     ------
     ValueError
-        A negative learning rate.
+        A negative learning rate, or one that is not finite.
     TypeError
         A learning rate that is something else, as a Module.
     """
@@ -79,11 +80,11 @@ class Optimizer(Minimizer):
     def __init__(
         self, lr: Rate, parameters: Any = None, clip: float | Callable | None = None
     ) -> None:
-        if isinstance(clip, Real) and not clip > 0:
-            raise ValueError(f"{type(self).__name__}: clip must be positive; got {clip}")
-        (self.lr,) = at_least_zero(type(self).__name__, lr=checked_rate(type(self).__name__, lr))
-        self.clip = plain_number(clip)
-        self.named = None if parameters is None else leaves_of(type(self).__name__, parameters)
+        own = type(self).__name__
+        self.lr = checked_rate(own, lr)
+        chosen = clip is None or callable(clip)
+        self.clip = clip if chosen else real(own, "clip", clip, POSITIVE)
+        self.named = None if parameters is None else leaves_of(own, parameters)
         self.covered = {name for name, w in (self.named or {}).items() if w.requires_grad}
         self.state: dict | None = None  # of `step()`, for what is covered
         self.known: dict[tuple, dict] = {}  # what states look like, by the variables
@@ -271,10 +272,14 @@ class Optimizer(Minimizer):
 
         Raises
         ------
+        TypeError
+            Something else than arrays by name.
         ValueError
             Arrays that are missing, too many, or of another shape or dtype, by name.
         """
         where = f"{type(self).__name__}.load_state"
+        if not isinstance(arrays, Mapping):
+            raise TypeError(f"{where}: arrays are given by name; got {type(arrays).__name__}")
         if params is None:
             ws, raw = self.cover(self.trained("load_state")), False
         else:
@@ -337,6 +342,11 @@ class Around(Optimizer):
     """An optimizer that does something before or after what another one does."""
 
     def __init__(self, optimizer: Optimizer, parameters: Any = None) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{type(self).__name__}: optimizer must be one of autodiff.optim; got "
+                f"{type(optimizer).__name__}"
+            )
         self.inner = optimizer
         super().__init__(optimizer.lr, parameters)
         if parameters is None:
@@ -366,11 +376,6 @@ class Around(Optimizer):
 # -- checks of arguments --------------------------------------------------------------------------
 
 
-def plain_number(x: Any) -> Any:
-    """A number as Python's, which decides no dtype, as NumPy's would; anything else as it is."""
-    return float(x) if isinstance(x, Real) else x
-
-
 def checked_rate(where: str, lr: Any) -> Rate:
     """A learning rate, unless it is what other libraries' optimizers take first."""
     is_rate = isinstance(lr, Real) or callable(lr) or getattr(lr, "ndim", None) == 0
@@ -379,21 +384,18 @@ def checked_rate(where: str, lr: Any) -> Rate:
             f"{where}: lr is a number, or a function of the number of steps; got "
             f"{type(lr).__name__}. Parameters are given by name: {where}(1e-3, parameters=model)"
         )
-    return lr
+    return lr if callable(lr) else real(where, "lr", lr, AT_LEAST_ZERO)
 
 
 def at_least_zero(where: str, **values: Any) -> tuple:
-    """Numbers, none of which is negative; what is no number is passed on."""
-    for name, x in values.items():
-        if isinstance(x, Real) and not x >= 0:
-            what = "learning rate" if name == "lr" else name
-            raise ValueError(f"{where}: the {what} cannot be negative; got {name}={x}")
-    return tuple(map(plain_number, values.values()))
+    """Numbers, none of which is negative."""
+    return tuple(real(where, name, x, AT_LEAST_ZERO) for name, x in values.items())
 
 
-def below_one(where: str, **values: float) -> tuple:
-    """Numbers within [0, 1)."""
-    for name, x in values.items():
-        if not 0 <= x < 1:
-            raise ValueError(f"{where}: {name} must be within [0, 1); got {x}")
-    return tuple(map(plain_number, values.values()))
+def checked_betas(where: str, betas: Any) -> tuple:
+    """How much of each of two averages stays in a step."""
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: betas must be two numbers, (b1, b2); got {betas!r}") from None
+    return real(where, "beta1", beta1, BELOW_ONE), real(where, "beta2", beta2, BELOW_ONE)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff import tree
+from autodiff.checks import AT_LEAST_ONE, BETWEEN, Range, real, whole
 from autodiff.ops.elementwise import clip, isfinite, where
 from autodiff.ops.manipulation import astype
 from autodiff.optim.clipping import global_norm
@@ -14,6 +15,7 @@ from autodiff.optim.optimizer import Around, Optimizer
 from backends.base import HALVES, dtype_name
 
 BOUNDS = (1.0, 2.0**64)  # of the scale
+SCALES = Range("from 1 to 2**64", lambda x: BOUNDS[0] <= x <= BOUNDS[1])
 
 
 class MixedPrecision(Around):
@@ -45,17 +47,11 @@ class MixedPrecision(Around):
         parameters: Any = None,
     ) -> None:
         super().__init__(optimizer, parameters)
-        if scale is not None and not BOUNDS[0] <= scale <= BOUNDS[1]:
-            raise ValueError(f"MixedPrecision: the scale is at least 1; got {scale}")
-        if not 0 < backoff < 1 <= growth:
-            raise ValueError(
-                f"MixedPrecision: the scale grows by growth >= 1 and shrinks by backoff < 1; got "
-                f"growth={growth}, backoff={backoff}"
-            )
-        self.scale = scale
-        self.growth = growth
-        self.backoff = backoff
-        self.interval = interval
+        own = type(self).__name__
+        self.scale = None if scale is None else real(own, "scale", scale, SCALES)
+        self.growth = real(own, "growth", growth, AT_LEAST_ONE)
+        self.backoff = real(own, "backoff", backoff, BETWEEN)
+        self.interval = whole(own, "interval", interval, 1)
 
     def begin(self, ws: dict[str, Any], old: dict | None = None) -> dict[str, Any]:
         masters = {name: plain(w) for name, w in ws.items() if dtype_name(w.dtype) in HALVES}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from autodiff.checks import AT_LEAST_ZERO, POSITIVE, Range, real
 from autodiff.ops.creation import asarray
 from autodiff.ops.elementwise import cos, floor, maximum, minimum, where
 from autodiff.ops.manipulation import astype
@@ -23,38 +24,45 @@ Rate = float | Schedule
 
 def constant(lr: float) -> Schedule:
     """The same rate at each step."""
-    check("constant", lr=lr)
+    check("constant", AT_LEAST_ZERO, lr=lr)
     return lambda at: value(lr, at)
 
 
 def step(lr: Rate, every: int, factor: float = 0.1) -> Schedule:
     """The rate times `factor` after each `every` steps: lr * factor**(t // every)."""
-    check("step", lr=lr, every=every, factor=factor)
+    check_rate("step", "lr", lr)
+    check("step", POSITIVE, every=every)
+    check("step", AT_LEAST_ZERO, factor=factor)
     return lambda at: value(lr, at) * factor ** floor(at_step(at) / every)
 
 
 def exponential(lr: Rate, factor: float) -> Schedule:
     """lr * factor**t."""
-    check("exponential", lr=lr, factor=factor)
+    check_rate("exponential", "lr", lr)
+    check("exponential", AT_LEAST_ZERO, factor=factor)
     return lambda at: value(lr, at) * factor ** at_step(at)
 
 
 def linear(first: float, last: float, steps: int) -> Schedule:
     """From one rate to another in a straight line, and on with the last."""
-    check("linear", first=first, last=last, steps=steps)
+    check("linear", AT_LEAST_ZERO, first=first, last=last)
+    check("linear", POSITIVE, steps=steps)
     return lambda at: first + (last - first) * share(at, steps)
 
 
 def cosine(lr: float, steps: int, last: float = 0.0) -> Schedule:
     """From lr to `last` along half a wave, and on with that: last + (lr - last) *
     (1 + cos(pi t / steps)) / 2 (Loshchilov and Hutter 2017)."""
-    check("cosine", lr=lr, steps=steps, last=last)
+    check("cosine", AT_LEAST_ZERO, lr=lr, last=last)
+    check("cosine", POSITIVE, steps=steps)
     return lambda at: last + (lr - last) * 0.5 * (1 + cos(math.pi * share(at, steps)))
 
 
 def warmup(steps: int, then: Rate, first: float = 0.0) -> Schedule:
     """From `first` in a straight line to where `then` begins, which follows."""
-    check("warmup", steps=steps, then=then, first=first)
+    check_rate("warmup", "then", then)
+    check("warmup", POSITIVE, steps=steps)
+    check("warmup", AT_LEAST_ZERO, first=first)
 
     def rate(at: Any) -> Any:
         rise = share(at, steps)
@@ -69,7 +77,8 @@ def one_cycle(
     """Up from peak / start along half a wave in the share `rise` of the steps, and down to
     peak / start / end in the rest (Smith and Topin 2018; PyTorch's numbers). Raises ValueError for
     steps that leave none to either."""
-    check("one_cycle", peak=peak, steps=steps, rise=rise, start=start, end=end)
+    check("one_cycle", AT_LEAST_ZERO, peak=peak, rise=rise)
+    check("one_cycle", POSITIVE, steps=steps, start=start, end=end)
     first, up = peak / start, rise * steps - 1
     if not 0 < up < steps - 1:
         raise ValueError(
@@ -83,12 +92,16 @@ def one_cycle(
 def sequence(schedules: Sequence[Rate], steps: Sequence[float]) -> Schedule:
     """One schedule after the other, each of which counts from its own begin: all but the last
     for the given numbers of steps."""
+    if not hasattr(schedules, "__len__") or not hasattr(steps, "__len__"):
+        raise TypeError(f"sequence: takes two lists; got {schedules!r} and {steps!r}")
     if len(steps) != len(schedules) - 1:
         raise ValueError(
             f"sequence: {len(schedules)} schedules need {len(schedules) - 1} numbers of steps, "
             f"one for each but the last; got {len(steps)}"
         )
-    check("sequence", **{f"schedules[{i}]": lr for i, lr in enumerate(schedules)})
+    for i, lr in enumerate(schedules):
+        check_rate("sequence", f"schedules[{i}]", lr)
+    check("sequence", POSITIVE, **{f"steps[{i}]": length for i, length in enumerate(steps)})
 
     def rate(at: Any) -> Any:
         t = at_step(at)
@@ -117,11 +130,12 @@ def value(rate: Rate, at: Any) -> Any:
     return rate(at) if callable(rate) else at_step(at) * 0 + rate
 
 
-def check(name: str, **numbers: Any) -> None:
-    """Refuse numbers that are negative, and a length of 0."""
+def check(name: str, allowed: Range, **numbers: Any) -> None:
     for argument, x in numbers.items():
-        if callable(x):
-            continue
-        if not (x > 0 if argument in ("steps", "every", "start", "end") else x >= 0):
-            least = "cannot be negative" if x < 0 else "must be positive"
-            raise ValueError(f"{name}: {argument} {least}; got {x}")
+        real(name, argument, x, allowed)
+
+
+def check_rate(name: str, argument: str, rate: Any) -> None:
+    """Refuse what is neither a schedule nor a number of 0 or more."""
+    if not callable(rate):
+        real(name, argument, rate, AT_LEAST_ZERO)
