@@ -66,6 +66,34 @@ test_the_derivative_is_the_one_of_the_table = of_table(ANYWHERE, 1e-10, 1e-300)
 test_where_the_library_has_the_function_too = of_table(LIBRARY, 1e-10, 1e-300, LIBRARIES)
 
 
+
+
+def by(f, *order: int):
+    """The derivative of the sum of f by its arguments of these positions, one after the other."""
+    for position in order:
+        f = ad.grad(lambda *args, f=f: ad.sum(f(*args)), position)
+    return f
+
+
+MIXED = {
+    "xlogy by a": (by(special.xlogy, 0), [[0.0], [2.0]], [[0], [0.5]]),
+    "xlogy by b": (by(special.xlogy, 1), [[0.0], [2.0]], [[0.5], [0]]),
+    "xlogy by b twice": (by(special.xlogy, 1, 1), [[0.0], [2.0]], [[-0.25], [0]]),
+    "xlogy by b, of counts": (
+        by(special.xlogy, 1), [[0.0, 1.0, 2.0], [0.5, 0.25, 0.25]], [[2, 4, 4], [0, -16, -32]]),
+    "xlog1py by a": (by(special.xlog1py, 0), [[0.0], [2.0]], [[0], [1 / 3]]),
+    "xlog1py by b": (by(special.xlog1py, 1), [[0.0], [2.0]], [[1 / 3], [0]]),
+    "xlog1py by b twice": (by(special.xlog1py, 1, 1), [[0.0], [2.0]], [[-1 / 9], [0]]),
+    "rel_entr by a": (by(special.rel_entr, 0), [[0.0], [2.0]], [[INF], [-0.5]]),
+    "rel_entr by b": (by(special.rel_entr, 1), [[0.0], [2.0]], [[-0.5], [0]]),
+    "rel_entr by b twice": (by(special.rel_entr, 1, 1), [[0.0], [2.0]], [[0.25], [0]]),
+    "kl_div by a": (by(special.kl_div, 0), [[0.0], [2.0]], [[INF], [-0.5]]),
+    "kl_div by b": (by(special.kl_div, 1), [[0.0], [2.0]], [[-0.5], [0]]),
+    "kl_div by b twice": (by(special.kl_div, 1, 1), [[0.0], [2.0]], [[0.25], [0]]),
+}  # fmt: skip
+test_second_derivatives_at_zero = of_table(MIXED, 1e-12)
+
+
 def test_higher_derivatives_near_zero_keep_their_digits() -> None:
     x = np.array([0.0, 1e-12, -1e-7, 1e-3])
 

@@ -24,6 +24,7 @@ from autodiff.ops.elementwise import (
     isfinite,
     log,
     log1p,
+    logical_and,
     sign,
     where,
 )
@@ -272,11 +273,22 @@ i1e = unary("i1e", lambda g, y, x: g * (i0e(x) - _bessel(x, order=1, scaled=True
 # -- products with logarithms --------------------------------------------------------------------
 
 
+def _divisor(a: Any, b: Any) -> Any:
+    """b, 1 where both are 0."""
+    b = array_like(a, b)
+    return where(logical_and(a == 0, b == 0), 1, b)
+
+
 def _quotient(a: Any, b: Any) -> Any:
-    """a / b, 0 where a is 0 whatever b is."""
+    """a / b, 0 where both are 0."""
     if type(a) in NUMBERS:
         return a / b if a else 0 * b
-    return a / where(a == 0, 1, array_like(a, b))
+    return a / _divisor(a, b)
+
+
+def _log_quotient(a: Any, b: Any) -> Any:
+    """log(a / b), which is -inf where a is 0 and yet depends on b there."""
+    return log(a) - log(_divisor(a, b))
 
 
 xlogy = binary(
@@ -294,13 +306,13 @@ xlog1py = binary(
 entr = unary("entr", lambda g, _y, x: g * (-1 - log(x)), singular=True)
 rel_entr = binary(
     "rel_entr",
-    lambda g, _y, a, b: g * (log(_quotient(a, b)) + 1),
+    lambda g, _y, a, b: g * (_log_quotient(a, b) + 1),
     lambda g, _y, a, b: -g * _quotient(a, b),
     singular=True,
 )
 kl_div = binary(
     "kl_div",
-    lambda g, _y, a, b: g * log(_quotient(a, b)),
+    lambda g, _y, a, b: g * _log_quotient(a, b),
     lambda g, _y, a, b: g * (1 - _quotient(a, b)),
     singular=True,
 )
