@@ -18,7 +18,7 @@ from autodiff import special
 from autodiff.testing import host
 from backends.special import FUNCTIONS
 from homes import HOMES
-from routes import of_table
+from routes import by, of_table
 
 INF, NAN = np.inf, np.nan
 ROOT_PI = math.sqrt(math.pi)
@@ -65,16 +65,6 @@ LIBRARIES = [home for home in HOMES if "strict" not in home]
 test_the_derivative_is_the_one_of_the_table = of_table(ANYWHERE, 1e-10, 1e-300)
 test_where_the_library_has_the_function_too = of_table(LIBRARY, 1e-10, 1e-300, LIBRARIES)
 
-
-
-
-def by(f, *order: int):
-    """The derivative of the sum of f by its arguments of these positions, one after the other."""
-    for position in order:
-        f = ad.grad(lambda *args, f=f: ad.sum(f(*args)), position)
-    return f
-
-
 MIXED = {
     "xlogy by a": (by(special.xlogy, 0), [[0.0], [2.0]], [[0], [0.5]]),
     "xlogy by b": (by(special.xlogy, 1), [[0.0], [2.0]], [[0.5], [0]]),
@@ -91,7 +81,16 @@ MIXED = {
     "kl_div by b": (by(special.kl_div, 1), [[0.0], [2.0]], [[-0.5], [0]]),
     "kl_div by b twice": (by(special.kl_div, 1, 1), [[0.0], [2.0]], [[0.25], [0]]),
 }  # fmt: skip
+# where the library has the function too
+GAMMAS = {
+    **{f"gammainc, order {n}": (by(lambda x: special.gammainc(2.0, x), *n * [0]), [[0.0]], [[d]])
+       for n, d in enumerate((0, 1, -2, 3))},
+    "gammaincc": (by(lambda x: special.gammaincc(2.0, x), 0), [[0.0]], [[-1]]),
+    "gammainc that is linear at 0": (by(lambda x: special.gammainc(1.0, x), 0), [[0.0]], [[-1]]),
+    "gammainc that is flat at 0": (by(lambda x: special.gammainc(2e5, x), 0), [[0.0]], [[0]]),
+}  # fmt: skip
 test_second_derivatives_at_zero = of_table(MIXED, 1e-12)
+test_higher_derivatives_of_incomplete_gammas_at_zero = of_table(GAMMAS, 1e-12, 0.0, LIBRARIES)
 
 
 def test_higher_derivatives_near_zero_keep_their_digits() -> None:

@@ -226,9 +226,35 @@ binom = binary(
 )
 
 
+def _powers_by(g: Any, p: Any, x: Any, rest: Callable) -> Any:
+    """g p x**(p - 1) as g p `rest`(p - 1), 0 where p and x are 0."""
+    return g * (p * rest(where(logical_and(p == 0, x == 0), 0, p - 1)))
+
+
+# x**p (1 + y)**q exp(r), none of whose factors need be finite. As an op it has derivatives at
+# x = 0 and y = -1, where those of the logarithm are infinite.
+powers = elementwise(
+    "powers",
+    impl=in_single(
+        lambda xp, p, x, q, y, r: xp.exp(
+            xp.special("xlogy")(p, x) + xp.special("xlog1py")(q, y) + r
+        )
+    ),
+    d=(
+        lambda g, out, _p, x, _q, _y, _r: g * xlogy(out, x),
+        lambda g, _out, p, x, q, y, r: _powers_by(g, p, x, lambda p: powers(p, x, q, y, r)),
+        lambda g, out, _p, _x, _q, y, _r: g * xlog1py(out, y),
+        lambda g, _out, p, x, q, y, r: _powers_by(g, q, 1 + y, lambda q: powers(p, x, q, y, r)),
+        lambda g, out, _p, _x, _q, _y, _r: g * out,
+    ),
+    singular=True,
+)
+
+
 def _incomplete_slope(g: Any, _y: Any, a: Any, x: Any) -> Any:
-    """x**(a - 1) exp(-x) / gamma(a) (DLMF 8.8.13), without overflow."""
-    return g * exp(xlogy(a - 1, x) - x - gammaln(array_like(x, a)))
+    """x**(a - 1) exp(-x) / gamma(a) (DLMF 8.8.13)."""
+    a, none = array_like(x, a), full_like(x, 0.0)
+    return g * powers(a - 1, x, none, none, -x - gammaln(a))
 
 
 gammainc = binary("gammainc", refuse("gammainc", "a"), _incomplete_slope, singular=True)
