@@ -89,8 +89,18 @@ GAMMAS = {
     "gammainc that is linear at 0": (by(lambda x: special.gammainc(1.0, x), 0), [[0.0]], [[-1]]),
     "gammainc that is flat at 0": (by(lambda x: special.gammainc(2e5, x), 0), [[0.0]], [[0]]),
 }  # fmt: skip
+# At n = k - 1 and k = -1, -2, ... a binomial is 0 times a pole of digamma; references are mpmath's.
+BINOMIALS = {
+    "by both": (special.binom, [[1.0, 0.0, 2.0, 5.0, 5.0], [2.0, 2.0, 3.0, 6.0, -3.0]],
+                [[1 / 2, -1 / 2, 1 / 3, 1 / 6, 0], [-1 / 2, 1 / 2, -1 / 3, -1 / 6, 1 / 168]]),
+    "between": (special.binom, [[4.3, -2.6], [6.7, 3.0]],
+                [[-0.0005337912279606141, 6.31333333333333], [-0.001557167753748367, 4.636062547276068]]),
+    "by n twice": (by(lambda n: special.binom(n, 2.0), 0), [[1.0, 0.0]], [[1, 1]]),
+    "by k twice": (by(lambda k: special.binom(5.0, k), 0), [[6.0, -1.0]], [[0.8166666666666667] * 2]),
+}  # fmt: skip
 test_second_derivatives_at_zero = of_table(MIXED, 1e-12)
 test_higher_derivatives_of_incomplete_gammas_at_zero = of_table(GAMMAS, 1e-12, 0.0, LIBRARIES)
+test_derivatives_of_binomials_that_vanish = of_table(BINOMIALS, 1e-11, 1e-15, LIBRARIES)
 
 
 def test_higher_derivatives_near_zero_keep_their_digits() -> None:

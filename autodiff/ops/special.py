@@ -18,6 +18,7 @@ from autodiff.ops import reductions
 from autodiff.ops.creation import full_like
 from autodiff.ops.elementwise import (
     complex_beside,
+    cos,
     erf,
     exp,
     in_single,
@@ -218,10 +219,21 @@ beta = binary("beta", _by_first, lambda g, y, a, b: _by_first(g, y, b, a), singu
 betaln = binary(
     "betaln", _log_by_first, lambda g, y, a, b: _log_by_first(g, y, b, a), singular=True
 )
+
+
+def _binom_digamma(y: Any, n: Any, k: Any) -> Any:
+    """y digamma(k + 1) for y = binom(n, k), which is 0 where k + 1 is a pole: left of 0 by
+    reflection (DLMF 5.5.3 and 5.5.4)."""
+    left = k < -0.5
+    away = y * digamma(where(left, -k, k + 1))
+    near = beta(where(left, n + 1, array_like(k, 1.0)), where(left, -k, 1.0)) * cos(math.pi * k)
+    return away + where(left, near, 0)
+
+
 binom = binary(
     "binom",
-    lambda g, y, n, k: g * (y * (digamma(n + 1) - digamma(n - k + 1))),
-    lambda g, y, n, k: g * (y * (digamma(n - k + 1) - digamma(k + 1))),
+    lambda g, y, n, k: g * (y * digamma(n + 1) - _binom_digamma(y, n, n - k)),
+    lambda g, y, n, k: g * (_binom_digamma(y, n, n - k) - _binom_digamma(y, n, k)),
     singular=True,
 )
 
