@@ -41,6 +41,13 @@ def by_jvp(f, args: list) -> list:
     return columns
 
 
+def by(f: Callable, *positions: int) -> Callable:
+    """The derivative of the sum of f by its arguments of these positions, one after the other."""
+    for position in positions:
+        f = ad.grad(lambda *args, f=f: ad.sum(f(*args)), position)
+    return f
+
+
 def of_table(table: dict, rtol: float = 1e-12, atol: float = 0.0, homes: list[str] = HOMES) -> Callable:
     """A test that every row (f, points, derivative of the sum of f by each point) holds, by every
     route and on every backend."""

@@ -12,7 +12,7 @@ from scipy import special as scipy_special
 import autodiff as ad
 from autodiff import special
 from homes import HOMES
-from routes import of_table
+from routes import by, of_table
 
 # f, the points, the derivative of the sum of f's elements by each argument
 EDGES = {
@@ -30,6 +30,17 @@ EDGES = {
         lambda t: special.stdtr(1e12, t), [[0.0]], [[1 / math.sqrt(2 * math.pi)]]),
     "fdtr at 0": (lambda x: special.fdtr(2.0, 4.0, x), [[0.0]], [[1]]),
     "fdtrc at 0": (lambda x: special.fdtrc(2.0, 4.0, x), [[0.0]], [[-1]]),
+    "betainc bent at its ends": (by(lambda x: special.betainc(2.0, 2.0, x), 0), [[0.0, 1.0]], [[6, -6]]),
+    "betainc of third order at its ends": (
+        by(lambda x: special.betainc(1.0, 3.0, x), 0, 0), [[0.0, 1.0]], [[6, 6]]),
+    "betainc of large parameters at its ends": (
+        by(lambda x: special.betainc(5e4, 5e4, x), 0), [[0.0, 1.0]], [[0, 0]]),
+    "fdtr bent at 0": (by(lambda x: special.fdtr(4.0, 4.0, x), 0), [[0.0]], [[6]]),
+    "fdtrc of third order at 0": (by(lambda x: special.fdtrc(4.0, 4.0, x), 0, 0), [[0.0]], [[48]]),
+    "stdtr by df": (lambda t: by(special.stdtr, 0)(ad.full_like(t, 3.0), t), [[0.0, 0.5, -2.0]],
+                    [[0.009732981649988497, 0.011819826949587494, -0.0010947390436532694]]),
+    "stdtr by df, bent": (lambda t: by(special.stdtr, 0, 1)(ad.full_like(t, 3.0), t), [[0.0]], [[0]]),
+    "stdtr by t": (lambda df: by(special.stdtr, 1)(df, 0 * df), [[3.0]], [[0.009732981649988497]]),
 }  # fmt: skip
 LIBRARIES = [home for home in HOMES if "strict" not in home]
 
@@ -55,4 +66,7 @@ def test_derivatives_by_parameters_hold_for_small_and_large_ones(name: str, args
 def test_second_derivatives_by_parameters_are_refused() -> None:
     first = ad.grad(lambda a: special.betainc(a, 2.0, 0.5))
     with pytest.raises(NotImplementedError, match="second derivative of betainc"):
+        ad.grad(first)(np.array(1.5))
+    first = ad.grad(lambda df: special.stdtr(df, 0.5))
+    with pytest.raises(NotImplementedError, match="second derivative of stdtr"):
         ad.grad(first)(np.array(1.5))

@@ -18,7 +18,7 @@ from autodiff import special
 from autodiff.testing import host
 from backends.special import FUNCTIONS
 from homes import HOMES
-from routes import of_table
+from routes import by, of_table
 
 INF, NAN = np.inf, np.nan
 ROOT_PI = math.sqrt(math.pi)
@@ -64,6 +64,43 @@ LIBRARIES = [home for home in HOMES if "strict" not in home]
 
 test_the_derivative_is_the_one_of_the_table = of_table(ANYWHERE, 1e-10, 1e-300)
 test_where_the_library_has_the_function_too = of_table(LIBRARY, 1e-10, 1e-300, LIBRARIES)
+
+MIXED = {
+    "xlogy by a": (by(special.xlogy, 0), [[0.0], [2.0]], [[0], [0.5]]),
+    "xlogy by b": (by(special.xlogy, 1), [[0.0], [2.0]], [[0.5], [0]]),
+    "xlogy by b twice": (by(special.xlogy, 1, 1), [[0.0], [2.0]], [[-0.25], [0]]),
+    "xlogy by b, of counts": (
+        by(special.xlogy, 1), [[0.0, 1.0, 2.0], [0.5, 0.25, 0.25]], [[2, 4, 4], [0, -16, -32]]),
+    "xlog1py by a": (by(special.xlog1py, 0), [[0.0], [2.0]], [[0], [1 / 3]]),
+    "xlog1py by b": (by(special.xlog1py, 1), [[0.0], [2.0]], [[1 / 3], [0]]),
+    "xlog1py by b twice": (by(special.xlog1py, 1, 1), [[0.0], [2.0]], [[-1 / 9], [0]]),
+    "rel_entr by a": (by(special.rel_entr, 0), [[0.0], [2.0]], [[INF], [-0.5]]),
+    "rel_entr by b": (by(special.rel_entr, 1), [[0.0], [2.0]], [[-0.5], [0]]),
+    "rel_entr by b twice": (by(special.rel_entr, 1, 1), [[0.0], [2.0]], [[0.25], [0]]),
+    "kl_div by a": (by(special.kl_div, 0), [[0.0], [2.0]], [[INF], [-0.5]]),
+    "kl_div by b": (by(special.kl_div, 1), [[0.0], [2.0]], [[-0.5], [0]]),
+    "kl_div by b twice": (by(special.kl_div, 1, 1), [[0.0], [2.0]], [[0.25], [0]]),
+}  # fmt: skip
+# where the library has the function too
+GAMMAS = {
+    **{f"gammainc, order {n}": (by(lambda x: special.gammainc(2.0, x), *n * [0]), [[0.0]], [[d]])
+       for n, d in enumerate((0, 1, -2, 3))},
+    "gammaincc": (by(lambda x: special.gammaincc(2.0, x), 0), [[0.0]], [[-1]]),
+    "gammainc that is linear at 0": (by(lambda x: special.gammainc(1.0, x), 0), [[0.0]], [[-1]]),
+    "gammainc that is flat at 0": (by(lambda x: special.gammainc(2e5, x), 0), [[0.0]], [[0]]),
+}  # fmt: skip
+# At n = k - 1 and k = -1, -2, ... a binomial is 0 times a pole of digamma; references are mpmath's.
+BINOMIALS = {
+    "by both": (special.binom, [[1.0, 0.0, 2.0, 5.0, 5.0], [2.0, 2.0, 3.0, 6.0, -3.0]],
+                [[1 / 2, -1 / 2, 1 / 3, 1 / 6, 0], [-1 / 2, 1 / 2, -1 / 3, -1 / 6, 1 / 168]]),
+    "between": (special.binom, [[4.3, -2.6], [6.7, 3.0]],
+                [[-0.0005337912279606141, 6.31333333333333], [-0.001557167753748367, 4.636062547276068]]),
+    "by n twice": (by(lambda n: special.binom(n, 2.0), 0), [[1.0, 0.0]], [[1, 1]]),
+    "by k twice": (by(lambda k: special.binom(5.0, k), 0), [[6.0, -1.0]], [[0.8166666666666667] * 2]),
+}  # fmt: skip
+test_second_derivatives_at_zero = of_table(MIXED, 1e-12)
+test_higher_derivatives_of_incomplete_gammas_at_zero = of_table(GAMMAS, 1e-12, 0.0, LIBRARIES)
+test_derivatives_of_binomials_that_vanish = of_table(BINOMIALS, 1e-11, 1e-15, LIBRARIES)
 
 
 def test_higher_derivatives_near_zero_keep_their_digits() -> None:

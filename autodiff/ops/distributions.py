@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff.kinds import elementwise
-from autodiff.ops.elementwise import exp, log1p, where
-from autodiff.ops.special import array_like, beside, betaln, digamma, refuse, xlog1py, xlogy
+from autodiff.ops.elementwise import exp, log1p
+from autodiff.ops.special import array_like, beside, betaln, digamma, powers, refuse, xlogy
 
 __all__ = ["betainc", "fdtr", "fdtrc", "stdtr"]
 
@@ -47,15 +47,15 @@ def _by_first_impl(xp: Any, a: Any, b: Any, x: Any) -> Any:
     return xp.where((x == 0) | (x == 1), 0.0, value)
 
 
-def _log_density(a: Any, b: Any, x: Any) -> Any:
-    """log of x**(a - 1) (1 - x)**(b - 1) / B(a, b), the derivative of I_x(a, b) by x."""
+def _density(a: Any, b: Any, x: Any) -> Any:
+    """x**(a - 1) (1 - x)**(b - 1) / B(a, b), the derivative of I_x(a, b) by x."""
     a, b = array_like(x, a), array_like(x, b)
-    return xlogy(a - 1, x) + xlog1py(b - 1, -x) - betaln(a, b)
+    return powers(a - 1, x, b - 1, -x, -betaln(a, b))
 
 
 def _by_first_by_x(g: Any, _y: Any, a: Any, b: Any, x: Any) -> Any:
     a, b, x = alike(a, b, x)
-    density = exp(_log_density(a, b, x))
+    density = _density(a, b, x)
     return g * (xlogy(density, x) - density * (digamma(a) - digamma(a + b)))
 
 
@@ -79,7 +79,7 @@ betainc = elementwise(
     d=(
         lambda g, _y, a, b, x: g * _by_first(a, b, x),
         lambda g, _y, a, b, x: -g * _by_first(b, a, 1 - x),
-        lambda g, _y, a, b, x: g * exp(_log_density(a, b, x)),
+        lambda g, _y, a, b, x: g * _density(a, b, x),
     ),
     singular=True,
 )
@@ -102,14 +102,14 @@ def _stdtr_impl(xp: Any, df: Any, t: Any) -> Any:
     return xp.where(t < 0, below, 1 - below)
 
 
-def _stdtr_by_df(g: Any, _y: Any, df: Any, t: Any) -> Any:
-    df, t = alike(df, t)
-    squared = t * t
+def _stdtr_by_df_impl(xp: Any, df: Any, t: Any) -> Any:
+    special = xp.special
+    half, squared = xp.full_like(df, 0.5), t * t
     x = df / (df + squared)
-    log_density = xlogy(df / 2, x) - betaln(df / 2, array_like(df, 0.5))
-    moved = abs(t) * exp(log_density) / (df * (df + squared) ** 0.5)
-    tail = 0.5 * (0.5 * _by_first(df / 2, 0.5, x) + moved)
-    return g * where(t < 0, tail, -tail)
+    log_density = special("xlogy")(df / 2, x) - special("betaln")(df / 2, half)
+    moved = xp.abs(t) * xp.exp(log_density) / (df * (df + squared) ** 0.5)
+    tail = 0.5 * (0.5 * _by_first_impl(xp, df / 2, half, x) + moved)
+    return xp.where(t < 0, tail, -tail)
 
 
 def _stdtr_by_t(g: Any, _y: Any, df: Any, t: Any) -> Any:
@@ -118,7 +118,28 @@ def _stdtr_by_t(g: Any, _y: Any, df: Any, t: Any) -> Any:
     return g * exp(bend - betaln(df / 2, array_like(df, 0.5))) / df**0.5
 
 
-stdtr = elementwise("stdtr", impl=_stdtr_impl, d=(_stdtr_by_df, _stdtr_by_t), singular=True)
+def _stdtr_by_both(g: Any, _y: Any, df: Any, t: Any) -> Any:
+    """The derivative of the density by df."""
+    squared = t * t
+    pull = (df + 1) * squared / (df * (df + squared)) - log1p(squared / df)
+    turn = digamma((df + 1) / 2) - digamma(df / 2) - 1 / df
+    return _stdtr_by_t(g, None, df, t) * (0.5 * (pull + turn))
+
+
+# An op, since its parts have no derivative by t at 0.
+_stdtr_by_df = elementwise(
+    "stdtr_by_df",
+    impl=_stdtr_by_df_impl,
+    d=(refuse("second derivative of stdtr", "df"), _stdtr_by_both),
+    singular=True,
+)
+
+stdtr = elementwise(
+    "stdtr",
+    impl=_stdtr_impl,
+    d=(lambda g, _y, df, t: g * _stdtr_by_df(*alike(df, t)), _stdtr_by_t),
+    singular=True,
+)
 
 
 # -- F -------------------------------------------------------------------------------------------

@@ -18,12 +18,14 @@ from autodiff.ops import reductions
 from autodiff.ops.creation import full_like
 from autodiff.ops.elementwise import (
     complex_beside,
+    cos,
     erf,
     exp,
     in_single,
     isfinite,
     log,
     log1p,
+    logical_and,
     sign,
     where,
 )
@@ -217,17 +219,54 @@ beta = binary("beta", _by_first, lambda g, y, a, b: _by_first(g, y, b, a), singu
 betaln = binary(
     "betaln", _log_by_first, lambda g, y, a, b: _log_by_first(g, y, b, a), singular=True
 )
+
+
+def _binom_digamma(y: Any, n: Any, k: Any) -> Any:
+    """y digamma(k + 1) for y = binom(n, k), which is 0 where k + 1 is a pole: left of 0 by
+    reflection (DLMF 5.5.3 and 5.5.4)."""
+    left = k < -0.5
+    away = y * digamma(where(left, -k, k + 1))
+    near = beta(where(left, n + 1, array_like(k, 1.0)), where(left, -k, 1.0)) * cos(math.pi * k)
+    return away + where(left, near, 0)
+
+
 binom = binary(
     "binom",
-    lambda g, y, n, k: g * (y * (digamma(n + 1) - digamma(n - k + 1))),
-    lambda g, y, n, k: g * (y * (digamma(n - k + 1) - digamma(k + 1))),
+    lambda g, y, n, k: g * (y * digamma(n + 1) - _binom_digamma(y, n, n - k)),
+    lambda g, y, n, k: g * (_binom_digamma(y, n, n - k) - _binom_digamma(y, n, k)),
+    singular=True,
+)
+
+
+def _powers_by(g: Any, p: Any, x: Any, rest: Callable) -> Any:
+    """g p x**(p - 1) as g p `rest`(p - 1), 0 where p and x are 0."""
+    return g * (p * rest(where(logical_and(p == 0, x == 0), 0, p - 1)))
+
+
+# x**p (1 + y)**q exp(r), none of whose factors need be finite. As an op it has derivatives at
+# x = 0 and y = -1, where those of the logarithm are infinite.
+powers = elementwise(
+    "powers",
+    impl=in_single(
+        lambda xp, p, x, q, y, r: xp.exp(
+            xp.special("xlogy")(p, x) + xp.special("xlog1py")(q, y) + r
+        )
+    ),
+    d=(
+        lambda g, out, _p, x, _q, _y, _r: g * xlogy(out, x),
+        lambda g, _out, p, x, q, y, r: _powers_by(g, p, x, lambda p: powers(p, x, q, y, r)),
+        lambda g, out, _p, _x, _q, y, _r: g * xlog1py(out, y),
+        lambda g, _out, p, x, q, y, r: _powers_by(g, q, 1 + y, lambda q: powers(p, x, q, y, r)),
+        lambda g, out, _p, _x, _q, _y, _r: g * out,
+    ),
     singular=True,
 )
 
 
 def _incomplete_slope(g: Any, _y: Any, a: Any, x: Any) -> Any:
-    """x**(a - 1) exp(-x) / gamma(a) (DLMF 8.8.13), without overflow."""
-    return g * exp(xlogy(a - 1, x) - x - gammaln(array_like(x, a)))
+    """x**(a - 1) exp(-x) / gamma(a) (DLMF 8.8.13)."""
+    a, none = array_like(x, a), full_like(x, 0.0)
+    return g * powers(a - 1, x, none, none, -x - gammaln(a))
 
 
 gammainc = binary("gammainc", refuse("gammainc", "a"), _incomplete_slope, singular=True)
@@ -272,11 +311,22 @@ i1e = unary("i1e", lambda g, y, x: g * (i0e(x) - _bessel(x, order=1, scaled=True
 # -- products with logarithms --------------------------------------------------------------------
 
 
+def _divisor(a: Any, b: Any) -> Any:
+    """b, 1 where both are 0."""
+    b = array_like(a, b)
+    return where(logical_and(a == 0, b == 0), 1, b)
+
+
 def _quotient(a: Any, b: Any) -> Any:
-    """a / b, 0 where a is 0 whatever b is."""
+    """a / b, 0 where both are 0."""
     if type(a) in NUMBERS:
         return a / b if a else 0 * b
-    return a / where(a == 0, 1, array_like(a, b))
+    return a / _divisor(a, b)
+
+
+def _log_quotient(a: Any, b: Any) -> Any:
+    """log(a / b), which is -inf where a is 0 and yet depends on b there."""
+    return log(a) - log(_divisor(a, b))
 
 
 xlogy = binary(
@@ -294,13 +344,13 @@ xlog1py = binary(
 entr = unary("entr", lambda g, _y, x: g * (-1 - log(x)), singular=True)
 rel_entr = binary(
     "rel_entr",
-    lambda g, _y, a, b: g * (log(_quotient(a, b)) + 1),
+    lambda g, _y, a, b: g * (_log_quotient(a, b) + 1),
     lambda g, _y, a, b: -g * _quotient(a, b),
     singular=True,
 )
 kl_div = binary(
     "kl_div",
-    lambda g, _y, a, b: g * log(_quotient(a, b)),
+    lambda g, _y, a, b: g * _log_quotient(a, b),
     lambda g, _y, a, b: g * (1 - _quotient(a, b)),
     singular=True,
 )
