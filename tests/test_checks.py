@@ -183,6 +183,21 @@ OTHERS: dict[str, tuple[Callable, type, str]] = {
     "labels in a list": (lambda: losses.cross_entropy(X, [0] * 8), TypeError, "cross_entropy: labels must be an array; got list"),
     "logits in a list": (lambda: losses.cross_entropy([[1.0]], LABELS), TypeError, "cross_entropy: logits must be an array; got list"),
     "labels for nll": (lambda: losses.nll(X, [0] * 8), TypeError, "nll: labels must be an array; got list"),
+    "labels by their name": (lambda: losses.hinge(X, None), TypeError, "hinge: labels must be an array; got NoneType"),
+    "shapes of labels": (lambda: losses.binary_cross_entropy_with_logits(X, Y), ValueError, "logits have shape (8, 2), labels (8, 1); they must be the same"),
+    "complex targets": (lambda: losses.mse(X, X * 1j), TypeError, "mse: targets must be real, as predictions are; got numpy complex64 (8, 2)"),
+    "a complex label": (lambda: losses.hinge(X, 1j), TypeError, "hinge: labels must be real, as scores are; got 1j"),
+    "logits without classes": (lambda: losses.cross_entropy(X[0, 0], LABELS), ValueError, "cross_entropy: logits must be an array (..., classes); got shape ()"),
+    "no predictions of classes": (lambda: losses.nll(None, LABELS), TypeError, "nll: log_probabilities must be an array; got NoneType"),
+    "one probability": (lambda: losses.kl(X[0, 0], X[0, 0]), ValueError, "kl: log_probabilities must be an array (..., classes); got shape ()"),
+    "a Tensor out of range": (lambda: O.SGD(ad.asarray(-1.0)), ValueError, "SGD: lr must be 0 or more; got -1.0"),
+    "a limit in a Tensor": (lambda: clipping.by_norm(W, ad.asarray(-1.0)), ValueError, "clipping.by_norm: limit must be positive; got -1.0"),
+    "numbers to clip": (lambda: clipping.by_norm([0.5], 1.0), TypeError, "clipping: a gradient must be an array; got float"),
+    "a clip that returns nothing": (lambda: stepped(O.SGD(0.1, clip=lambda g: None)), TypeError, "SGD: clip must give a tree of gradients like the one it takes; got NoneType for [0]"),
+    "a clip that loses some": (lambda: stepped(O.SGD(0.1, clip=lambda g: {})), TypeError, "SGD: clip must give a tree of gradients like the one it takes; got dict for [0]"),
+    "a range of NaN": (lambda: nn.initializers.uniform((2,), low=float("nan")), ValueError, "uniform: low must be finite; got nan"),
+    "a range upside down": (lambda: nn.initializers.uniform((2,), low=1, high=0), ValueError, "uniform: low must not be above high; got low=1.0, high=0.0"),
+    "a function of batches": (lambda: fit(lambda: 1, None), TypeError, "fit: a function of batches must return an iterable of (x, y) batches; it returned int"),
     "a number for kl": (lambda: losses.kl(X, 1.0), TypeError, "kl: targets must be an array; got float"),
     "an index to ignore": (lambda: losses.cross_entropy(X, LABELS, ignore_index=1.5), TypeError, "cross_entropy: ignore_index must be an integer; got 1.5"),
     "a number out of range": (lambda: losses.hinge(X, np.float64(-3)), ValueError, "hinge: label -3.0 is not within -1..1"),
@@ -230,6 +245,8 @@ GIVEN: dict[str, tuple[Callable, Callable]] = {
     "by norm": (lambda: clipping.by_norm(W, D(0.5))[0], lambda: clipping.by_norm(W, 0.5)[0]),
     "by value": (lambda: clipping.by_value(W, D(0.5))[0], lambda: clipping.by_value(W, 0.5)[0]),
     "a momentum in an array": (lambda: stepped(O.SGD(0.1, momentum=np.array(0.9))), lambda: stepped(O.SGD(0.1, 0.9))),
+    "a momentum in a Tensor": (lambda: stepped(O.SGD(0.1, momentum=ad.asarray(0.9))), lambda: stepped(O.SGD(0.1, 0.9))),
+    "an eps in a Tensor": (lambda: nn.LayerNorm(2, ad.asarray(1e-5))(X), lambda: nn.LayerNorm(2, 1e-5)(X)),
     "norms": (lambda: nn.LayerNorm(N(2), D(1e-5))(X), lambda: nn.LayerNorm(2, 1e-5)(X)),
     "norms by squares": (lambda: nn.RMSNorm(N(2), D(1e-5))(X), lambda: nn.RMSNorm(2, 1e-5)(X)),
     "norms of batches": (lambda: nn.BatchNorm(N(2), D(0.1), D(1e-5))(X), lambda: nn.BatchNorm(2, 0.1, 1e-5)(X)),
@@ -250,7 +267,8 @@ GIVEN: dict[str, tuple[Callable, Callable]] = {
 
 
 def stepped(opt: O.Optimizer) -> object:
-    return opt.update(W, W, opt.init(W))[0][0]
+    p, state = opt.update(W, W, opt.init(W))
+    return opt.update(p, W, state)[0][0]
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -269,5 +287,8 @@ def test_what_is_differentiated_or_staged_stays() -> None:
         return losses.huber(X, 3 * X, delta, "sum")
 
     assert ad.grad(bent)(0.5) == 16 * (2 - 0.5)
+    delta = ad.Tensor(0.5, requires_grad=True)
+    bent(delta).backward()
+    assert delta.grad == 16 * (2 - 0.5)
     rate = ad.jit(lambda lr: schedules.cosine(lr, 10)(5))
     assert np.allclose(rate(0.2), 0.1)
