@@ -1,6 +1,7 @@
 """Losses: how far predictions are from what they should be, as a number to go down.
 
-All are compositions of public ops. `reduction` is "mean", "sum" or "none" (one value for each
+All are compositions of public ops, of predictions and targets; options are given by name, as
+`mse(y, t, reduction="sum")`. `reduction` is "mean", "sum" or "none" (one value for each
 element, or for each row where the last axis holds the classes). A loss has the dtype of the
 predictions, to which targets are cast. Labels are checked where their values are at hand: on
 the CPU outside of jit.
@@ -54,19 +55,19 @@ class LabelError(ValueError):
 # -- regression ----------------------------------------------------------------------------------
 
 
-def mse(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
+def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """The squared difference. Raises ValueError for different shapes (a number is a target for
     all)."""
     d = difference("mse", predictions, targets)
     return reduced("mse", d * d, reduction)
 
 
-def mae(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
+def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """The absolute difference; its derivative is 0 where they agree."""
     return reduced("mae", absolute(difference("mae", predictions, targets)), reduction)
 
 
-def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
+def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
     """d**2 / 2 for |d| <= delta, delta * (|d| - delta / 2) beyond (Huber 1964)."""
     d = difference("huber", predictions, targets)
     delta = like(d, real("huber", "delta", delta, POSITIVE))
@@ -80,6 +81,7 @@ def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "
 def cross_entropy(
     logits: Any,
     labels: Any,
+    *,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: str = "mean",
@@ -117,7 +119,7 @@ def cross_entropy(
 
 
 def nll(
-    log_probabilities: Any, labels: Any, ignore_index: int | None = None, reduction: str = "mean"
+    log_probabilities: Any, labels: Any, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Any:
     """-log_probabilities (..., classes) at the integer labels (...). See cross_entropy, which
     takes logits."""
@@ -127,7 +129,7 @@ def nll(
     return averaged("nll", -rows, counted, reduction)
 
 
-def kl(log_probabilities: Any, targets: Any, reduction: str = "mean") -> Any:
+def kl(log_probabilities: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """sum(targets * (log(targets) - log_probabilities)) over the last axis: the
     Kullback-Leibler divergence of predictions, given by their logarithms, from probabilities.
     A target of 0 adds nothing."""
@@ -139,7 +141,7 @@ def kl(log_probabilities: Any, targets: Any, reduction: str = "mean") -> Any:
     return reduced("kl", total(weighted(targets, own - log_probabilities), axis=-1), reduction)
 
 
-def binary_cross_entropy_with_logits(logits: Any, labels: Any, reduction: str = "mean") -> Any:
+def binary_cross_entropy_with_logits(logits: Any, labels: Any, *, reduction: str = "mean") -> Any:
     """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for 0, and between.
 
     Written with softplus(x) = log(1 + exp(x)), which keeps small losses exact and is smooth: all
@@ -152,7 +154,7 @@ def binary_cross_entropy_with_logits(logits: Any, labels: Any, reduction: str = 
     return reduced(name, softplus(-logits) * z + softplus(logits) * (1 - z), reduction)
 
 
-def hinge(scores: Any, labels: Any, reduction: str = "mean") -> Any:
+def hinge(scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
     """max(0, 1 - labels * scores), for labels -1 and 1. The derivative at the hinge is 0."""
     check_shapes("hinge", "scores", scores, "labels", labels)
     check_range("hinge", labels, -1, 1, "labels are -1 and 1")

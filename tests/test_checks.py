@@ -114,8 +114,8 @@ REAL: dict[str, tuple[Callable, str, float]] = {
     "clipping.by_value: limit": (lambda x: clipping.by_value(W, x), "positive", 1),
     "Learner: clip": (lambda x: learner(clip=1 if x is None else x), "positive", 1),
     "EarlyStopping: least": (lambda x: EarlyStopping(least=x), "0 or more", 0.1),
-    "huber: delta": (lambda x: losses.huber(X, X, x), "positive", 1),
-    "cross_entropy: label_smoothing": (lambda x: losses.cross_entropy(X, LABELS, x), "from 0 to 1", 0.1),
+    "huber: delta": (lambda x: losses.huber(X, X, delta=x), "positive", 1),
+    "cross_entropy: label_smoothing": (lambda x: losses.cross_entropy(X, LABELS, label_smoothing=x), "from 0 to 1", 0.1),
     "Dropout: p": (nn.Dropout, "from 0 to 1", 0.5),
     "LayerNorm: eps": (lambda x: nn.LayerNorm(2, x), "positive", 1e-5),
     "RMSNorm: eps": (lambda x: nn.RMSNorm(2, x), "positive", 1e-5),
@@ -177,7 +177,7 @@ OTHERS: dict[str, tuple[Callable, type, str]] = {
     "how many to keep": (lambda: SaveCheckpoints("/nowhere", keep=2.5), TypeError, "SaveCheckpoints: keep must be an integer; got 2.5"),
     "seconds": (lambda: SaveCheckpoints("/nowhere", seconds="1"), TypeError, "SaveCheckpoints: seconds must be a number"),
     "classes": (lambda: data.one_hot([1, 2], 2.5), TypeError, "one_hot: classes must be an integer; got 2.5"),
-    "a reduction for delta": (lambda: losses.huber(X, X, "sum"), TypeError, "huber: delta must be a number; got 'sum'"),
+    "a reduction for delta": (lambda: losses.huber(X, X, delta="sum"), TypeError, "huber: delta must be a number; got 'sum'"),
     "no targets": (lambda: losses.mse(X, None), TypeError, "mse: targets must be an array; got NoneType"),
     "lists": (lambda: losses.mae([1.0], [1.0]), TypeError, "mae: predictions must be an array; got list (autodiff.asarray"),
     "labels in a list": (lambda: losses.cross_entropy(X, [0] * 8), TypeError, "cross_entropy: labels must be an array; got list"),
@@ -238,8 +238,8 @@ def test_is_refused_by_name(name: str) -> None:
 
 F, D, N = np.float32, np.float64, np.int64
 GIVEN: dict[str, tuple[Callable, Callable]] = {
-    "huber": (lambda: losses.huber(X, 3 * X, D(0.5)), lambda: losses.huber(X, 3 * X, 0.5)),
-    "smoothing": (lambda: losses.cross_entropy(X, LABELS, D(0.5), N(1)), lambda: losses.cross_entropy(X, LABELS, 0.5, 1)),
+    "huber": (lambda: losses.huber(X, 3 * X, delta=D(0.5)), lambda: losses.huber(X, 3 * X, delta=0.5)),
+    "smoothing": (lambda: losses.cross_entropy(X, LABELS, label_smoothing=D(0.5), ignore_index=N(1)), lambda: losses.cross_entropy(X, LABELS, label_smoothing=0.5, ignore_index=1)),
     "a target": (lambda: losses.mse(X, D(2)), lambda: losses.mse(X, 2.0)),
     "a whole target": (lambda: losses.mae(X, N(2)), lambda: losses.mae(X, 2)),
     "by norm": (lambda: clipping.by_norm(W, D(0.5))[0], lambda: clipping.by_norm(W, 0.5)[0]),
@@ -284,7 +284,7 @@ def test_a_share_of_numpy_is_one() -> None:
 
 def test_what_is_differentiated_or_staged_stays() -> None:
     def bent(delta: object) -> object:
-        return losses.huber(X, 3 * X, delta, "sum")
+        return losses.huber(X, 3 * X, delta=delta, reduction="sum")
 
     assert ad.grad(bent)(0.5) == 16 * (2 - 0.5)
     delta = ad.Tensor(0.5, requires_grad=True)
