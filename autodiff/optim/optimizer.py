@@ -160,8 +160,12 @@ class Optimizer(Minimizer):
         `state` for others (some were frozen, or are no more) what is known of these stays."""
         where = f"{type(self).__name__}.init"
         ws, _, raw = opened(where, params)
+        fresh = self.begin(ws)
         if state is None:
-            return lowered(self.begin(ws), raw)
+            return lowered(fresh, raw)
+        if not isinstance(state, Mapping) or state.keys() != fresh.keys():
+            got = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise TypeError(f"{where}: a state has {', '.join(fresh)}; got {got}")
         found = self.begin(ws, tree.map(constant, state))
         self.check_state(where, ws, found)
         return lowered(found, raw)
