@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from autodiff.core import Tensor, is_constant
 from autodiff.errors import describe
 
 
@@ -32,15 +33,15 @@ SHARE = Range("from 0 to 1", lambda x: 0 <= x <= 1)
 
 
 def real(where: str, name: str, x: Any, allowed: Range = FINITE) -> Any:
-    """A finite real number in a range. A 0-d Tensor stays as it is: it may have no value yet, or
-    be what is differentiated.
+    """A finite real number in a range. What is staged, mapped or differentiated stays as it is.
 
     Raises TypeError for what is no number, ValueError for one out of its range.
     """
-    if isinstance(x, (np.ndarray, np.generic)) and x.ndim == 0:
+    if getattr(x, "ndim", None) == 0:
+        known = is_constant(x) if isinstance(x, Tensor) else isinstance(x, (np.ndarray, np.generic))
+        if not known:
+            return x
         x = x.item()
-    elif getattr(x, "ndim", None) == 0:
-        return x
     if not isinstance(x, Real):
         raise TypeError(f"{where}: {name} must be a number; got {describe(x)}")
     for condition in (FINITE, allowed):

@@ -1,6 +1,7 @@
 """Losses: how far predictions are from what they should be, as a number to go down.
 
-All are compositions of public ops. `reduction` is "mean", "sum" or "none" (one value for each
+All are compositions of public ops, of predictions and targets; options are given by name, as
+`mse(y, t, reduction="sum")`. `reduction` is "mean", "sum" or "none" (one value for each
 element, or for each row where the last axis holds the classes). A loss has the dtype of the
 predictions, to which targets are cast. Labels are checked where their values are at hand: on
 the CPU outside of jit.
@@ -14,8 +15,9 @@ from typing import Any
 
 import backends
 from autodiff.checks import POSITIVE, SHARE, check_array, real, whole
-from autodiff.core import NUMBERS, Tensor
+from autodiff.core import NUMBERS, Tensor, is_complex
 from autodiff.dtypes import isdtype
+from autodiff.errors import describe
 from autodiff.ops.elementwise import abs as absolute
 from autodiff.ops.elementwise import (
     clip,
@@ -53,19 +55,19 @@ class LabelError(ValueError):
 # -- regression ----------------------------------------------------------------------------------
 
 
-def mse(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
+def mse(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """The squared difference. Raises ValueError for different shapes (a number is a target for
     all)."""
     d = difference("mse", predictions, targets)
     return reduced("mse", d * d, reduction)
 
 
-def mae(predictions: Any, targets: Any, reduction: str = "mean") -> Any:
+def mae(predictions: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """The absolute difference; its derivative is 0 where they agree."""
     return reduced("mae", absolute(difference("mae", predictions, targets)), reduction)
 
 
-def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
+def huber(predictions: Any, targets: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
     """d**2 / 2 for |d| <= delta, delta * (|d| - delta / 2) beyond (Huber 1964)."""
     d = difference("huber", predictions, targets)
     delta = like(d, real("huber", "delta", delta, POSITIVE))
@@ -79,6 +81,7 @@ def huber(predictions: Any, targets: Any, delta: float = 1.0, reduction: str = "
 def cross_entropy(
     logits: Any,
     labels: Any,
+    *,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     reduction: str = "mean",
@@ -97,7 +100,7 @@ def cross_entropy(
     ValueError
         Shapes that do not fit; a label that is no class.
     """
-    check_array("cross_entropy", "logits", logits)
+    check_classes("cross_entropy", "logits", logits)
     check_array("cross_entropy", "labels", labels)
     logs = log_softmax(logits, axis=-1)
     label_smoothing = like(logs, real("cross_entropy", "label_smoothing", label_smoothing, SHARE))
@@ -116,41 +119,44 @@ def cross_entropy(
 
 
 def nll(
-    log_probabilities: Any, labels: Any, ignore_index: int | None = None, reduction: str = "mean"
+    log_probabilities: Any, labels: Any, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Any:
     """-log_probabilities (..., classes) at the integer labels (...). See cross_entropy, which
     takes logits."""
+    check_classes("nll", "log_probabilities", log_probabilities)
+    check_array("nll", "labels", labels)
     rows, counted = picked("nll", log_probabilities, labels, ignore_index)
     return averaged("nll", -rows, counted, reduction)
 
 
-def kl(log_probabilities: Any, targets: Any, reduction: str = "mean") -> Any:
+def kl(log_probabilities: Any, targets: Any, *, reduction: str = "mean") -> Any:
     """sum(targets * (log(targets) - log_probabilities)) over the last axis: the
     Kullback-Leibler divergence of predictions, given by their logarithms, from probabilities.
     A target of 0 adds nothing."""
+    check_classes("kl", "log_probabilities", log_probabilities)
     check_array("kl", "targets", targets)
-    check_shapes("kl", "log_probabilities", log_probabilities, targets)
+    check_shapes("kl", "log_probabilities", log_probabilities, "targets", targets)
     targets = astype(targets, log_probabilities.dtype, copy=False)
     own = log(where(targets > 0, targets, 1))
     return reduced("kl", total(weighted(targets, own - log_probabilities), axis=-1), reduction)
 
 
-def binary_cross_entropy_with_logits(logits: Any, labels: Any, reduction: str = "mean") -> Any:
+def binary_cross_entropy_with_logits(logits: Any, labels: Any, *, reduction: str = "mean") -> Any:
     """-log sigmoid(logits) for label 1, -log(1 - sigmoid(logits)) for 0, and between.
 
     Written with softplus(x) = log(1 + exp(x)), which keeps small losses exact and is smooth: all
     derivatives are right, at 0 too. Raises ValueError for a label outside [0, 1].
     """
     name = "binary_cross_entropy_with_logits"
-    check_shapes(name, "logits", logits, labels)
+    check_shapes(name, "logits", logits, "labels", labels)
     check_range(name, labels, 0, 1, "a label is a probability of the class 1")
     z = like(logits, labels)
     return reduced(name, softplus(-logits) * z + softplus(logits) * (1 - z), reduction)
 
 
-def hinge(scores: Any, labels: Any, reduction: str = "mean") -> Any:
+def hinge(scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
     """max(0, 1 - labels * scores), for labels -1 and 1. The derivative at the hinge is 0."""
-    check_shapes("hinge", "scores", scores, labels)
+    check_shapes("hinge", "scores", scores, "labels", labels)
     check_range("hinge", labels, -1, 1, "labels are -1 and 1")
     return reduced("hinge", relu(1 - like(scores, labels) * scores), reduction)
 
@@ -159,7 +165,7 @@ def hinge(scores: Any, labels: Any, reduction: str = "mean") -> Any:
 
 
 def difference(name: str, predictions: Any, targets: Any) -> Any:
-    check_shapes(name, "predictions", predictions, targets)
+    check_shapes(name, "predictions", predictions, "targets", targets)
     return predictions - like(predictions, targets)
 
 
@@ -176,9 +182,7 @@ def weighted(weights: Any, logs: Any) -> Any:
 
 def picked(name: str, logs: Any, labels: Any, ignore_index: int | None) -> tuple[Any, Any]:
     """What each row has at its label, and which rows count: None for all."""
-    check_array(name, "predictions", logs)
-    check_array(name, "labels", labels)
-    if logs.ndim == 0 or tuple(labels.shape) != tuple(logs.shape[:-1]):
+    if tuple(labels.shape) != tuple(logs.shape[:-1]):
         raise ValueError(
             f"{name}: classes are on the last axis: for predictions {tuple(logs.shape)} integer "
             f"labels have the shape {tuple(logs.shape[:-1])}; these have {tuple(labels.shape)}"
@@ -217,16 +221,28 @@ def reduced(name: str, losses: Any, reduction: str) -> Any:
 # -- checks --------------------------------------------------------------------------------------
 
 
-def check_shapes(name: str, first: str, predictions: Any, targets: Any) -> None:
+def check_classes(name: str, argument: str, x: Any) -> None:
+    """Refuse what has no axis of classes."""
+    check_array(name, argument, x)
+    if len(x.shape) == 0:
+        raise ValueError(f"{name}: {argument} must be an array (..., classes); got shape ()")
+
+
+def check_shapes(name: str, first: str, predictions: Any, second: str, targets: Any) -> None:
     """Refuse shapes that broadcast: (n, 1) against (n,) compares each with each. A number is a
-    target for all."""
+    target for all. Refuse complex targets of what is real: a part of them would be lost."""
     check_array(name, first, predictions)
-    if isinstance(targets, Number):
-        return
-    check_array(name, "targets", targets)
-    if tuple(predictions.shape) != tuple(targets.shape):
+    is_number = isinstance(targets, Number)
+    if not is_number:
+        check_array(name, second, targets)
+    if is_complex(targets) and not is_complex(predictions):
+        raise TypeError(
+            f"{name}: {second} must be real, as {first} are; got {describe(targets)} (use "
+            "autodiff.real, or one loss for each part)"
+        )
+    if not is_number and tuple(predictions.shape) != tuple(targets.shape):
         raise ValueError(
-            f"{name}: {first} have shape {tuple(predictions.shape)}, targets "
+            f"{name}: {first} have shape {tuple(predictions.shape)}, {second} "
             f"{tuple(targets.shape)}; they must be the same (reshape one of them)"
         )
 

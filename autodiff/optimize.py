@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 import backends
-from autodiff import tree
+from autodiff import checks, tree
 from autodiff.core import NUMBERS, Tensor, device_of, home_of, is_complex, lifted
 from autodiff.matrices import hessian, hvp, jacobian
 from autodiff.methods import concrete
@@ -418,9 +418,8 @@ def minimize(
             method=method,
             bounds=limits,
             constraints=constraints_of(x, constraints, method, second),
-            tol=tol,
             callback=callback_of(x, callback),
-            options=options,
+            **settings_of("minimize", tol, options),
         )
     if "grad" in found:  # trust-constr, whose `jac` has the constraints' Jacobians
         found.constraint_jac, found.jac = found.jac, found.grad
@@ -436,6 +435,15 @@ def method_of(method: Any, constrained: bool, bounded: bool) -> str:
     if method is None:
         return "slsqp" if constrained else "l-bfgs-b" if bounded else "bfgs"
     return known("minimize", method, METHODS)
+
+
+def settings_of(name: str, tol: Any, options: Any) -> dict[str, Any]:
+    """What goes to SciPy as it is, once it is of the right kind."""
+    if tol is not None:
+        tol = checks.real(name, "tol", tol, checks.AT_LEAST_ZERO)
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"{name}: options must be a dict of them by name; got {options!r}")
+    return {"tol": tol, "options": options}
 
 
 def known(name: str, method: Any, methods: Any) -> str:
@@ -513,7 +521,7 @@ def root(
         raise ValueError(f"root: method {method!r} calls no callback; leave it out")
     with no_grad():
         found = scipy_module("optimize").root(
-            values, x.start, method=method, tol=tol, options=options, **given
+            values, x.start, method=method, **settings_of("root", tol, options), **given
         )
     found.x = x.restore(found.x)
     return found

@@ -114,8 +114,8 @@ REAL: dict[str, tuple[Callable, str, float]] = {
     "clipping.by_value: limit": (lambda x: clipping.by_value(W, x), "positive", 1),
     "Learner: clip": (lambda x: learner(clip=1 if x is None else x), "positive", 1),
     "EarlyStopping: least": (lambda x: EarlyStopping(least=x), "0 or more", 0.1),
-    "huber: delta": (lambda x: losses.huber(X, X, x), "positive", 1),
-    "cross_entropy: label_smoothing": (lambda x: losses.cross_entropy(X, LABELS, x), "from 0 to 1", 0.1),
+    "huber: delta": (lambda x: losses.huber(X, X, delta=x), "positive", 1),
+    "cross_entropy: label_smoothing": (lambda x: losses.cross_entropy(X, LABELS, label_smoothing=x), "from 0 to 1", 0.1),
     "Dropout: p": (nn.Dropout, "from 0 to 1", 0.5),
     "LayerNorm: eps": (lambda x: nn.LayerNorm(2, x), "positive", 1e-5),
     "RMSNorm: eps": (lambda x: nn.RMSNorm(2, x), "positive", 1e-5),
@@ -177,12 +177,40 @@ OTHERS: dict[str, tuple[Callable, type, str]] = {
     "how many to keep": (lambda: SaveCheckpoints("/nowhere", keep=2.5), TypeError, "SaveCheckpoints: keep must be an integer; got 2.5"),
     "seconds": (lambda: SaveCheckpoints("/nowhere", seconds="1"), TypeError, "SaveCheckpoints: seconds must be a number"),
     "classes": (lambda: data.one_hot([1, 2], 2.5), TypeError, "one_hot: classes must be an integer; got 2.5"),
-    "a reduction for delta": (lambda: losses.huber(X, X, "sum"), TypeError, "huber: delta must be a number; got 'sum'"),
+    "a reduction for delta": (lambda: losses.huber(X, X, delta="sum"), TypeError, "huber: delta must be a number; got 'sum'"),
     "no targets": (lambda: losses.mse(X, None), TypeError, "mse: targets must be an array; got NoneType"),
     "lists": (lambda: losses.mae([1.0], [1.0]), TypeError, "mae: predictions must be an array; got list (autodiff.asarray"),
     "labels in a list": (lambda: losses.cross_entropy(X, [0] * 8), TypeError, "cross_entropy: labels must be an array; got list"),
     "logits in a list": (lambda: losses.cross_entropy([[1.0]], LABELS), TypeError, "cross_entropy: logits must be an array; got list"),
     "labels for nll": (lambda: losses.nll(X, [0] * 8), TypeError, "nll: labels must be an array; got list"),
+    "labels by their name": (lambda: losses.hinge(X, None), TypeError, "hinge: labels must be an array; got NoneType"),
+    "shapes of labels": (lambda: losses.binary_cross_entropy_with_logits(X, Y), ValueError, "logits have shape (8, 2), labels (8, 1); they must be the same"),
+    "complex targets": (lambda: losses.mse(X, X * 1j), TypeError, "mse: targets must be real, as predictions are; got numpy complex64 (8, 2)"),
+    "a complex label": (lambda: losses.hinge(X, 1j), TypeError, "hinge: labels must be real, as scores are; got 1j"),
+    "logits without classes": (lambda: losses.cross_entropy(X[0, 0], LABELS), ValueError, "cross_entropy: logits must be an array (..., classes); got shape ()"),
+    "no predictions of classes": (lambda: losses.nll(None, LABELS), TypeError, "nll: log_probabilities must be an array; got NoneType"),
+    "one probability": (lambda: losses.kl(X[0, 0], X[0, 0]), ValueError, "kl: log_probabilities must be an array (..., classes); got shape ()"),
+    "a Tensor out of range": (lambda: O.SGD(ad.asarray(-1.0)), ValueError, "SGD: lr must be 0 or more; got -1.0"),
+    "a limit in a Tensor": (lambda: clipping.by_norm(W, ad.asarray(-1.0)), ValueError, "clipping.by_norm: limit must be positive; got -1.0"),
+    "numbers to clip": (lambda: clipping.by_norm([0.5], 1.0), TypeError, "clipping: a gradient must be an array; got float"),
+    "a clip that returns nothing": (lambda: stepped(O.SGD(0.1, clip=lambda g: None)), TypeError, "SGD: clip must give a tree of gradients like the one it takes; got NoneType for [0]"),
+    "a clip that loses some": (lambda: stepped(O.SGD(0.1, clip=lambda g: {})), TypeError, "SGD: clip must give a tree of gradients like the one it takes; got dict for [0]"),
+    "a range of NaN": (lambda: nn.initializers.uniform((2,), low=float("nan")), ValueError, "uniform: low must be finite; got nan"),
+    "a range upside down": (lambda: nn.initializers.uniform((2,), low=1, high=0), ValueError, "uniform: low must not be above high; got low=1.0, high=0.0"),
+    "a function of batches": (lambda: fit(lambda: 1, None), TypeError, "fit: a function of batches must return an iterable of (x, y) batches; it returned int"),
+    "metrics of nothing": (lambda: metrics.accuracy(X, None), TypeError, "metrics: labels must be an array; got NoneType"),
+    "metrics of lists": (lambda: metrics.r2([1.0], [1.0]), TypeError, "metrics: predictions must be an array; got list"),
+    "targets in a list": (lambda: metrics.mean_squared_error(X, [1.0]), TypeError, "metrics: targets must be an array; got list"),
+    "one label for all": (lambda: metrics.accuracy(X, LABELS[:1]), ValueError, "metrics: predictions (8, 2) do not fit the labels (1,)"),
+    "one label of the best": (lambda: metrics.top_k(1)(X, LABELS[:1]), ValueError, "metrics: predictions (8, 2) do not fit the labels (1,)"),
+    "labels for others": (lambda: metrics.f1(X, LABELS[:3]), ValueError, "metrics: predictions (8, 2) do not fit the labels (3,)"),
+    "predictions of no class": (lambda: metrics.top_k(1)(X[0, 0], LABELS[0]), ValueError, "metrics: predictions () do not fit the labels ()"),
+    "no loss to scale": (lambda: O.MixedPrecision(O.SGD(0.1)).scaled(None), TypeError, "MixedPrecision.scaled: loss must be an array; got NoneType"),
+    "no state": (lambda: O.Adam().init(W, 3), TypeError, "Adam.init: a state has step, slots; got int"),
+    "a state of another": (lambda: O.Adam().init(W, O.LBFGS().init(W)), TypeError, "Adam.init: a state has step, slots; got"),
+    "a tolerance": (lambda: ad.minimize(lambda x: ad.sum(x * x), np.ones(2), tol="a"), TypeError, "minimize: tol must be a number; got 'a'"),
+    "a negative tolerance": (lambda: ad.root(lambda x: x, np.ones(2), tol=-1), ValueError, "root: tol must be 0 or more; got -1"),
+    "options in a list": (lambda: ad.root(lambda x: x, np.ones(2), options=["maxfev"]), TypeError, "root: options must be a dict of them by name; got ['maxfev']"),
     "a number for kl": (lambda: losses.kl(X, 1.0), TypeError, "kl: targets must be an array; got float"),
     "an index to ignore": (lambda: losses.cross_entropy(X, LABELS, ignore_index=1.5), TypeError, "cross_entropy: ignore_index must be an integer; got 1.5"),
     "a number out of range": (lambda: losses.hinge(X, np.float64(-3)), ValueError, "hinge: label -3.0 is not within -1..1"),
@@ -223,13 +251,15 @@ def test_is_refused_by_name(name: str) -> None:
 
 F, D, N = np.float32, np.float64, np.int64
 GIVEN: dict[str, tuple[Callable, Callable]] = {
-    "huber": (lambda: losses.huber(X, 3 * X, D(0.5)), lambda: losses.huber(X, 3 * X, 0.5)),
-    "smoothing": (lambda: losses.cross_entropy(X, LABELS, D(0.5), N(1)), lambda: losses.cross_entropy(X, LABELS, 0.5, 1)),
+    "huber": (lambda: losses.huber(X, 3 * X, delta=D(0.5)), lambda: losses.huber(X, 3 * X, delta=0.5)),
+    "smoothing": (lambda: losses.cross_entropy(X, LABELS, label_smoothing=D(0.5), ignore_index=N(1)), lambda: losses.cross_entropy(X, LABELS, label_smoothing=0.5, ignore_index=1)),
     "a target": (lambda: losses.mse(X, D(2)), lambda: losses.mse(X, 2.0)),
     "a whole target": (lambda: losses.mae(X, N(2)), lambda: losses.mae(X, 2)),
     "by norm": (lambda: clipping.by_norm(W, D(0.5))[0], lambda: clipping.by_norm(W, 0.5)[0]),
     "by value": (lambda: clipping.by_value(W, D(0.5))[0], lambda: clipping.by_value(W, 0.5)[0]),
     "a momentum in an array": (lambda: stepped(O.SGD(0.1, momentum=np.array(0.9))), lambda: stepped(O.SGD(0.1, 0.9))),
+    "a momentum in a Tensor": (lambda: stepped(O.SGD(0.1, momentum=ad.asarray(0.9))), lambda: stepped(O.SGD(0.1, 0.9))),
+    "an eps in a Tensor": (lambda: nn.LayerNorm(2, ad.asarray(1e-5))(X), lambda: nn.LayerNorm(2, 1e-5)(X)),
     "norms": (lambda: nn.LayerNorm(N(2), D(1e-5))(X), lambda: nn.LayerNorm(2, 1e-5)(X)),
     "norms by squares": (lambda: nn.RMSNorm(N(2), D(1e-5))(X), lambda: nn.RMSNorm(2, 1e-5)(X)),
     "norms of batches": (lambda: nn.BatchNorm(N(2), D(0.1), D(1e-5))(X), lambda: nn.BatchNorm(2, 0.1, 1e-5)(X)),
@@ -250,7 +280,8 @@ GIVEN: dict[str, tuple[Callable, Callable]] = {
 
 
 def stepped(opt: O.Optimizer) -> object:
-    return opt.update(W, W, opt.init(W))[0][0]
+    p, state = opt.update(W, W, opt.init(W))
+    return opt.update(p, W, state)[0][0]
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -266,8 +297,11 @@ def test_a_share_of_numpy_is_one() -> None:
 
 def test_what_is_differentiated_or_staged_stays() -> None:
     def bent(delta: object) -> object:
-        return losses.huber(X, 3 * X, delta, "sum")
+        return losses.huber(X, 3 * X, delta=delta, reduction="sum")
 
     assert ad.grad(bent)(0.5) == 16 * (2 - 0.5)
+    delta = ad.Tensor(0.5, requires_grad=True)
+    bent(delta).backward()
+    assert delta.grad == 16 * (2 - 0.5)
     rate = ad.jit(lambda lr: schedules.cosine(lr, 10)(5))
     assert np.allclose(rate(0.2), 0.1)

@@ -122,7 +122,7 @@ def test_rows_that_do_not_count(home: str) -> None:
         nobody = at(home, np.full(5, -1))
         value, gradient = ad.value_and_grad(lambda x: f(x, nobody, ignore_index=-1))(x)
         assert host(value)[0] == 0 and (host(gradient)[0] == 0).all()
-    smoothed = losses.cross_entropy(x, at(home, labels), 0.1, ignore_index=-1)
+    smoothed = losses.cross_entropy(x, at(home, labels), label_smoothing=0.1, ignore_index=-1)
     logs = log_softmax(X)
     rows = -0.9 * chosen(logs, labels * counted) - 0.1 * logs.mean(-1)
     assert np.allclose(host(smoothed)[0], rows[counted].mean())
@@ -161,9 +161,9 @@ def test_values_at_extremes(home: str) -> None:
         single = losses.cross_entropy(at(home, BIG.astype(np.float32)), at(home, np.array([0, 0, 2])), reduction="none")
         assert np.allclose(host(single)[0], [0, 2e4, close], rtol=1e-6), "no digits lost to the size of the logits"
         f = losses.binary_cross_entropy_with_logits
-        bits = f(at(home, np.array([1e4, -1e4, 1e4, -1e4])), at(home, np.array([1, 0, 0, 1])), "none")
+        bits = f(at(home, np.array([1e4, -1e4, 1e4, -1e4])), at(home, np.array([1, 0, 0, 1])), reduction="none")
         assert (host(bits)[0] == [0, 0, 1e4, 1e4]).all()
-        small = f(at(home, np.array([30.0, -30.0])), at(home, np.array([1, 0])), "none")
+        small = f(at(home, np.array([30.0, -30.0])), at(home, np.array([1, 0])), reduction="none")
         assert np.allclose(host(small)[0], np.exp(-30.0), rtol=1e-12)
 
 
@@ -171,7 +171,7 @@ def test_binary_curvature_at_zero() -> None:
     """The second derivative is sigmoid' = 1/4 at the logit 0, the first point of a Newton method."""
     f = losses.binary_cross_entropy_with_logits
     for label in (0.0, 0.25, 1.0):
-        assert np.allclose(ad.hessian(lambda x, z=label: f(x, np.full(3, z), "sum"))(np.zeros(3)), np.eye(3) / 4)
+        assert np.allclose(ad.hessian(lambda x, z=label: f(x, np.full(3, z), reduction="sum"))(np.zeros(3)), np.eye(3) / 4)
 
 
 def test_impossible_classes_add_nothing() -> None:
@@ -219,6 +219,12 @@ def test_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize("loss", [losses.mse, losses.mae, losses.huber, losses.binary_cross_entropy_with_logits, losses.hinge])
 def test_a_number_is_a_target_for_all(loss: Callable) -> None:
     assert loss(X, 1) == loss(X, np.ones_like(X))
+
+
+@pytest.mark.parametrize("name", losses.__all__)
+def test_options_are_given_by_name(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}\(\) takes 2 positional arguments but 3 were given"):
+        getattr(losses, name)(X, LABELS, 0.1)
 
 
 def test_labels_are_integers() -> None:

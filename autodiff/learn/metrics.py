@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autodiff import losses, tree
-from autodiff.checks import whole
+from autodiff.checks import check_array, whole
 from autodiff.dtypes import isdtype
 from autodiff.linalg import diagonal
 from autodiff.ops.creation import ones_like
@@ -134,19 +134,30 @@ def rows_of(target: Any) -> int:
 # -- classes -------------------------------------------------------------------------------------
 
 
+def has_scores(prediction: Any, target: Any) -> bool:
+    """Whether predictions have one axis more than labels, that of the classes."""
+    check_array("metrics", "predictions", prediction)
+    check_array("metrics", "labels", target)
+    return prediction.ndim > 0 and tuple(prediction.shape[:-1]) == tuple(target.shape)
+
+
+def misfit(prediction: Any, target: Any) -> ValueError:
+    return ValueError(
+        f"metrics: predictions {tuple(prediction.shape)} do not fit the labels "
+        f"{tuple(target.shape)}: classes are on the last axis"
+    )
+
+
 def labels_of(prediction: Any, target: Any) -> tuple[Any, Any]:
     """The classes predicted and those that are right, integers of one shape.
 
     Scores have one axis more than integer labels, or as many as soft labels. Without it they
     are logits of the class 1.
     """
-    if prediction.ndim == target.ndim + 1:
+    if has_scores(prediction, target):
         return argmax(prediction, axis=-1), target
     if prediction.shape != target.shape:
-        raise ValueError(
-            f"metrics: predictions {tuple(prediction.shape)} do not fit the labels "
-            f"{tuple(target.shape)}: classes are on the last axis"
-        )
+        raise misfit(prediction, target)
     soft = target.ndim > 1 and target.shape[-1] > 1 and isdtype(target, "real floating")
     if soft:
         return argmax(prediction, axis=-1), argmax(target, axis=-1)
@@ -177,6 +188,8 @@ def top_k(k: int) -> Metric:
     k = whole("top_k", "k", k, 1)
 
     def sums(prediction: Any, target: Any) -> Any:
+        if not has_scores(prediction, target):
+            raise misfit(prediction, target)
         own = take_along_axis(prediction, expand_dims(target, axis=-1), axis=-1)
         above = total(astype(prediction > own, "int64"), axis=-1)
         return hits(above < k)
@@ -215,6 +228,8 @@ f1 = Metric("f1", confusion, macro_f1, larger=True)
 
 
 def apart(prediction: Any, target: Any) -> Any:
+    check_array("metrics", "predictions", prediction)
+    check_array("metrics", "targets", target)
     if prediction.shape != target.shape:
         raise ValueError(
             f"metrics: predictions {tuple(prediction.shape)} and targets {tuple(target.shape)} "

@@ -190,7 +190,15 @@ class Given(Pairs):
             self.epoch, self.batch = self.epoch + 1, 0
 
     def anew(self) -> Iterator:
-        return iter(self.batches() if callable(self.batches) else self.batches)
+        if not callable(self.batches):
+            return iter(self.batches)
+        found = self.batches()
+        if not isinstance(found, Iterable):
+            raise TypeError(
+                "fit: a function of batches must return an iterable of (x, y) batches; it "
+                f"returned {type(found).__name__}"
+            )
+        return iter(found)
 
     def round(self) -> Iterator:
         """The batches over and over, as long as there are any."""

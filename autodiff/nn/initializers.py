@@ -112,6 +112,9 @@ def uniform(
     shape: Shape, dtype: Any = "float32", rng: Rng = None, *, low: float = 0.0, high: float = 1.0
 ) -> Tensor:
     """Numbers in [low, high)."""
+    low, high = real("uniform", "low", low), real("uniform", "high", high)
+    if low > high:
+        raise ValueError(f"uniform: low must not be above high; got low={low}, high={high}")
     return source(rng).uniform(shape, low, high, dtype)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff import tree
-from autodiff.checks import POSITIVE, real
+from autodiff.checks import POSITIVE, check_array, real
 from autodiff.core import is_complex
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import clip, conjugated, imag, maximum, sqrt
@@ -30,6 +30,7 @@ def global_norm(grads: Any) -> Any:
 
 def squared(g: Any) -> Any:
     """The sum of the squares: a product, since that goes over g once and keeps nothing."""
+    check_array("clipping", "a gradient", g)
     if dtype_name(g.dtype) in HALVES:
         g = astype(g, "float32")
     row = reshape(g, (-1,))

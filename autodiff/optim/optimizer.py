@@ -134,9 +134,15 @@ class Optimizer(Minimizer):
         return new, {"step": step, "slots": slots}
 
     def clipped(self, gs: dict) -> dict:
-        if self.clip is None:
-            return gs
-        return self.clip(gs) if callable(self.clip) else by_norm(gs, self.clip)
+        if not callable(self.clip):
+            return gs if self.clip is None else by_norm(gs, self.clip)
+        found = self.clip(gs)
+        if not isinstance(found, dict) or found.keys() != gs.keys():
+            raise TypeError(
+                f"{type(self).__name__}: clip must give a tree of gradients like the one it takes; "
+                f"got {type(found).__name__} for {', '.join(gs)}"
+            )
+        return found
 
     def rate(self, step: Any) -> Any:
         """The learning rate after a number of steps."""
@@ -154,8 +160,12 @@ class Optimizer(Minimizer):
         `state` for others (some were frozen, or are no more) what is known of these stays."""
         where = f"{type(self).__name__}.init"
         ws, _, raw = opened(where, params)
+        fresh = self.begin(ws)
         if state is None:
-            return lowered(self.begin(ws), raw)
+            return lowered(fresh, raw)
+        if not isinstance(state, Mapping) or state.keys() != fresh.keys():
+            got = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise TypeError(f"{where}: a state has {', '.join(fresh)}; got {got}")
         found = self.begin(ws, tree.map(constant, state))
         self.check_state(where, ws, found)
         return lowered(found, raw)

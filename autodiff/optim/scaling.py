@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff import tree
-from autodiff.checks import AT_LEAST_ONE, BETWEEN, Range, real, whole
+from autodiff.checks import AT_LEAST_ONE, BETWEEN, Range, check_array, real, whole
 from autodiff.ops.elementwise import clip, isfinite, where
 from autodiff.ops.manipulation import astype
 from autodiff.optim.clipping import global_norm
@@ -67,6 +67,7 @@ class MixedPrecision(Around):
         return {**state, **numbers}
 
     def scaled(self, loss: Any, state: dict | None = None) -> Any:
+        check_array("MixedPrecision.scaled", "loss", loss)
         state = self.current() if state is None else state
         loss = self.inner.scaled(loss, state["inner"])
         return loss if self.scale is None else plain(loss) * state["scale"]

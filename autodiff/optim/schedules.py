@@ -44,14 +44,14 @@ def exponential(lr: Rate, factor: float) -> Schedule:
 
 
 def linear(first: float, last: float, steps: int) -> Schedule:
-    """From one rate to another in a straight line, and on with the last."""
+    """From `first` to `last` in a straight line in `steps` steps, and on with that."""
     check("linear", AT_LEAST_ZERO, first=first, last=last)
     check("linear", POSITIVE, steps=steps)
     return lambda at: first + (last - first) * share(at, steps)
 
 
 def cosine(lr: float, steps: int, last: float = 0.0) -> Schedule:
-    """From lr to `last` along half a wave, and on with that: last + (lr - last) *
+    """From lr to `last` along half a wave in `steps` steps, and on with that: last + (lr - last) *
     (1 + cos(pi t / steps)) / 2 (Loshchilov and Hutter 2017)."""
     check("cosine", AT_LEAST_ZERO, lr=lr, last=last)
     check("cosine", POSITIVE, steps=steps)
@@ -59,7 +59,8 @@ def cosine(lr: float, steps: int, last: float = 0.0) -> Schedule:
 
 
 def warmup(steps: int, then: Rate, first: float = 0.0) -> Schedule:
-    """From `first` in a straight line to where `then` begins, which follows."""
+    """In `steps` steps from `first` in a straight line to where `then` begins, which follows and
+    counts its own steps from there."""
     check_rate("warmup", "then", then)
     check("warmup", POSITIVE, steps=steps)
     check("warmup", AT_LEAST_ZERO, first=first)
@@ -74,7 +75,7 @@ def warmup(steps: int, then: Rate, first: float = 0.0) -> Schedule:
 def one_cycle(
     peak: float, steps: int, rise: float = 0.3, start: float = 25.0, end: float = 1e4
 ) -> Schedule:
-    """Up from peak / start along half a wave in the share `rise` of the steps, and down to
+    """Up from peak / start along half a wave in the share `rise` of `steps` steps, and down to
     peak / start / end in the rest (Smith and Topin 2018; PyTorch's numbers). Raises ValueError for
     steps that leave none to either."""
     check("one_cycle", AT_LEAST_ZERO, peak=peak, rise=rise)
@@ -91,7 +92,7 @@ def one_cycle(
 
 def sequence(schedules: Sequence[Rate], steps: Sequence[float]) -> Schedule:
     """One schedule after the other, each of which counts from its own begin: all but the last
-    for the given numbers of steps."""
+    for the given numbers of steps, `steps[i]` that of `schedules[i]`."""
     if not hasattr(schedules, "__len__") or not hasattr(steps, "__len__"):
         raise TypeError(f"sequence: takes two lists; got {schedules!r} and {steps!r}")
     if len(steps) != len(schedules) - 1:
