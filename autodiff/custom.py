@@ -19,7 +19,7 @@ from autodiff import random, tree
 from autodiff.core import Op, Tape, Tensor, bottom, box, lifted
 from autodiff.graph.cells import with_cells, writing_once
 from autodiff.graph.control import in_program
-from autodiff.graph.control_ops import chosen, floating, spread
+from autodiff.graph.flow import chosen, floating, spread
 from autodiff.graph.routine import replaced
 from autodiff.graph.ways_back import LOST, write_checkpoint, write_ruled
 from autodiff.reverse import constant_data, fit

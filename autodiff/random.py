@@ -3,7 +3,9 @@
 Inside jit a draw is an input that each run draws anew, from the generator that was asked, so a
 compiled function gives the numbers that it would give uncompiled: all that its outputs follow
 from, in the order in which they were asked for, before anything else (a draw that nothing reads
-is left out; those in the body of a compiled cond, scan or while_loop are made when it runs).
+is left out; those in the body of a compiled cond, scan or while_loop are made when it runs). Where
+a cond or a scan is differentiated, or in a graph, its draws are such inputs, too: those of both
+branches, and those of all steps at once, which takes memory for all of them.
 Where a graph is built by hand, a draw is made there and then, and is a constant of the graph;
 graph.sample gives nodes that each run draws anew.
 Under vmap a draw is one for all elements: draw the whole stack outside for one each.

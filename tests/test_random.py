@@ -83,8 +83,113 @@ def test_bodies_draw_at_each_step() -> None:
     at_once = host(f(np.asarray(0.0)))
     g.state = (1, 0)
     assert (host(jit(f)(np.asarray(0.0))) == at_once).all() and len(set(at_once)) == 5
-    with pytest.raises(ValueError, match="draw them outside"):
-        jit(ad.grad(lambda x: ad.scan(lambda c, _: (c * g.uniform(), None), x, None, length=5)[0]))(1.0)
+
+
+ROWS = np.random.default_rng(0).standard_normal((5, 3))
+WEIGHTS = np.full((3, 3), 0.3)
+TANGENT = np.random.default_rng(1).standard_normal((3, 3))
+
+
+def noisy(**options):
+    """A recurrent net with dropout and noise in its steps."""
+
+    def loss(w):
+        def step(h, x):
+            h = ad.tanh(h @ w + x) * rnd.bernoulli(0.8, (3,))
+            return h + 0.1 * rnd.normal((3,)), ad.sum(h * h)
+
+        h, ys = ad.scan(step, ad.asarray(np.zeros(3)), ROWS, **options)
+        return ad.sum(ys) * ad.sum(h)
+
+    return loss
+
+
+def branching(w):
+    """The branch that is taken draws first."""
+    yes, no = (lambda v: v * v * rnd.normal((3, 3))), (lambda v: v + rnd.uniform((3, 3)))
+    return ad.sum(ad.cond(ad.sum(w) > 0, yes, no, w))
+
+
+def nested(w):
+    """Branches in a loop in a loop: what is not taken draws as well, so nothing eager is the same."""
+    body = lambda h, _: (ad.cond(ad.sum(h) > 0, lambda v: v * rnd.uniform((3, 3)), lambda v: v + rnd.normal((3, 3)), h), None)  # noqa: E731
+    outer = lambda h, _: (ad.scan(body, ad.sin(h), None, length=2)[0] + rnd.normal(), None)  # noqa: E731
+    return ad.sum(ad.scan(outer, w, None, length=3)[0] ** 2)
+
+
+def of_taped(f):
+    def gradient(w):
+        w = ad.Tensor(w, requires_grad=True)
+        jit(f)(w).backward()
+        return w.grad
+
+    return gradient
+
+
+def seeded(f, *args):
+    rnd.seed(3)
+    return host(f(*args))
+
+
+DRAWING = {
+    "save": noisy(),
+    "carry": noisy(checkpoint="carry"),
+    "recompute": noisy(checkpoint="recompute"),
+    "reverse": noisy(reverse=True),
+    "reverse recompute": noisy(reverse=True, checkpoint="recompute"),
+    "cond": branching,
+}
+DERIVATIVES = {
+    "grad": lambda f: (ad.grad(f), jit(ad.grad(f))),
+    "backward": lambda f: (ad.grad(f), of_taped(f)),
+    "jvp": lambda f: (lambda w: ad.jvp(f, (w,), (TANGENT,))[1], jit(lambda w: ad.jvp(f, (w,), (TANGENT,))[1])),
+    "hvp": lambda f: (lambda w: ad.hvp(f, (w,), (TANGENT,)), jit(lambda w: ad.hvp(f, (w,), (TANGENT,)))),
+    "checkpoint": lambda f: (ad.grad(f), jit(ad.grad(lambda w: ad.checkpoint(f)(w)))),
+    "vmap of grad": lambda f: (ad.grad(f), lambda w: jit(ad.vmap(ad.grad(f)))(np.stack([w, w]))[1]),
+    "vmap": lambda f: (f, lambda w: jit(ad.vmap(f))(np.stack([w, w]))[1]),
+}
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize("kind", DRAWING)
+def test_what_bodies_draw_is_the_same_forward_and_back(kind: str, derivative: str) -> None:
+    eager, compiled = DERIVATIVES[derivative](DRAWING[kind])
+    want, got = seeded(eager, WEIGHTS), seeded(compiled, WEIGHTS)
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+    assert (host(compiled(WEIGHTS)) != got).any()
+
+
+@pytest.mark.parametrize("f", [nested, noisy()])
+def test_gradients_of_what_bodies_draw(f) -> None:
+    g, e = jit(ad.value_and_grad(f)), 1e-6
+    rnd.seed(3)
+    _, gradient = g(WEIGHTS)
+    ends = [seeded(lambda w: g(w)[0], WEIGHTS + step * TANGENT) for step in (e, -e)]
+    np.testing.assert_allclose(np.sum(host(gradient) * TANGENT), (ends[0] - ends[1]) / (2 * e), rtol=1e-6)
+
+
+def test_bodies_in_graphs_draw_anew_in_each_run() -> None:
+    with ad.graph.Graph().as_default(), ad.graph.Session() as session:
+        w = ad.graph.Variable(np.ones(2))
+        y = ad.sum(ad.scan(lambda c, _: (c * rnd.uniform((2,)), None), w, None, length=3)[0])
+        (gradient,) = ad.graph.gradients(y, [w])
+        session.run(ad.graph.variables_initializer())
+        runs = [session.run([y, gradient]) for _ in range(2)]
+    for value, slope in runs:
+        np.testing.assert_allclose(np.sum(slope), value)
+    assert runs[0][0] != runs[1][0]
+
+
+def test_loops_of_no_steps_draw_nothing() -> None:
+    f = jit(ad.grad(lambda x: ad.scan(lambda c, _: (c * rnd.uniform(), rnd.normal((2,))), x, None, length=0)[0]))
+    assert seeded(f, 2.0) == 1.0 and rnd.default.state == (3, 0)
+
+
+def test_what_a_while_loop_draws_is_refused() -> None:
+    f = lambda x: ad.while_loop(lambda c: ad.sum(c) > 1.0, lambda c: c * rnd.uniform((2,)), x)  # noqa: E731
+    assert np.sum(host(jit(f)(np.full(2, 5.0)))) <= 1.0
+    with pytest.raises(ValueError, match=r"drawn inside while_loop.*draw them outside"):
+        jit(lambda x: ad.jvp(f, (x,), (np.ones(2),)))(np.full(2, 5.0))
 
 
 def test_state_goes_back() -> None:

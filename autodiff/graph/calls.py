@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff.core import Tape, layers
-from autodiff.graph.control_ops import Control, arguments, chosen, floating, spread
-from autodiff.graph.ir import Input, Node, Program
+from autodiff.graph.flow import Control, arguments, chosen, floating, like, spread, undrawn
+from autodiff.graph.ir import Node, Program
 from autodiff.graph.routine import Routine, is_differentiated, lowest, trace
 
 
@@ -54,19 +54,6 @@ def callee(program: Program, precision: str | None) -> Callee:
     made = Callee(undrawn(program))
     made.precision = precision
     return made
-
-
-def undrawn(program: Program) -> Program:
-    """A program with further inputs in place of the random numbers that it draws."""
-    drawn = {node: like(f"random{i}", node) for i, node in enumerate(program.draws())}
-    outputs = program.replaced(drawn).outputs
-    return Program([*program.inputs, *drawn.values()], outputs, program.backend)
-
-
-def like(name: str, node: Node) -> Input:
-    """An input for values like those of a node."""
-    weak = isinstance(node, Input) and node.weak
-    return Input(name, node.shape, node.dtype, weak=weak, device=node.device)
 
 
 def is_taped(x: Any) -> bool:

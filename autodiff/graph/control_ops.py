@@ -12,76 +12,36 @@ import backends
 from autodiff.batch import Stacks
 from autodiff.core import Aval
 from autodiff.graph.compile import writes_rows
+from autodiff.graph.flow import (
+    Control,
+    Flow,
+    Steps,
+    arguments,
+    avals,
+    chosen,
+    drawing_before,
+    floating,
+    inputs_for,
+    spread,
+    stack_of,
+    with_draws,
+)
 from autodiff.graph.ir import Equation, Input, Node, Program, apply
 from autodiff.graph.routine import (
     Routine,
     input_like,
     inputs_like,
     is_differentiated,
-    lifted_to_stage,
     lowest,
     trace,
     trace_loop,
 )
-from autodiff.kinds import OPS, KindOp
+from autodiff.kinds import OPS
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import where
 from autodiff.ops.linalg import matmul
 from autodiff.ops.manipulation import broadcast_to, matrix_transpose, moveaxis, reshape
 from autodiff.ops.reductions import any as any_of
-from backends.base import is_inexact
-
-
-class Control(KindOp):
-    """What ops that run routines share. All of them have a tuple of outputs."""
-
-    about = "The op {} of programs."
-    needs_all = False
-    launch: Callable  # launch(backend, *arrays, **params)
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, None)
-
-    def kernel(self, backend: backends.Backend) -> Callable:
-        self.kernels[backend] = kernel = partial(self.launch, backend)
-        return kernel
-
-    def save(self, y: Any, values: list, _traced: int) -> list:
-        return [y, *values]
-
-
-def avals(nodes: Sequence) -> tuple[Aval, ...]:
-    return tuple(Aval(tuple(x.shape), x.dtype) for x in nodes)
-
-
-def floating(xs: Sequence) -> list[int]:
-    """Which of some arrays, numbers or nodes, None among them, have derivatives."""
-    return [i for i, x in enumerate(xs) if hasattr(x, "dtype") and is_inexact(x.dtype)]
-
-
-def chosen(xs: Sequence, places: Sequence[int]) -> list:
-    return [xs[i] for i in places]
-
-
-def spread(values: Sequence, places: Sequence[int], count: int) -> list:
-    """Values at their places among `count`, None at the others."""
-    full: list = [None] * count
-    for place, value in zip(places, values, strict=True):
-        full[place] = value
-    return full
-
-
-def arguments(saved: list, inputs: Sequence) -> list:
-    return [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
-
-
-class Flow(Control):
-    """What the ops of branches and loops share: they are written down where they are called, so
-    that they do not run there."""
-
-    def __call__(self, *args: Any, **params: Any) -> tuple:
-        return super().__call__(*lifted_to_stage(self, args), **params)
-
 
 # -- cond ----------------------------------------------------------------------------------------
 
@@ -94,6 +54,12 @@ class Cond(Flow):
 
     def launch(self, _backend: Any, pred: Any, *args: Any, branches: tuple) -> tuple:
         return tuple(branches[0 if bool(pred) else 1].run(args))
+
+    def drawing_before(self, count: int, params: dict) -> tuple[int, list[Input], dict]:
+        programs = [drawing_before(b.program) for b in params["branches"]]
+        given = inputs_for(programs)
+        branches = tuple(Routine(with_draws(p, given, count - 1)) for p in programs)
+        return count, [x for p in programs for x in p.draws()], {**params, "branches": branches}
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         pred, *args = arguments(saved, inputs)
@@ -179,13 +145,22 @@ class Scan(Flow):
     results. With `keep` the last results are the carries before each step and what the step
     keeps besides; `save` says whether it may keep anything but the carries."""
 
-    def __call__(self, *args: Any, **params: Any) -> Any:
+    def bind(self, args: Sequence, params: dict[str, Any]) -> tuple:
         """If it is going to be differentiated, what that needs is kept."""
         if params["keep"] or not any(map(is_differentiated, args)):
-            return super().__call__(*args, **params)
+            return super().bind(args, params)
         wanted = [i for i in floating(args) if is_differentiated(args[i])]
-        y = super().__call__(*args, **self.keeping(params, args, wanted))
+        y = super().bind(args, self.keeping(params, args, wanted))
         return y[: len(params["step"].program.outputs)]
+
+    def drawing_before(self, count: int, params: dict) -> tuple[int, list[Input], dict]:
+        program = drawing_before(params["step"].program)
+        steps = Steps(program, params["length"], params["reverse"])
+        end, draws = params["carries"] + params["columns"], steps.inputs()
+        if not draws:
+            return end, [], params
+        step = Routine(with_draws(program, inputs_for([program]), end))
+        return end, draws, {**params, "step": step, "columns": params["columns"] + len(draws)}
 
     def keeping(self, params: dict[str, Any], args: Sequence, wanted: Sequence[int]) -> dict:
         """The parameters with which it is ready to be differentiated by some arguments."""
@@ -340,11 +315,6 @@ def collected(step: Routine, state: list, given: Iterable) -> tuple[list, list]:
         state = y[:carries]
         made.append(y[carries:])
     return state, made
-
-
-def stack_of(name: str, length: int, row: Node, backend: backends.Backend) -> Any:
-    """An array of so many rows like this one, made by the function `name`."""
-    return backend.create(name, (length, *row.shape), dtype=row.dtype, device=row.device)
 
 
 SCAN = Scan("scan")

@@ -184,6 +184,7 @@ class Graph(Stage):
     """
 
     tensor_class = Symbol
+    stays = True
     no_backward = "a node of a graph has no value here: its derivatives are nodes, gradients(y, xs)"
 
     def __init__(self, backend: str | backends.Backend | None = None) -> None:

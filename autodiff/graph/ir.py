@@ -282,8 +282,12 @@ def routines(equation: Equation) -> list[Any]:
 
 def named_routines(equation: Equation) -> list[tuple[str, Any]]:
     """The routines that an equation runs, by what they are to it: step, branches[0]."""
+    return routines_in(equation.params)
+
+
+def routines_in(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
     found = []
-    for key, value in equation.params.items():
+    for key, value in params.items():
         several = isinstance(value, tuple)
         parts = enumerate(value) if several else [(None, value)]
         found += [

@@ -29,6 +29,7 @@ from autodiff.graph.arguments import (
 )
 from autodiff.graph.calls import RUN, callee
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
+from autodiff.graph.flow import drawing_before
 from autodiff.graph.ir import Program, described
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import LARGE, Outside, innermost, size_of, stage, writing_beside
@@ -319,8 +320,9 @@ class Recorded(Staged):
 
     def __init__(self, owner: Jitted, args: tuple, kwargs: dict) -> None:
         super().__init__(owner, args, kwargs)
-        self.draws = self.program.draws()
-        self.callee = callee(self.program, owner.precision)
+        program = drawing_before(self.program)
+        self.draws = program.draws()
+        self.callee = callee(program, owner.precision)
 
     @property
     def compiled(self) -> Compiled:

@@ -167,10 +167,7 @@ class Routine:
                 else:
                     found[node] = node.op(*args, **node.params)
             elif node not in found:
-                raise ValueError(
-                    "random numbers drawn inside cond, while_loop or scan cannot be "
-                    "differentiated or mapped: draw them outside and pass them in"
-                )
+                found[node] = innermost().random(node.draw, node.shape, node.dtype, node.device)
         return [found[node] for node in self.program.outputs]
 
     def floats(self) -> list[int]:
@@ -189,6 +186,7 @@ class Routine:
         zeros. `found` is given what each node came to."""
         if not chosen:
             return []
+        self.check_draws()
         pairs = zip(self.floats(), cotangents, strict=True)
         given = {i: g for i, g in pairs if g is not None}
 
@@ -201,6 +199,7 @@ class Routine:
 
     def push(self, args: Sequence, chosen: Sequence[int], tangents: Sequence) -> tuple[list, list]:
         """All outputs, and the tangents of those in `floats()`."""
+        self.check_draws()
         floats = self.floats()
 
         def f(*selected: Any) -> tuple:
@@ -210,6 +209,14 @@ class Routine:
         primals = tuple(args[i] for i in chosen)
         _, pushed, outputs = jvp(f, primals, tuple(tangents), has_aux=True)
         return list(outputs), list(pushed)
+
+    def check_draws(self) -> None:
+        """Refuse random numbers, which would be others each time that this is gone through."""
+        if self.program.draws_numbers():
+            raise ValueError(
+                "random numbers drawn inside while_loop cannot be differentiated: draw them "
+                "outside and pass them in"
+            )
 
     def reached(self, mine: Sequence[bool]) -> list[bool]:
         """Which outputs follow from those arguments that `mine` says."""

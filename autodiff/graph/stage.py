@@ -162,6 +162,7 @@ class Stage(Interpreter):
     one that is the user's line that is running."""
 
     has_numbers = False
+    stays = False  # True: what is written down may yet be differentiated
     no_backward = (
         "this value has no number yet, the function is being staged: differentiate inside of it by "
         "grad or vjp, or call .backward() of what it returns"

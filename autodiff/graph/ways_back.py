@@ -15,8 +15,16 @@ from typing import Any
 import backends
 from autodiff.batch import Stacks
 from autodiff.core import Aval, Node, Tensor, is_constant
-from autodiff.graph.calls import undrawn
-from autodiff.graph.control_ops import arguments, avals, chosen, floating, home, spread
+from autodiff.graph.control_ops import home
+from autodiff.graph.flow import (
+    arguments,
+    avals,
+    chosen,
+    drawing_before,
+    floating,
+    spread,
+    undrawn,
+)
 from autodiff.graph.ir import Equation
 from autodiff.graph.places import AGAIN, GRADIENT, marked
 from autodiff.graph.routine import Routine, inputs_like, is_weak, lowest, replaced, staged, trace
@@ -80,11 +88,6 @@ class Checkpoint(Passing):
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
         routine, args = params["routine"], arguments(saved, inputs)[: params["start"]]
-        if routine.program.draws_within():
-            raise ValueError(
-                "checkpoint: random numbers drawn inside cond, while_loop or scan would be others "
-                "when it is computed again: draw them outside and pass them in"
-            )
         wanted = floating(inputs[: len(args)])
         cotangents = chosen(g, routine.floats())
         given = [x for x in cotangents if x is not None]
@@ -231,10 +234,11 @@ def routine_of(f: Function, args: Sequence) -> tuple[Routine, list, Any]:
     here = innermost()
     backend = home(*args) if here is None else here.backend
     (routine,), (extra,), outside = trace([f], inputs_like(args), backend)
-    for x in routine.program.draws():
+    program = drawing_before(routine.program)
+    for x in program.draws():
         drawn = x.draw() if here is None else here.random(x.draw, x.shape, x.dtype, x.device)
         outside.append(drawn)
-    return Routine(undrawn(routine.program)), outside, extra
+    return Routine(undrawn(program)), outside, extra
 
 
 def inline(routine: Routine, args: Sequence, mark: str = "") -> list:
