@@ -409,3 +409,19 @@ def test_parameters_and_numbers_that_are_equal_but_not_the_same_are_two(one, oth
                 assert [str(y.dtype) for y in told] == [str(y.dtype) for y in f(x)]
     finally:
         OPS.pop(scaled.name)
+
+
+def test_a_loop_of_a_graph_runs_once_for_its_value_and_its_gradient():
+    """Two in a row, the second of which reads the first: two forward, two back."""
+    step = lambda c, x: (ad.tanh(c * x), ad.sum(c))  # noqa: E731
+    f = lambda w: ad.sum(ad.scan(step, ad.scan(step, w, X)[0], X[:4])[0] * w)  # noqa: E731
+    with ad.graph.Graph().as_default(), ad.graph.Session() as session:
+        w = ad.graph.placeholder((9,))
+        y, alone = f(w), ad.sum(ad.scan(step, w, X[:5])[0])
+        (g,) = ad.graph.gradients(y, [w])
+        found = Counter(e.op.name for e in session.lower([y, g, alone]).after.equations())
+        assert found["scan"] == 5
+        value, gradient, other = session.run([y, g, alone], {w: X[0]})
+    np.testing.assert_array_equal(value, f(X[0]))
+    np.testing.assert_allclose(gradient, ad.grad(f)(X[0]), rtol=1e-12)
+    np.testing.assert_array_equal(other, ad.sum(ad.scan(step, X[0], X[:5])[0]))

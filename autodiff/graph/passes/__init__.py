@@ -13,6 +13,7 @@ from autodiff.graph.passes.bodies import bodies
 from autodiff.graph.passes.broadcasts import broadcasts
 from autodiff.graph.passes.common import common
 from autodiff.graph.passes.constants import constants
+from autodiff.graph.passes.loops import loops
 from autodiff.graph.passes.recompute import recompute
 from autodiff.graph.passes.slices import slices
 from autodiff.graph.passes.split_k import split_k
@@ -27,6 +28,7 @@ PASSES = (
     algebra,
     broadcasts,
     common,
+    loops,
     slices,
     stacks,
     split_k,
