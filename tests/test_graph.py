@@ -240,6 +240,20 @@ def test_feeds(dtype: str, value: object) -> None:
         assert got.tolist() == np.asarray(value).tolist()
 
 
+@pytest.mark.parametrize("home", homes.EVERY)
+def test_what_comes_from_the_host_goes_where_the_graph_is(home: str) -> None:
+    rows = np.arange(6.0).reshape(3, 2)
+    with Graph(home).as_default() as graph, Session() as session:
+        x, w = placeholder((3, 2), name="x"), ad.graph.Variable(rows[0] + 1)
+        y = ad.sum(x * w) + constant(rows[2])
+        session.run(ad.graph.variables_initializer())
+        for given in (rows, ad.Tensor(rows), rows.T.copy().T, rows.astype(">f8")):
+            got = session.run(y, {x: given})
+            there = graph.backend.asarray(0.0, device=graph.device)
+            assert type(got) is type(there) and graph.backend.device_of(got) == graph.backend.device_of(there)
+            np.testing.assert_array_equal(graph.backend.to_host(got), np.sum(rows * (rows[0] + 1)) + rows[2])
+
+
 def test_graphs_nest() -> None:
     outer = G.default_graph()
     a = placeholder(name="a")

@@ -287,6 +287,14 @@ class Graph(Stage):
             return raw
         return self.backend.asarray(x, dtype=dtype, device=self.device)
 
+    def arrived(self, x: Any) -> Any:
+        """A NumPy array where this graph is: who gives it to a graph elsewhere asks for that. (What
+        is on another device stays there.)"""
+        host = backends.get("numpy")
+        if self.backend is host or backends.of(x) is not host:
+            return x
+        return self.backend.from_host(host.in_native_order(x), device=self.device)
+
     def raw(self, x: Any, dtype: Any = None) -> Any:
         """A copy of an array, a number or a nested list for this graph to keep."""
         if isinstance(x, Tensor):
@@ -296,6 +304,7 @@ class Graph(Stage):
                 )
             x = x.data
         check_unmasked("a graph", x)
+        x = self.arrived(x)
         home = backends.of(x)
         if home is not None and home is not self.backend:
             raise TypeError(

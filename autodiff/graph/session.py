@@ -61,7 +61,7 @@ class Session:
         Parameters
         ----------
         feed_dict : values of placeholders: arrays of their shape and dtype on the graph's
-            backend, or numbers and lists of them.
+            backend, NumPy arrays, which go there, or numbers and lists of them.
 
         Raises
         ------
@@ -216,6 +216,7 @@ def feed(graph: Graph, x: Symbol, value: Any) -> Any:
     if isinstance(value, Tensor) and is_constant(value):
         value = value.data
     check_unmasked(f"run: placeholder {x.name!r}", value)
+    value = graph.arrived(value)
     home = backends.of(value)
     if home is None:
         value = from_python(graph, x, value)
