@@ -22,7 +22,6 @@ from autodiff.core import (
     Interpreter,
     Op,
     Tensor,
-    box,
     check_operands,
     device_of,
     home_of,
@@ -66,12 +65,7 @@ class Batch(Interpreter):
         check_operands(op, args, backend)
         batcher = op.batcher or BATCHERS.get(op.name, by_kind)
         y = batcher(Stacks(self, args), op, params)
-        if type(y) is tuple:
-            return tuple(box(part, self, backend, None) for part in y)
-        return box(y, self, backend, None)
-
-    def owns(self, a: Any) -> bool:
-        return isinstance(a, Tensor) and a.interp is self
+        return self.boxed(y, backend)
 
 
 class Stacks:
@@ -338,5 +332,5 @@ BATCHERS: dict[str, Callable] = {
     "index_update": write_batcher,
     "index_add": write_batcher,
     "searchsorted": searchsorted_batcher,
-    **dict.fromkeys(("nonzero",), shapeless),
+    "nonzero": shapeless,
 }

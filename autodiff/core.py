@@ -229,9 +229,9 @@ def value_of(x: Any) -> Any:
     return x
 
 
-def is_constant(tensor: Tensor) -> bool:
-    """Whether nothing differentiates by a Tensor, nor maps or stages it."""
-    return tensor.interp is ROOT and tensor.node is None
+def is_constant(x: Any) -> bool:
+    """Whether nothing differentiates by a value, nor maps or stages it."""
+    return not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None)
 
 
 def home_of(x: Any) -> backends.Backend | None:
@@ -324,7 +324,7 @@ class Op:
                 continue
             home = backends.of(a)
             if home is None:
-                raise errors.not_an_array(self, position, a)
+                raise errors.no_array(self.name, position, a)
             if backend is not None and home is not backend:
                 raise errors.mixed(self, args)
             backend = home
@@ -385,6 +385,15 @@ class Interpreter:
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
         """What an op is to this interpreter, whose values are the youngest of `args`."""
         raise NotImplementedError
+
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, Tensor) and a.interp is self
+
+    def boxed(self, y: Any, backend: backends.Backend) -> Any:
+        """A value, or several, that nothing is known of but itself."""
+        if type(y) is tuple:
+            return tuple(box(part, self, backend, None) for part in y)
+        return box(y, self, backend, None)
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         return tensor.data.shape
@@ -479,7 +488,7 @@ class Tape(Interpreter):
         """Wrap a result, with a node if an argument has one. `args` are given where there
         may be arrays of the caller's among them."""
         if not traced or not op.differentiable or not recording(self):
-            return self.constant(y, backend)
+            return self.boxed(y, backend)
         saved = op.save(y, values, traced)
         kind = Node
         if args:
@@ -498,11 +507,6 @@ class Tape(Interpreter):
     def several(self, node: Node, y: tuple, backend: backends.Backend) -> tuple[Tensor, ...]:
         """The outputs of an op that has several."""
         return tuple(box(v, self, backend, project(node, i)) for i, v in enumerate(y))
-
-    def constant(self, y: Any, backend: backends.Backend) -> Any:
-        if type(y) is tuple:
-            return tuple(box(part, self, backend, None) for part in y)
-        return box(y, self, backend, None)
 
 
 def outline(parts: tuple) -> tuple[tuple, tuple]:
@@ -544,7 +548,7 @@ def check_operands(op: Op, args: tuple, backend: backends.Backend) -> None:
             continue
         home = home_of(a)
         if home is None:
-            raise errors.not_an_array(op, position, a)
+            raise errors.no_array(op.name, position, a)
         if home is not backend:
             raise errors.mixed(op, args)
 

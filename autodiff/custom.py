@@ -9,19 +9,20 @@ down with the rest (autodiff.graph.ways_back).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 import backends
 from autodiff import random, tree
 from autodiff.core import Op, Tape, Tensor, bottom, box, lifted
-from autodiff.graph.cells import with_cells, writing_once
+from autodiff.graph.cells import watched, with_cells, write, writing_once
 from autodiff.graph.control import in_program
 from autodiff.graph.flow import chosen, floating, spread
 from autodiff.graph.routine import replaced
 from autodiff.graph.ways_back import LOST, write_checkpoint, write_ruled
+from autodiff.modes import holding
 from autodiff.reverse import constant_data, fit
 from autodiff.transforms import Recording, check_function, jvp, leave, start, vmap
 
@@ -67,11 +68,8 @@ class Call:
         """What the function returns for these arrays, and what it writes into cells."""
         built = self.frame.build(arrays)
         function, args, kwargs = built
-        cells = tree.cells(built)
-        before = [cell.value for cell in cells]
-        result = function(*args, **kwargs)
-        self.written = [i for i, was in enumerate(before) if cells[i].value is not was]
-        return result, [cells[i].value for i in self.written]
+        result, self.written, values = watched(lambda: function(*args, **kwargs), built)
+        return result, values
 
     def outputs(self, result: Any, written: list) -> list:
         arrays, self.out = parted(result)
@@ -80,10 +78,7 @@ class Call:
     def result(self, outputs: Sequence) -> Any:
         """What the caller gets, when the cells of the arguments are written."""
         count = len(self.out.places)
-        if self.written:
-            cells = tree.cells(self.given)
-            for i, value in zip(self.written, outputs[count:], strict=True):
-                cells[i].write(value)
+        write(self.given, self.written, outputs[count:])
         return self.out.build(outputs[:count])
 
 
@@ -241,15 +236,10 @@ class custom_vjp:
 _running: ContextVar[tuple[custom_vjp, ...]] = ContextVar("autodiff_running_fwd", default=())
 
 
-@contextmanager
-def running(ruled: custom_vjp) -> Iterator[None]:
+def running(ruled: custom_vjp) -> AbstractContextManager[None]:
     """Inside the block, where its fwd runs, a function is the plain one without a rule: to call
     it with the rule would be to run fwd again."""
-    token = _running.set((*_running.get(), ruled))
-    try:
-        yield
-    finally:
-        _running.reset(token)
+    return holding(_running, (*_running.get(), ruled))
 
 
 class RuledCall(Call):

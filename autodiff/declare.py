@@ -268,7 +268,7 @@ def check_cotangent(rule: str, position: int, ct: Any, x: Aval, others: bool) ->
     shape of `others`, the engine sums a cotangent of that shape."""
     own = tuple(x.shape)
     shape = shape_of(rule, ct, f"input {position}", own)
-    stretched = others and broadcastable([own, shape]) and broadcast(own, shape) == shape
+    stretched = others and reaches(own, shape)
     if shape != own and not stretched:
         raise ValueError(
             f"{rule} returned an array of shape {shape} for input {position} of shape {own}; "

@@ -43,10 +43,6 @@ def too_many(op: Any, args: Any) -> TypeError:
     )
 
 
-def not_an_array(op: Any, position: int, a: Any) -> TypeError:
-    return no_array(op.name, position, a)
-
-
 def no_array(name: str, position: int, a: Any) -> TypeError:
     what = "None" if a is None else f"a {type(a).__name__}"
     is_number = isinstance(a, (int, float, complex))

@@ -17,27 +17,26 @@ from autodiff.core import (
     Leaf,
     Op,
     Tape,
-    Tensor,
     box,
     check_operands,
     device_of,
     even,
     home_of,
-    is_complex,
 )
+from autodiff.kinds import total
 from autodiff.modes import recording
 from autodiff.ops.creation import zeros_like
-from autodiff.ops.elementwise import add, real
-from autodiff.ops.manipulation import astype, broadcast_to
-from autodiff.reverse import fit, keep_zeros, walk
-from backends.base import dtype_name, is_inexact, same_dtype
+from autodiff.ops.elementwise import add
+from autodiff.ops.manipulation import broadcast_to
+from autodiff.reverse import cast_back, fit, keep_zeros, walk
+from backends.base import dtype_name, is_inexact
 
 
 class Dual(Interpreter):
     """Wraps primals; the `node` of a wrapped value is its tangent."""
 
     def apply(self, op: Op, args: tuple, params: dict[str, Any]) -> Any:
-        mine = [isinstance(a, Tensor) and a.interp is self for a in args]
+        mine = [self.owns(a) for a in args]
         primals = [a.data if own else a for a, own in zip(args, mine, strict=True)]
         tangents = [a.node if own else None for a, own in zip(args, mine, strict=True)]
         backend = next(a.backend for a, own in zip(args, mine, strict=True) if own)
@@ -74,23 +73,17 @@ def pushforward(op: Op, tangents: list, y: Any, primals: list, params: dict[str,
 def sum_of_terms(op: Op, tangents: list, terms: list) -> Any:
     """The tangent of an elementwise op's output from one term for each argument. A tangent
     that is exactly zero contributes zero whatever the derivative is."""
-    result = None
-    for t, term in zip(tangents, terms, strict=True):
-        if term is not None:
-            term = keep_zeros(t, term) if op.singular else term
-            result = term if result is None else result + term
-    return result
+    if op.singular:
+        pairs = zip(tangents, terms, strict=True)
+        terms = [None if term is None else keep_zeros(t, term) for t, term in pairs]
+    return total(terms)
 
 
 def match(t: Any, y: Any) -> Any:
     """A tangent with the shape and dtype of its primal."""
     if tuple(t.shape) != tuple(y.shape):
         t = broadcast_to(t, tuple(y.shape))
-    if not same_dtype(t.dtype, y.dtype):
-        if is_complex(t) and not is_complex(y):
-            t = real(t)
-        t = astype(t, y.dtype, copy=False)
-    return t
+    return cast_back(t, y.dtype)
 
 
 def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[str, Any]) -> Any:
@@ -111,7 +104,7 @@ def transposed_vjp(op: Op, tangents: list, y: Any, primals: list, params: dict[s
         if t is None or ct is None:
             continue
         ct = fit(ct, aval)
-        if isinstance(ct, Tensor) and ct.interp is tape and ct.node is not None:
+        if tape.owns(ct) and ct.node is not None:
             seeds[ct.node] = add(seeds[ct.node], t) if ct.node in seeds else t
     reached = walk(seeds)
     parts = [reached[g.node][0] if g.node in reached else None for g in gs]

@@ -241,6 +241,11 @@ class Linear(KindOp):
         return self(*operands, **params)
 
 
+def arguments(saved: list, inputs: Sequence) -> list:
+    """The arguments as rules are given them: of those whose values are not kept, the nodes."""
+    return [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+
+
 class Multilinear(KindOp):
     """Linear in each argument with the others held. Declares one adjoint per argument,
     `adjoint(g, *args)`, in which that argument itself has a shape but no values. The JVP
@@ -254,7 +259,7 @@ class Multilinear(KindOp):
         return [False, *others]
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
-        args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+        args = arguments(saved, inputs)
         return [
             None if node is None else adjoint(g, *args, **params)
             for node, adjoint in zip(inputs, self.rules, strict=True)
@@ -285,7 +290,7 @@ class General(KindOp):
         return 0 if self.together else position
 
     def vjp(self, g: Any, saved: list, inputs: Sequence, params: dict[str, Any]) -> list:
-        args = [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
+        args = arguments(saved, inputs)
         slots = [saved[0], *args]
         if self.together:
             cotangents = self.rules[0](g, *slots, **params)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -35,13 +35,18 @@ mode: ContextVar[Mode] = ContextVar("autodiff_mode", default=NORMAL)
 
 
 @contextmanager
-def noting_writes(note: Callable[[Any], None]) -> Iterator[None]:
-    """Inside the block `note` is called with each Tensor and cell that is written to, before."""
-    token = noting.set(note)
+def holding(variable: ContextVar, value: Any) -> Iterator[None]:
+    """Inside the block a context variable has a value."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        noting.reset(token)
+        variable.reset(token)
+
+
+def noting_writes(note: Callable[[Any], None]) -> AbstractContextManager[None]:
+    """Inside the block `note` is called with each Tensor and cell that is written to, before."""
+    return holding(noting, note)
 
 
 def before_writing(written: Any) -> None:
@@ -85,15 +90,10 @@ def debugging() -> bool:
     return mode.get().debugging
 
 
-@contextmanager
-def within(branch: Leveled) -> Iterator[None]:
+def within(branch: Leveled) -> AbstractContextManager[None]:
     """Inside the block what is done with values of older interpreters, too, is the branch's to
     write down: it may never run."""
-    token = mode.set(mode.get()._replace(branch=branch))
-    try:
-        yield
-    finally:
-        mode.reset(token)
+    return holding(mode, mode.get()._replace(branch=branch))
 
 
 def branch_above(interp: Leveled) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 import backends
 from autodiff.core import ROOT, Tensor, box
 from autodiff.graph.stage import innermost
+from autodiff.modes import holding
 from backends import random as streams
 
 __all__ = ["Generator", "bernoulli", "integers", "normal", "permutation", "seed", "uniform"]
@@ -136,11 +137,8 @@ _repeated: ContextVar[Mapping[Generator, streams.Generator]] = ContextVar(
 def noted() -> Iterator[dict[Generator, State]]:
     """The states of the generators that the block draws from, as they were before it did."""
     states: dict[Generator, State] = {}
-    token = _noted.set((*_noted.get(), states))
-    try:
+    with holding(_noted, (*_noted.get(), states)):
         yield states
-    finally:
-        _noted.reset(token)
 
 
 @contextmanager
@@ -151,11 +149,8 @@ def repeated(states: Mapping[Generator, State]) -> Iterator[None]:
     for generator, state in states.items():
         copies[generator] = streams.Generator(0)
         copies[generator].state = state
-    token = _repeated.set({**_repeated.get(), **copies})
-    try:
+    with holding(_repeated, {**_repeated.get(), **copies}):
         yield
-    finally:
-        _repeated.reset(token)
 
 
 def as_shape(name: str, shape: Shape) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from autodiff.core import (
     even,
     home_of,
     is_complex,
+    is_constant,
     is_tensor,
     lifted,
     project,
@@ -264,11 +265,16 @@ def fit(ct: Any, aval: Aval) -> Any:
     """A cotangent with the shape and dtype of what it is the cotangent of."""
     if ct.shape != aval.shape:
         ct = unbroadcast(ct, tuple(aval.shape))
-    if not same_dtype(ct.dtype, aval.dtype):
-        if is_complex(ct) and not is_complex_dtype(aval.dtype):
-            ct = real(ct)
-        ct = astype(ct, aval.dtype, copy=False)
-    return ct
+    return cast_back(ct, aval.dtype)
+
+
+def cast_back(ct: Any, dtype: Any) -> Any:
+    """A cotangent or a tangent with the dtype of what it belongs to."""
+    if same_dtype(ct.dtype, dtype):
+        return ct
+    if is_complex(ct) and not is_complex_dtype(dtype):
+        ct = real(ct)
+    return astype(ct, dtype, copy=False)
 
 
 def unbroadcast(ct: Any, shape: tuple[int, ...]) -> Any:
@@ -363,5 +369,4 @@ def seed(output: Tensor, cotangent: Any, name: str) -> Any:
 
 def constant_data(x: Any) -> Any:
     """The raw array of a constant of the plain tape; anything else as it is."""
-    constant = isinstance(x, Tensor) and x.interp is ROOT and x.node is None
-    return x.data if constant else x
+    return x.data if isinstance(x, Tensor) and is_constant(x) else x

@@ -74,7 +74,7 @@ def enter(interp: Interpreter, x: Any, node: Any) -> Tensor:
 
 def leave(interp: Interpreter, x: Any, raw: bool) -> Any:
     """What an output is one level down: raw if all inputs were raw, else a Tensor."""
-    if isinstance(x, Tensor) and x.interp is interp:
+    if interp.owns(x):
         x = x.data
     return constant_data(x) if raw else lifted(x)
 
@@ -131,7 +131,7 @@ class Recording:
         self.values = [whole(v, v) for v in values]
 
     def node_of(self, x: Any) -> Node | None:
-        return x.node if isinstance(x, Tensor) and x.interp is self.tape else None
+        return x.node if self.tape.owns(x) else None
 
     @property
     def value(self) -> Any:
@@ -392,7 +392,7 @@ def tangent_for(name: str, path: str, x: Any, t: Any) -> Any:
 
 
 def tangent_of(dual: Dual, x: Any, value: Any) -> Any:
-    known = isinstance(x, Tensor) and x.interp is dual and x.node is not None
+    known = dual.owns(x) and x.node is not None
     return x.node if known else zeros_like(value)
 
 

@@ -130,9 +130,6 @@ class CupyBackend(Backend):
     def canonical(self, dtype: Any) -> np.dtype:
         return dtype
 
-    def device_of(self, x: Any) -> Any:
-        return x.device
-
     def find_device(self, device: Any) -> Any:
         if isinstance(device, str):
             kind, _, number = device.rpartition(":")

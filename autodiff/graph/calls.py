@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from autodiff.core import Tape, layers
-from autodiff.graph.flow import Control, arguments, chosen, floating, like, spread, undrawn
+from autodiff.graph.flow import Control, chosen, floating, like, spread, undrawn
 from autodiff.graph.ir import Node, Program
 from autodiff.graph.routine import Routine, is_differentiated, lowest, trace
+from autodiff.kinds import arguments
 
 
 class Callee(Routine):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from autodiff import tree
 from autodiff.core import user_line
 from autodiff.graph.control_ops import home
 from autodiff.graph.ir import described
@@ -35,6 +36,23 @@ def with_cells(bind: Callable, functions: Sequence[Callable], arrays: list) -> t
     for cell, value in zip(cells, outputs[: len(cells)], strict=True):
         cell.write(value)
     return outputs[len(cells) :], extra
+
+
+def watched(f: Callable[[], Any], x: Any) -> tuple[Any, list[int], list]:
+    """What f() gives, the numbers of the cells in a tree that it writes to, and their values."""
+    cells = tree.cells(x)
+    before = [cell.value for cell in cells]
+    result = f()
+    written = [i for i, was in enumerate(before) if cells[i].value is not was]
+    return result, written, [cells[i].value for i in written]
+
+
+def write(x: Any, written: Sequence[int], values: Sequence) -> None:
+    """Write values to those cells in a tree."""
+    if written:
+        cells = tree.cells(x)
+        for i, value in zip(written, values, strict=True):
+            cells[i].write(value)
 
 
 def lent(f: Callable, cells: Sequence[Held]) -> Callable:

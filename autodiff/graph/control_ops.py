@@ -10,13 +10,12 @@ from typing import Any
 
 import backends
 from autodiff.batch import Stacks
-from autodiff.core import Aval
+from autodiff.core import Aval, home_of
 from autodiff.graph.compile import writes_rows
 from autodiff.graph.flow import (
     Control,
     Flow,
     Steps,
-    arguments,
     avals,
     chosen,
     drawing_before,
@@ -36,7 +35,7 @@ from autodiff.graph.routine import (
     trace,
     trace_loop,
 )
-from autodiff.kinds import OPS
+from autodiff.kinds import OPS, arguments
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import where
 from autodiff.ops.linalg import matmul
@@ -132,8 +131,7 @@ def bind_cond(pred: Any, functions: Sequence, operands: list, check: Callable | 
 def home(*values: Any) -> backends.Backend:
     """The backend of the first array among values and lists of values."""
     flat = [x for v in values for x in (v if isinstance(v, list) else [v])]
-    found = (x.backend if hasattr(x, "backend") else backends.of(x) for x in flat)
-    return next((b for b in found if b is not None), None) or backends.current()
+    return next((b for b in map(home_of, flat) if b is not None), None) or backends.current()
 
 
 # -- scan ----------------------------------------------------------------------------------------

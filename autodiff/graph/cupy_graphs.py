@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from autodiff.core import Node
 from autodiff.graph.cupy_products import Product
 from autodiff.graph.ir import Program, is_number, routines
+from autodiff.modes import holding
 
 DECIDED_BY_HOST = ("cond", "while_loop")
 TRANSFORMS = ("fftn", "rfftn", "irfftn")
@@ -37,13 +38,8 @@ ALONE = Surroundings()
 _surroundings: ContextVar[Surroundings] = ContextVar("surroundings", default=ALONE)
 
 
-@contextlib.contextmanager
-def around(precision: str | None, captured: bool) -> Iterator[None]:
-    token = _surroundings.set(Surroundings(precision, captured or _surroundings.get().captured))
-    try:
-        yield
-    finally:
-        _surroundings.reset(token)
+def around(precision: str | None, captured: bool) -> contextlib.AbstractContextManager[None]:
+    return holding(_surroundings, Surroundings(precision, captured or _surroundings.get().captured))
 
 
 def surroundings() -> Surroundings:

@@ -43,7 +43,7 @@ from autodiff.graph.cupy_joins import with_activations, with_bias, with_results
 from autodiff.graph.cupy_products import ALIGNMENT, Product, agrees, exact
 from autodiff.graph.cupy_schedule import put_in_order, schedule, side_by_side
 from autodiff.graph.cupy_steps import Call, Fused, Launch, Step
-from autodiff.graph.ir import Constant, Equation, Input, Program, number
+from autodiff.graph.ir import Constant, Equation, Input, Program, number, parts_of
 
 GRAPHS = 4  # kept, one for each set of addresses of donated inputs
 COPIES = 4  # of arguments and results for each launch, from which on a graph is not worth it
@@ -418,9 +418,7 @@ def line_of(step: Step) -> str:
 
 def size_of(node: Node) -> int:
     """Bytes that a value takes from CuPy's pool."""
-    several = isinstance(node.dtype, tuple)
-    parts = zip(node.shape, node.dtype, strict=True) if several else [(node.shape, node.dtype)]
-    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts]
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts_of(node)]
     return sum(-(-size // BLOCK) * BLOCK for size in sizes)
 
 

@@ -41,7 +41,7 @@ from autodiff.graph.picture import (
     shortened,
 )
 from autodiff.ops.manipulation import broadcast_to
-from autodiff.transforms import positive_index, vjp
+from autodiff.transforms import argument_numbers, chosen_arguments, positive_index, vjp
 
 LONGEST = 34  # characters of an op's parameters that are shown
 # Of Graphviz, for each kind of box.
@@ -162,7 +162,7 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     labels = argument_names(owner.parameters, full, kwargs)
     chosen: list[int] = []
     if argnums is not None:
-        given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        _, given = argument_numbers("draw", argnums)
         chosen = sorted(
             {positive_index("draw", i, len(args)) + len(full) - len(args) for i in given}
         )
@@ -207,13 +207,8 @@ def with_gradient(f: Callable, chosen: Sequence[int]) -> Callable:
     """A function that gives f's results and the gradient of their sum by the chosen arguments."""
 
     def both(*args: Any, **kwargs: Any) -> tuple[Any, tuple]:
-        def of(*values: Any) -> Any:
-            full = list(args)
-            for i, value in zip(chosen, values, strict=True):
-                full[i] = value
-            return f(*full, **kwargs)
-
-        value, pull = vjp(of, *[args[i] for i in chosen])
+        of, by = chosen_arguments("draw", f, args, kwargs, chosen)
+        value, pull = vjp(of, *by)
         return value, pull(tree.map(ones_of, value))
 
     return both

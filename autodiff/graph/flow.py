@@ -64,10 +64,6 @@ def spread(values: Sequence, places: Sequence[int], count: int) -> list:
     return full
 
 
-def arguments(saved: list, inputs: Sequence) -> list:
-    return [n if v is None else v for v, n in zip(saved[1:], inputs, strict=True)]
-
-
 class Flow(Control):
     """What the ops of branches and loops share: they are written down where they are called, so
     that they do not run there."""

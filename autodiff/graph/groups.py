@@ -17,7 +17,7 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from autodiff.core import Node
-from autodiff.graph.ir import Equation, is_product, is_view
+from autodiff.graph.ir import Equation, is_product, is_view, readers_of
 
 SMALL = 1 << 16  # elements: below that, dealing out slices costs more than it saves
 TURNING = frozenset(("broadcast_to", "permute_dims", "reshape"))  # views that may go by rows
@@ -56,10 +56,7 @@ class Rows:
     def schedule(self, equations: Sequence[Equation]) -> list[Step]:
         """The equations in an order in which those that can go together do. What is asked for in
         a later stretch is computed there, not kept until then."""
-        readers: dict[Node, list[Equation]] = {}
-        for e in equations:
-            for x in e.inputs:
-                readers.setdefault(x, []).append(e)
+        readers = readers_of(equations)
         stretch = self.stretches(equations, readers).__getitem__
         parts = itertools.groupby(sorted(equations, key=stretch), stretch)
         return [step for _, part in parts for step in self.steps(list(part), readers)]

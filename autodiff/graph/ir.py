@@ -317,6 +317,22 @@ def ordered(outputs: Iterable[Node]) -> list[Node]:
     return order
 
 
+def readers_of(equations: Iterable[Equation]) -> dict[Node, list[Equation]]:
+    """The equations that read each value, once for each time."""
+    found: dict[Node, list[Equation]] = {}
+    for e in equations:
+        for x in e.inputs:
+            found.setdefault(x, []).append(e)
+    return found
+
+
+def parts_of(node: Node) -> list[tuple]:
+    """The shape and dtype of a value, or of each of several."""
+    if isinstance(node.dtype, tuple):
+        return list(zip(node.shape, node.dtype, strict=True))
+    return [(node.shape, node.dtype)]
+
+
 def same(equation: Equation, inputs: tuple[Node, ...]) -> Equation:
     """The equation itself if its inputs are what they were, else one like it."""
     if all(a is b for a, b in zip(inputs, equation.inputs, strict=True)):

@@ -28,9 +28,11 @@ from autodiff.graph.arguments import (
     positional,
 )
 from autodiff.graph.calls import RUN, callee
+from autodiff.graph.cells import watched, write
 from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
 from autodiff.graph.flow import drawing_before
 from autodiff.graph.ir import Program, described
+from autodiff.graph.routine import replaced
 from autodiff.graph.shortcut import MISSED, shortcut
 from autodiff.graph.stage import LARGE, Outside, innermost, size_of, stage, writing_beside
 from autodiff.keys import static_key
@@ -265,15 +267,11 @@ class Staged:
         inputs = [input_for(names[i], leaves[i]) for i in self.places]
 
         def run(tensors: list) -> tuple:
-            full = list(leaves)
-            for place, tensor in zip(self.places, tensors, strict=True):
-                full[place] = tensor
-            positional, named = tree.unflatten(structure, full)
-            cells = tree.cells((positional, named))
-            before = [cell.value for cell in cells]
-            results, found = tree.flatten(owner.f(*positional, **named))
-            written = [i for i, was in enumerate(before) if cells[i].value is not was]
-            return [*results, *[cells[i].value for i in written]], (found, written)
+            positional, named = tree.unflatten(structure, replaced(leaves, self.places, tensors))
+            given = (positional, named)
+            result, written, values = watched(lambda: owner.f(*positional, **named), given)
+            results, found = tree.flatten(result)
+            return [*results, *values], (found, written)
 
         self.program, (self.structure, self.written) = stage(run, inputs, self.backend)
         self.draws_numbers = self.program.draws_numbers()
@@ -288,10 +286,7 @@ class Staged:
     def result(self, found: list, args: tuple, kwargs: dict) -> Any:
         """What the function returns, its cells written."""
         count = len(found) - len(self.written)
-        if self.written:
-            cells = tree.cells((args, kwargs))
-            for i, value in zip(self.written, found[count:], strict=True):
-                cells[i].write(value)
+        write((args, kwargs), self.written, found[count:])
         return tree.unflatten(self.structure, found[:count])
 
 

@@ -23,14 +23,14 @@ import numpy as np
 
 from autodiff.core import Node
 from autodiff.graph.ir import Equation, is_number
-from autodiff.graph.kernels import DEVICE_PREAMBLE, Kernel, type_of
+from autodiff.graph.kernels import ARITHMETIC, DEVICE_PREAMBLE, Kernel, type_of
 
 # How a reduction begins, and how it takes one more value in.
 REDUCTIONS = {
-    "sum": ("0", "{a} + {b}"),
-    "mean": ("0", "{a} + {b}"),
-    "max": ("-AUTODIFF_INFINITY", "({a} > {b} || {a} != {a}) ? {a} : {b}"),
-    "min": ("AUTODIFF_INFINITY", "({a} < {b} || {a} != {a}) ? {a} : {b}"),
+    "sum": ("0", ARITHMETIC["add"]),
+    "mean": ("0", ARITHMETIC["add"]),
+    "max": ("-AUTODIFF_INFINITY", ARITHMETIC["maximum"]),
+    "min": ("AUTODIFF_INFINITY", ARITHMETIC["minimum"]),
 }
 BLOCK = 256  # threads to a block of a kernel that is one of several
 THREADS = 128  # of a block of rows that are no longer than WARP * WARP

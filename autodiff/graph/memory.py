@@ -23,6 +23,7 @@ from autodiff.graph.ir import (
     is_number,
     is_view,
     names,
+    parts_of,
     routines,
 )
 from autodiff.graph.places import AGAIN, GRADIENT, is_gradient
@@ -263,6 +264,5 @@ def size_of(node: Node) -> int:
     """The bytes of a value, none for a number."""
     if is_number(node):
         return 0
-    several = isinstance(node.dtype, tuple)
-    parts = zip(node.shape, node.dtype, strict=True) if several else [(node.shape, node.dtype)]
+    parts = parts_of(node)
     return sum(math.prod(shape) * np.dtype(dtype_name(dtype)).itemsize for shape, dtype in parts)

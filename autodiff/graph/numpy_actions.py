@@ -29,7 +29,7 @@ from autodiff.graph.plan import CALL, INTO, SCALAR, VIEW, Plan
 from autodiff.graph.strands import even, undivided
 from autodiff.ops.indexing import HOLE
 from backends.blas import products
-from backends.numpy import TRUTH, is_zero, puts_in_rows
+from backends.numpy import BITS, TRUTH, is_zero, puts_in_rows
 from backends.threads import Pool, count
 
 # What one thread may do while others are busy: nothing that takes threads of its own.
@@ -40,7 +40,6 @@ HEAVY = 1 << 20  # multiplications of a product worth cutting: below, dealing ou
 NARROW = 16  # rows of a product for each thread: below, it is better cut otherwise
 quiet = partial(np.seterr, all="ignore")  # what NumPy warns of is a result like any other
 POOL = Pool(count(), quiet)
-BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
 def is_split(node: Node) -> bool:

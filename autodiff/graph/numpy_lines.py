@@ -28,12 +28,12 @@ from autodiff.graph.ir import (
     is_literal,
     number,
 )
-from autodiff.graph.numpy_actions import BITS, selected, writes
+from autodiff.graph.numpy_actions import selected, writes
 from autodiff.graph.numpy_blas import BlasCalls
 from autodiff.graph.phases import wants_rows
 from autodiff.graph.plan import INTO, SCALAR, VIEW, Plan
 from autodiff.ops.indexing import HOLE
-from backends.numpy import TRUTH, has_many_rows, puts_in_rows
+from backends.numpy import BITS, TRUTH, has_many_rows, puts_in_rows
 
 WIDE = 64  # numbers of a row: below, going from row to row takes longer than it saves
 FEW = 1 << 14  # numbers of an array that is no loss in the cache

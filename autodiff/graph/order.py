@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from autodiff.core import Node
-from autodiff.graph.ir import UFUNCS, Equation, Program, is_product, is_view, ordered
+from autodiff.graph.ir import UFUNCS, Equation, Program, is_product, is_view, ordered, readers_of
 
 
 def soonest_first(program: Program) -> list[Equation]:
@@ -49,11 +49,10 @@ def after_readers(
     roots : the values in whose memory each value may lie.
     """
     last: dict[Node, int] = {}
-    readers: dict[Node, list[Equation]] = {}
+    readers = readers_of(equations)
     for i, e in enumerate(equations):
         for x in e.inputs:
             last.update(dict.fromkeys(roots[x], i))
-            readers.setdefault(x, []).append(e)
     when: dict[Node, float] = {}
     put_off: set[Node] = set()
     for i, e in enumerate(equations):

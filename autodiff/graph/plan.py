@@ -144,16 +144,15 @@ class Plan:
 
     def assign(self) -> None:
         free = set(self.donated)
-        outputs = set(self.program.outputs)
         for i, equation in enumerate(self.equations):
             if self.actions[equation] != INTO:
                 continue
             over = self.overwritten(equation, i, free)
             if equation.op is PROJECT:
                 begin = self.order[equation.inputs[0]]
-                place = None if equation in outputs else 0
+                place = None if equation in self.outputs else 0
                 buffer = Buffer(equation.shape, equation.dtype, begin, offset=place)
-            elif equation in outputs:
+            elif equation in self.outputs:
                 buffer = self.donation(equation, i, over, free)
             elif isinstance(over, Equation):
                 buffer = self.buffers[over]

@@ -20,25 +20,27 @@ import numpy as np
 
 from autodiff import tree
 from autodiff.core import PROJECT, Node, Tensor
-from autodiff.graph.compile import EXACT, Interpreted
-from autodiff.graph.draw import as_called
+from autodiff.graph.compile import EXACT
+from autodiff.graph.draw import as_called, printable
 from autodiff.graph.groups import Step
-from autodiff.graph.ir import PRODUCTS, Equation, Program, described
+from autodiff.graph.interpreted import Interpreted
+from autodiff.graph.ir import (
+    PRIMITIVE,
+    PRODUCTS,
+    REDUCERS,
+    UFUNCS,
+    Equation,
+    Program,
+    described,
+    is_view,
+)
 from autodiff.graph.jit import Entry, Jitted
 from autodiff.graph.memory import size_of
-from autodiff.graph.numpy_actions import (
-    POOL,
-    PRIMITIVE,
-    REDUCERS,
-    ROWS,
-    UFUNCS,
-    VIEWS,
-    WHOLE_SUMS,
-    one_by_one,
-)
+from autodiff.graph.numpy_actions import POOL, ROWS, WHOLE_SUMS, one_by_one
 from autodiff.graph.numpy_code import Writer
 from autodiff.graph.numpy_program import NumpyProgram
 from autodiff.graph.phases import Phase
+from autodiff.graph.picture import shortened
 from autodiff.graph.plan import INTO
 from autodiff.kinds import OPS, Elementwise
 from backends.base import dtype_name, is_complex, is_inexact
@@ -310,8 +312,7 @@ def step_bytes(step: Step, readers: dict[Node, set], is_view: Callable) -> int:
 
 def looks(equation: Equation) -> bool:
     """Whether an equation gives another look at memory, as a rule."""
-    plain = len(equation.inputs) == 1
-    return equation.op is PROJECT or (equation.op.name in VIEWS and plain)
+    return equation.op is PROJECT or is_view(equation)
 
 
 def traffic(equation: Equation) -> tuple[list[int], int]:
@@ -475,8 +476,8 @@ def table(found: Profile) -> str:
 def row_cells(row: Row) -> tuple[str, ...]:
     counted = row.flops is not None
     return (
-        row.op if len(row.op) <= 48 else row.op[:47] + "…",
-        row.value if len(row.value) <= 32 else row.value[:31] + "…",
+        shortened(row.op, 48),
+        shortened(row.value, 32),
         f"{row.seconds * 1e6:,.1f}",
         f"{row.share:.1%}",
         f"{row.bytes / 1e6:,.3f}",
@@ -484,5 +485,5 @@ def row_cells(row: Row) -> tuple[str, ...]:
         f"{row.bandwidth / 1e9:,.2f}",
         f"{row.rate / 1e9:,.2f}" if counted else "?",
         f"{row.of_limit:.0%}",
-        "".join(c if c.isprintable() else "�" for c in Path(row.line).name),
+        printable(Path(row.line).name),
     )

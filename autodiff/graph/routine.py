@@ -371,7 +371,7 @@ def lifted_to_stage(op: Op, args: Sequence) -> list:
     if here is None or any(t.interp is here for x in args for t in layers(x)):
         return result
     for i, x in enumerate(args):
-        constant = not isinstance(x, Tensor) or is_constant(x)
+        constant = is_constant(x)
         outer = isinstance(here, Inner) and isinstance(x, Tensor) and x.interp.level < here.level
         if constant or outer:
             result[i] = box(here.node_of(op, i + 1, x), here, here.backend, None)

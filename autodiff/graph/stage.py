@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from copy import copy
 from typing import Any
@@ -43,7 +43,7 @@ from autodiff.graph.ir import (
     is_number,
 )
 from autodiff.graph.places import Places
-from autodiff.modes import noting_writes, recording
+from autodiff.modes import holding, noting_writes, recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE, INSTEAD
 from autodiff.tree import Held
@@ -63,15 +63,10 @@ def innermost() -> Stage | None:
     return _innermost.get()
 
 
-@contextmanager
-def writing(interp: Stage) -> Iterator[None]:
+def writing(interp: Stage) -> AbstractContextManager[None]:
     """Inside the block `interp` is writing down: random numbers, and control flow of constants, are
     parts of its program."""
-    token = _innermost.set(interp)
-    try:
-        yield
-    finally:
-        _innermost.reset(token)
+    return holding(_innermost, interp)
 
 
 def writing_beside(values: Iterable) -> AbstractContextManager[None]:
@@ -254,7 +249,7 @@ class Stage(Interpreter):
             return Constant(a)
         home = backends.of(a)
         if home is None:
-            raise errors.not_an_array(op, position, a)
+            raise errors.no_array(op.name, position, a)
         if home is not self.backend:
             raise errors.mixed(op, (a,))
         return self.constant(a)
@@ -353,9 +348,9 @@ def stage(
 
 
 def output_node(interp: Stage, x: Any) -> Node:
-    if isinstance(x, Tensor) and x.interp is interp:
+    if interp.owns(x):
         return x.data
-    if isinstance(x, Tensor) and not is_constant(x):
+    if not is_constant(x):
         check_open("jit", x)
         captured = interp.capture(x)
         if captured is not None:

@@ -14,10 +14,9 @@ from typing import Any
 
 import backends
 from autodiff.batch import Stacks
-from autodiff.core import Aval, Node, Tensor, is_constant
+from autodiff.core import Aval, Node, is_constant
 from autodiff.graph.control_ops import home
 from autodiff.graph.flow import (
-    arguments,
     avals,
     chosen,
     drawing_before,
@@ -29,7 +28,7 @@ from autodiff.graph.ir import Equation
 from autodiff.graph.places import AGAIN, GRADIENT, marked
 from autodiff.graph.routine import Routine, inputs_like, is_weak, lowest, replaced, staged, trace
 from autodiff.graph.stage import innermost
-from autodiff.kinds import General, KindOp
+from autodiff.kinds import General, KindOp, arguments
 
 # -- the ops -------------------------------------------------------------------------------------
 
@@ -220,7 +219,7 @@ def told(name: str, error: Exception) -> Exception:
 
 def variables(arrays: Sequence) -> list[int]:
     """The numbers of those arrays that are no constants."""
-    return [i for i, x in enumerate(arrays) if isinstance(x, Tensor) and not is_constant(x)]
+    return [i for i, x in enumerate(arrays) if not is_constant(x)]
 
 
 def with_constants(f: Function, arrays: Sequence, places: Sequence[int]) -> Function:

@@ -12,7 +12,7 @@ This module knows no layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from textwrap import indent
 from typing import Any
@@ -25,6 +25,7 @@ from autodiff.forward import Dual
 from autodiff.graph import places as origins
 from autodiff.graph.face import Variable
 from autodiff.keys import static_key
+from autodiff.modes import holding
 from autodiff.ops.elementwise import stop_gradient
 
 __all__ = ["Buffer", "LayerError", "Module", "parameter", "watch"]
@@ -298,15 +299,10 @@ def modes_kept(model: Module) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def watch(f: Callable[[Module, tuple, Any], None]) -> Iterator[None]:
+def watch(f: Callable[[Module, tuple, Any], None]) -> AbstractContextManager[None]:
     """Inside the block `f(module, args, output)` is called after each module's forward,
     innermost first."""
-    token = _watching.set(f)
-    try:
-        yield
-    finally:
-        _watching.reset(token)
+    return holding(_watching, f)
 
 
 # -- where the arrays are ------------------------------------------------------------------------

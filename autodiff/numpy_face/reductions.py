@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autodiff import errors
-from autodiff.core import Tensor
+from autodiff.core import bottom
 from autodiff.numpy_face.lifting import array, arrays, converted, given, implements, into
 from autodiff.ops import elementwise as e
 from autodiff.ops import reductions as r
@@ -316,19 +316,12 @@ nan_moment("nanvar")
 def nan_place(name: str, find: Callable, worst: float) -> None:
     def function(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = NO) -> Any:
         lost = e.isnan(a)
-        nothing = values(all(lost, axis))
+        nothing = bottom(all(lost, axis))
         if isinstance(nothing, (np.ndarray, np.generic)) and nothing.any():  # known at once
             raise ValueError(f"numpy.{name}: {errors.describe(a)} has a slice of NaN only")
         return find(e.where(lost, worst, a), axis, out, keepdims=keepdims)
 
     implements(name)(function)
-
-
-def values(x: Any) -> Any:
-    """The array beneath a Tensor; inside jit what stands for it."""
-    while isinstance(x, Tensor):
-        x = x.data
-    return x
 
 
 nan_place("nanargmax", argmax, -math.inf)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from autodiff import errors
-from autodiff.core import Tensor, device_of, home_of, is_complex
+from autodiff.core import device_of, home_of, is_complex, value_of
 from autodiff.kinds import general, nondiff, total
 from autodiff.ops.creation import diagonal, tril, triu
 from autodiff.ops.elementwise import conjugated, imag, multiply, real, where
@@ -214,14 +214,7 @@ _pinv = general("pinv", impl=lambda xp, x, *, rtol: xp.linalg.pinv(x, rtol=rtol)
 def pinv(x: Any, /, *, rtol: Any = None) -> Any:
     """The Moore-Penrose inverses of matrices: shape (..., n, m) for (..., m, n). Singular values
     below `rtol` times the largest count as zero; the derivative is at constant rank."""
-    return _pinv(matrices("pinv", x), rtol=bound(rtol))
-
-
-def bound(rtol: Any) -> Any:
-    """A tolerance that is a Tensor as the array beneath it: nothing is differentiated by it."""
-    while isinstance(rtol, Tensor):
-        rtol = rtol.interp.beneath(rtol)
-    return rtol
+    return _pinv(matrices("pinv", x), rtol=value_of(rtol))
 
 
 def matrix_power(x: Any, n: int, /) -> Any:
@@ -285,7 +278,7 @@ _matrix_rank = nondiff(
 
 def matrix_rank(x: Any, /, *, rtol: Any = None) -> Any:
     """How many singular values are larger than `rtol` times the largest."""
-    return _matrix_rank(matrices("matrix_rank", x), rtol=bound(rtol))
+    return _matrix_rank(matrices("matrix_rank", x), rtol=value_of(rtol))
 
 
 # -- Cholesky and QR -----------------------------------------------------------------------------

@@ -9,9 +9,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-import backends
 from autodiff import errors
-from autodiff.core import NUMBERS, Tensor
+from autodiff.core import NUMBERS, Tensor, device_of, home_of
 from autodiff.kinds import broadcast, linear, nondiff
 from backends.base import is_inexact, same_dtype
 
@@ -293,8 +292,7 @@ def slice_axis(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
 
 
 def _concat_adjoint(g: Any, *parts: Any, axis: int) -> tuple:
-    cotangents = _split(g, lengths=tuple(p.shape[axis] for p in parts), axis=axis)
-    return tuple(cotangents)
+    return _split(g, lengths=tuple(p.shape[axis] for p in parts), axis=axis)
 
 
 def _split_impl(_xp: Any, x: Any, *, lengths: tuple[int, ...], axis: int) -> tuple:
@@ -319,7 +317,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
     parts = sequence("concat", arrays)
     if axis is None:
         parts, axis = [reshape(p, (-1,)) for p in parts], 0
-    (place,) = normalize_axis("concat", parts[0], axis)
+    place = one_axis("concat", parts[0], axis)
     rest = {tuple(n for i, n in enumerate(p.shape) if i != place) for p in parts}
     if len(rest) > 1:
         shapes = ", ".join(str(tuple(p.shape)) for p in parts)
@@ -351,7 +349,7 @@ def sequence(name: str, arrays: Any) -> list:
 
 def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[Any]:
     """x cut along `axis`: into so many equal sections, or at the given places."""
-    (place,) = normalize_axis("split", x, axis)
+    place = one_axis("split", x, axis)
     length = x.shape[place]
     if is_one(sections):
         sections = operator.index(sections)
@@ -409,8 +407,5 @@ _move = linear(
 
 def move(x: Any, device: Any) -> Any:
     """x on another device of its library; itself if it is there or None is asked for."""
-    tensor = isinstance(x, Tensor)
-    home = x.backend if tensor else backends.of(x)
-    source = x.device if tensor else home.device_of(x)
-    target = home.find_device(device)
+    source, target = device_of(x), home_of(x).find_device(device)
     return x if target in (None, source) else _move(x, device=target, source=source)

@@ -13,7 +13,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from autodiff.core import NUMBERS, ROOT, Tensor, is_complex
+from autodiff.core import NUMBERS, is_complex, is_constant
 from autodiff.kinds import is_operand, linear, nondiff
 from autodiff.ops.creation import full_like, ones_like
 from autodiff.ops.elementwise import equal, greater, imag, minimum, not_equal, real, where
@@ -91,11 +91,6 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
     # One argsort serves the value and the derivative; to sort alone is faster by a third.
     order = _argsort(x, axis=place, descending=descending, stable=True)
     return _take_along_axis(x, order, axis=place)
-
-
-def is_constant(x: Any) -> bool:
-    """Whether nobody differentiates by x, nor maps or stages it."""
-    return not isinstance(x, Tensor) or (x.interp is ROOT and x.node is None)
 
 
 # -- gathering -----------------------------------------------------------------------------------

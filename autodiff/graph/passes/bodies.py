@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import backends
-from autodiff.core import PROJECT, Op, Tensor, box
+from autodiff.core import PROJECT, Op, box
 from autodiff.graph import kernels
-from autodiff.graph.ir import PRIMITIVE, Equation, Node, Program, is_literal, same
+from autodiff.graph.ir import PRIMITIVE, Equation, Node, Program, is_literal, parts_of, same
 from autodiff.graph.stage import Stage
 from autodiff.kinds import OPS
 from autodiff.ops import creation, elementwise, manipulation, reductions, windows
@@ -89,17 +89,10 @@ def expanded(
     except Exception:  # a body is promised arrays: what it raises without them is its own affair
         return None
     outputs = list(y) if isinstance(equation.dtype, tuple) else [y]
-    if not all(isinstance(y, Tensor) and y.interp is interp for y in outputs):
+    if not all(map(interp.owns, outputs)):
         return None
     found = [y.data for y in outputs]
-    return found if [(y.shape, y.dtype) for y in found] == kinds(equation) else None
-
-
-def kinds(equation: Equation) -> list[tuple]:
-    """The shape and dtype of each output."""
-    if isinstance(equation.dtype, tuple):
-        return list(zip(equation.shape, equation.dtype, strict=True))
-    return [(equation.shape, equation.dtype)]
+    return found if [(y.shape, y.dtype) for y in found] == parts_of(equation) else None
 
 
 def operand(x: Node, interp: Stage, backend: Any) -> Any:

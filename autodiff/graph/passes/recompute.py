@@ -7,7 +7,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from autodiff.graph.ir import Equation, Node, Program, is_number, is_product, is_view, same
+from autodiff.graph.ir import (
+    Equation,
+    Node,
+    Program,
+    is_number,
+    is_product,
+    is_view,
+    readers_of,
+    same,
+)
 from autodiff.graph.places import AGAIN, marked
 from autodiff.kinds import Elementwise
 
@@ -40,10 +49,7 @@ class Again:
             for x in e.inputs:
                 self.last[x] = now
         self.last |= dict.fromkeys(program.outputs, now)  # they are kept to the end
-        self.readers: dict[Node, list[Equation]] = {}
-        for e in program.equations():
-            for x in e.inputs:
-                self.readers.setdefault(x, []).append(e)
+        self.readers = readers_of(program.equations())
         self.known: dict[tuple[Node, int, int, bool], set[Node] | None] = {}
         self.copies: dict[tuple[Node, int], Node] = {}
 
