@@ -30,6 +30,7 @@ class Control(KindOp):
 
     about = "The op {} of programs."
     needs_all = False
+    wants_arrays = False  # routines make arrays of numbers where they want them
     launch: Callable  # launch(backend, *arrays, **params)
 
     def __init__(self, name: str) -> None:
