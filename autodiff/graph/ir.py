@@ -74,6 +74,7 @@ OPERATORS = frozenset(
         *("abs", "add", "bitwise_and", "bitwise_invert", "bitwise_or", "bitwise_xor", "divide"),
         *("equal", "floor_divide", "greater", "greater_equal", "less", "less_equal", "multiply"),
         *("negative", "not_equal", "positive", "pow", "remainder", "square", "subtract"),
+        "constant_number",
     )
 )
 

@@ -43,6 +43,7 @@ from autodiff.graph.ir import (
     is_number,
 )
 from autodiff.graph.places import Places
+from autodiff.kinds import Nondiff
 from autodiff.modes import holding, noting_writes, recording
 from autodiff.ops.elementwise import stop_gradient
 from autodiff.ops.indexing import HOLE, INSTEAD
@@ -55,6 +56,7 @@ FIRST_INDEX = {"getitem": 1, "scatter_add": 1, "index_add": 2, "index_update": 2
 
 LARGE = 1 << 20  # bytes; a larger constant is worth a word
 
+constant_number = Nondiff("constant_number", lambda _xp, x: x)  # stop_gradient of Python numbers
 _innermost: ContextVar[Stage | None] = ContextVar("autodiff_innermost_stage", default=None)
 
 
@@ -292,9 +294,10 @@ class Stage(Interpreter):
     def value(self, node: Value) -> Tensor:
         """A staged value. What is made within a `no_grad` of the function's is a constant to
         whoever differentiates the program."""
-        made = isinstance(node, Equation) and not node.weak and is_inexact(node.dtype)
+        made = isinstance(node, Equation) and is_inexact(node.dtype)
         if made and not recording(self):
-            node = apply(stop_gradient, (node,), {}, node.line)
+            stop = constant_number if node.weak else stop_gradient
+            node = apply(stop, (node,), {}, node.line)
         return box(node, self, self.backend, None)
 
 
