@@ -285,6 +285,22 @@ def test_what_no_grad_keeps_from_being_recorded(name: str) -> None:
     np.testing.assert_allclose(inside, 3 * X**2)
 
 
+OF_A_NUMBER: dict[str, Callable] = {
+    "plain": lambda y: without_gradient(y) * y,
+    "a branch": lambda y: ad.cond(y > 0, OF_A_NUMBER["plain"], ad.sin, y),
+    "a loop": lambda y: ad.scan(lambda c, _: (without_gradient(y) * y + 0 * c, None), y, None, length=1)[0],
+    "computed again": lambda y: ad.checkpoint(OF_A_NUMBER["plain"])(y),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_NUMBER)
+def test_numbers_made_under_no_grad_are_constants(name: str) -> None:
+    f = OF_A_NUMBER[name]
+    slopes = [jit(ad.grad(f)), ad.grad(jit(f)), jit(lambda y: ad.jvp(f, (y,), (1.0,))[1]), lambda y: ad.jvp(f, (y,), (1.0,))[1]]
+    assert [float(slope(2.0)) for slope in slopes] == [6.0] * 4
+    assert float(jit(ad.hessian(f))(2.0)) == float(ad.hessian(f)(2.0)) == 0
+
+
 def test_numbers_are_drawn_anew_within_another_function() -> None:
     noise = jit(lambda p: p * ad.random.normal(3))
     noise(0.5)
@@ -316,7 +332,25 @@ NUMBERS: dict[str, tuple[Callable, str]] = {
     "an array of another": (lambda s, a: ad.asarray(s, dtype="float32") * a, "float32"),
     "no gradient": (lambda s, a: ad.stop_gradient(s) * a, "float64"),
     "times an array": (lambda s, a: ad.multiply(s, np.asarray(1.0)) * a, "float64"),
+    "without a gradient": (lambda s, a: without_gradient(s) * a, "float32"),
+    "in a branch": (lambda s, a: ad.cond(a[0] > 0, lambda: s * a[0], lambda: a[0]), "float32"),
+    "given to a branch": (lambda s, a: ad.cond(a[0] > 0, lambda p, v: p * v, lambda p, v: v, s, a[0]), "float32"),
+    "one written down": (lambda s, a: ad.cond(a[0] > 0, lambda p, v: p * v, lambda p, v: v, 2, a[0]), "float32"),
+    "in a scan": (lambda s, a: ad.scan(lambda c, r: (c * s, r * s), a[0], a)[0], "float32"),
+    "carried": (lambda s, a: ad.scan(lambda c, r: (c * r, None), s, a)[0], "float32"),
+    "a carry written down": (lambda s, a: ad.scan(lambda c, r: (c + r * s, None), 0.0, a)[0], "float32"),
+    "a carry that begins anew": (lambda s, a: ad.scan(lambda c, r: (0.0, c * s), a[0], a)[1], "float32"),
+    "a result": (lambda s, a: ad.scan(lambda c, r: (c, s * 2), a[0], a)[1], "float32"),
+    "a complex carry": (lambda s, a: ad.real(ad.scan(lambda c, r: (c * r * 1j, None), 1 + 0j, a)[0]), "float32"),
+    "in a loop": (lambda s, a: ad.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * s), (0, a[0]))[1], "float32"),
+    "carried by a loop": (lambda s, a: ad.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * c[2], c[2]), (0, s, a[0]))[1], "float32"),
+    "a loop without arrays": (lambda s, a: ad.while_loop(lambda c: c < 9, lambda c: c * 1.5, s), "float64"),
 }
+
+
+def without_gradient(s: Any) -> Any:
+    with ad.no_grad():
+        return s * 3
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -423,6 +423,8 @@ WRONG = {
     "structure": (lambda x: ad.cond(x[0] > 0, lambda: (x, x), lambda: [x, x]), "tuple.*list"),
     "shape": (lambda x: ad.cond(x[0] > 0, lambda: {"w": x}, lambda: {"w": x[:2]}), r"\['w'\].*float64\[5\].*float64\[2\]"),
     "dtype": (lambda x: ad.cond(x[0] > 0, lambda: x, lambda: ad.astype(x, "float32")), r"float64\[5\].*float32\[5\]"),
+    "no pred": (lambda x: ad.cond(None, lambda: x, lambda: x), "pred must be one boolean; it is a NoneType"),
+    "a test in a tuple": (lambda x: ad.while_loop(lambda c: (c < 3,), lambda c: c + 1, 0), "cond_fn must be one boolean; it is a tuple"),
     "pred": (lambda x: ad.cond(x > 0, lambda: x, lambda: x), r"pred.*\(5,\)"),
     "carry": (lambda x: ad.scan(lambda c, _: ({"h": c["h"][:1]}, None), {"h": x}, x), r"carry\['h'\].*float64\[5\].*float64\[1\]"),
     "carry_dtype": (lambda x: ad.scan(lambda c, _: (ad.astype(c, "float32"), None), x, x), r"float64\[5\].*float32\[5\]"),
@@ -454,6 +456,14 @@ def test_what_is_refused(name: str) -> None:
     for g in (jit(f), *([] if name in AT_ONCE else [f])):
         with pytest.raises((TypeError, ValueError), match=message):
             g(X)
+
+
+@pytest.mark.parametrize("home", ["array_api_strict", "fake_cupy"])
+def test_a_number_is_carried_where_the_rows_are(home: str) -> None:
+    rows = ad.Tensor([1.0, 2.0, 3.0], backend=home)
+    f = lambda x: ad.scan(lambda c, r: (c + r, c), 0.0, x)[0]  # noqa: E731
+    for y in (f(rows), jit(f)(rows)):
+        assert y.backend is rows.backend and y.item() == 6
 
 
 def test_backward_through_a_scan() -> None:

@@ -17,11 +17,12 @@ from typing import Any
 
 from autodiff import tree
 from autodiff.batch import Batch
-from autodiff.core import Tensor, bottom, device_of, home_of, layers
+from autodiff.core import NUMBERS, Tensor, bottom, device_of, home_of, is_complex, layers
+from autodiff.dtypes import result_type
 from autodiff.graph.cells import with_cells, writing_no_cell
 from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
 from autodiff.graph.ir import Program, described
-from autodiff.graph.routine import as_array, is_staged, trace
+from autodiff.graph.routine import as_array, is_staged, is_weak, trace
 from autodiff.graph.stage import innermost
 from autodiff.ops.creation import zeros
 from autodiff.ops.elementwise import where
@@ -29,25 +30,55 @@ from autodiff.ops.manipulation import astype, concat, reshape, stack, unstack
 from autodiff.reverse import constant_data
 from autodiff.transforms import check_function
 
+KINDS = {float: "f", complex: "fc"}  # of the dtypes that a number goes by
+
 
 class Leaves:
-    """Trees of arguments as Tensors in a row, and whether results are to be raw. `what` they are
-    is for messages. With `held=False` cells stay what they are."""
+    """Trees of arguments as Tensors in a row, and whether results are to be raw. `what` they
+    are is for messages, other arguments are `beside` them. With `held=False` cells stay what they
+    are, with `numbers=True` numbers do."""
 
-    def __init__(self, what: str, *trees: Any, held: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        *trees: Any,
+        beside: Any = (),
+        held: bool = True,
+        numbers: bool = False,
+    ) -> None:
         found, self.structure = tree.flatten(trees, held)
         own = [x for x in found if home_of(x) is not None]
         self.raw = bool(own) and not any(isinstance(x, Tensor) for x in own)
-        self.home = home(own)
-        self.device = device_of(own[0]) if own else self.home.device
-        self.tensors = self.arrays(what, found)
+        around = own + [x for x in tree.flatten(beside)[0] if home_of(x) is not None]
+        self.home = home(around)
+        self.device = device_of(around[0]) if around else self.home.device
+        self.dtypes = [self.home.canonical(x.dtype) for x in around if not is_weak(x)]
+        self.numbers = {i: x for i, x in enumerate(found) if numbers and type(x) in NUMBERS}
+        self.tensors = self.arrays(what, [x for i, x in enumerate(found) if i not in self.numbers])
 
     def arrays(self, what: str, leaves: Sequence) -> list[Tensor]:
-        """Leaves as Tensors; numbers go where the arguments are."""
-        return [as_array(what, x, self.home, self.device) for x in leaves]
+        """Leaves as Tensors; numbers go where the arguments are, and decide no dtype."""
+        return [as_array(what, self.number(x), self.home, self.device) for x in leaves]
+
+    def number(self, x: Any) -> Any:
+        """A Python float or complex as an array of what it would be beside the arguments; anything
+        else as it is."""
+        kind = type(x)
+        if is_weak(x):
+            kind = complex if is_complex(x) else float
+        kinds = KINDS.get(kind, "")
+        dtypes = [dtype for dtype in self.dtypes if dtype.kind in kinds]
+        if not dtypes:
+            return x
+        dtype = result_type(*dtypes, kind(0)).name
+        if isinstance(x, Tensor):
+            return astype(x, dtype)
+        return self.home.asarray(x, dtype=self.home.native(dtype), device=self.device)
 
     def build(self, tensors: Sequence) -> tuple:
-        return tree.unflatten(self.structure, tensors)
+        rest, count = iter(tensors), range(self.structure.count)
+        leaves = [self.numbers[i] if i in self.numbers else next(rest) for i in count]
+        return tree.unflatten(self.structure, leaves)
 
     def result(self, structure: tree.Structure, leaves: Sequence) -> Any:
         """A tree of results, raw if the arguments were."""
@@ -64,6 +95,8 @@ def is_batched(x: Any) -> bool:
 
 
 def check_scalar(name: str, what: str, x: Any) -> None:
+    if home_of(x) is None and type(x) not in NUMBERS:
+        raise TypeError(f"{name}: {what} must be one boolean; it is a {type(x).__name__}")
     shape = tuple(getattr(x, "shape", ()))
     if shape != ():
         raise TypeError(f"{name}: {what} must be one boolean; it has shape {shape}")
@@ -99,7 +132,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
     check_scalar("cond", "pred", pred)
     if not hasattr(pred, "shape"):
         return (true_fn if pred else false_fn)(*operands)
-    given = Leaves("cond: an operand", *operands, held=False)
+    given = Leaves("cond: an operand", *operands, held=False, numbers=True)
     if is_staged(pred):
 
         def run(f: Callable) -> Callable:
@@ -267,7 +300,8 @@ def scan(
 
     Returns (the last carry, the ys stacked along a new first axis). `xs` is a tree of arrays
     with one first axis, or None with `length` given; `reverse` goes from the last row to the
-    first. In jit, what f makes of outside values alone is computed once, before the first step.
+    first. A Python float in `init` takes the floating dtype of the arrays in `init` and `xs`.
+    In jit, what f makes of outside values alone is computed once, before the first step.
     `checkpoint` says what a compiled scan keeps for its gradient: "save", what the rules
     of each step read; "carry", the carry before each step, from which that is made anew;
     "recompute", only about sqrt(length) carries, and what so many steps need at a time.
@@ -282,7 +316,7 @@ def scan(
     if checkpoint not in KEEPING:
         raise ValueError(f"scan: checkpoint is one of {', '.join(KEEPING)}; got {checkpoint!r}")
     check_function("scan", f)
-    given, rows = Leaves("scan: init", init), Leaves("scan: xs", xs)
+    given, rows = Leaves("scan: init", init, beside=xs), Leaves("scan: xs", xs)
     count = row_count(rows, length)
     (structure,) = given.structure.children
     given.raw = given.raw or (
