@@ -77,6 +77,21 @@ def test_the_derivative_of_a_norm_at_the_origin_is_0(name: str, dtype: str, home
     assert (host(ad.jvp(NORMS[name], (x,), (at(home, np.ones((2, 2), dtype)),))[1])[0] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_norms_of_nothing_are_numpys() -> None:
+    vectors = [((0,), ord) for ord in (None, 0, 1, 2, 3, np.inf, -1, -2)]
+    matrices = [(s, ord) for s in ((0, 0), (5, 0), (0, 5)) for ord in (None, "fro", "nuc", 1, 2, np.inf)]
+    for shape, ord in vectors + matrices:
+        x = np.zeros(shape)
+        assert ad.Tensor(np.linalg.norm(x, ord)).item() == np.linalg.norm(ad.Tensor(x), ord).item(), (shape, ord)
+        assert ad.grad(lambda x, ord=ord: np.linalg.norm(x, ord))(x).shape == shape
+    rows = np.linalg.norm(ad.Tensor(np.zeros((3, 0))), np.inf, axis=1, keepdims=True)
+    assert np.array_equal(rows.numpy(), np.zeros((3, 1)))
+    for shape, ord in (((0,), -np.inf), ((5, 0), -1), ((0, 5), -2)):
+        with pytest.raises(ValueError, match="zero-size array"):
+            np.linalg.norm(ad.Tensor(np.zeros(shape)), ord)
+
+
 WHOLE = {
     "uint8": np.array([[200, 100], [50, 255]], "uint8"),
     "int8": np.array([[100, -128], [100, 0]], "int8"),
