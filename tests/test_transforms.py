@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import autodiff as ad
+import backends
 from autodiff import check_grads
 
 V = np.array([0.5, -1.2, 2.0])
+ELSEWHERE = backends.get("array_api_strict").from_host(V)
 
 
 def cubic(x):
@@ -272,6 +274,9 @@ BAD = [
     (lambda: ad.Tensor(1.0, requires_grad=True).backward(5j), TypeError, "backward: the cotangent is complex"),
     (lambda: ad.jvp(lambda x: x, (V,), (V + 5j,)), TypeError, r"jvp: the tangent of argument \[0\] is complex"),
     (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V + 5j,)), TypeError, "hvp: the tangent of argument .* is complex"),
+    (lambda: ad.jvp(lambda x: x * 2, (V,), (ELSEWHERE,)), TypeError, r"jvp: the tangent of argument \[0\] is on .*strict.*, its primal on .*numpy.*; move one"),
+    (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (ELSEWHERE,)), TypeError, "hvp: the tangent .* is on .*strict"),
+    (lambda: ad.vjp(lambda x: x * 2, V)[1](ELSEWHERE), TypeError, "vjp: the cotangent is on .*strict.*, the output on .*numpy"),
     (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V[:2],)), ValueError, r"hvp: the tangent .* shape \(2,\)"),
     (lambda: ad.hvp(lambda x: ad.sum(x), V, V), TypeError, "hvp: primals and tangents are tuples"),
     (lambda: ad.jvp(lambda x: x, (V,), (V,), has_aux=True), TypeError, "jvp: with has_aux"),
