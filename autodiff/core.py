@@ -311,9 +311,11 @@ class Op:
         if kernel is None:
             kernel = self.kernel(backend)
         try:
-            return kernel(*args, **params)
+            y = kernel(*args, **params)
         except Exception as error:
             raise errors.explain(self, args, params, error) from error
+        # Python's own complex number comes of one and of NumPy's float64.
+        return backend.hold(backend.asarray(y)) if type(y) is complex else y
 
     def place(self, args: tuple) -> tuple[tuple, backends.Backend]:
         """The one backend to which the arguments belong. Python numbers alone are made
@@ -442,7 +444,7 @@ class Tape(Interpreter):
             y = kernel(*values, **params) if params else kernel(*values)
         except Exception as error:
             raise errors.explain(op, values, params, error) from error
-        if type(y) is complex:  # Python's, of one and of NumPy's float64
+        if type(y) is complex:  # as in Op.run
             y = backend.hold(backend.asarray(y))
         plain = type(y) is not tuple and op.differentiable and mode.get() is NORMAL
         if not traced or not plain:
@@ -470,8 +472,6 @@ class Tape(Interpreter):
             return branch.apply(op, args, params)
         check_operands(op, args, backend)
         y = op(*values, **params)
-        if type(y) is complex:
-            y = backend.hold(backend.asarray(y))
         return self.record(op, params, y, values, nodes, traced, backend, args)
 
     def record(

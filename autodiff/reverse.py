@@ -21,6 +21,7 @@ from autodiff.core import (
     Tape,
     Tensor,
     box,
+    device_of,
     even,
     home_of,
     is_complex,
@@ -346,25 +347,28 @@ def seed(output: Tensor, cotangent: Any, name: str) -> Any:
                 f"{output.shape}. Reduce it (sum, mean) or pass a cotangent of its shape"
             )
         return ones_like(output.data)
-    given = constant_data(cotangent)
-    if is_complex(given) and not is_complex(output):
+    return beside(name, "the cotangent", constant_data(cotangent), "the output", output)
+
+
+def beside(name: str, what: str, given: Any, whose: str, x: Any) -> Any:
+    """A cotangent or a tangent that a user gives for a value, checked: an array where the value is,
+    of its shape and dtype."""
+    if is_complex(given) and not is_complex(x):
         raise TypeError(
-            f"{name}: the cotangent is complex, the output {output.dtype}; the imaginary part "
-            "would be lost: pass the real part"
+            f"{name}: {what} is complex, {whose} {x.dtype}; the imaginary part would be lost: "
+            "pass the real part"
         )
+    home = home_of(x)
     if not hasattr(given, "shape"):
-        given = output.backend.asarray(given, dtype=output.dtype, device=output.device)
-    home = home_of(given)
-    if home is not output.backend:
-        raise TypeError(
-            f"{name}: the cotangent is on {home}, the output on {output.backend}; move one"
-        )
-    if tuple(given.shape) != output.shape:
+        given = home.asarray(given, dtype=x.dtype, device=device_of(x))
+    if home_of(given) is not home:
+        raise TypeError(f"{name}: {what} is on {home_of(given)}, {whose} on {home}; move one")
+    if tuple(given.shape) != tuple(x.shape):
         raise ValueError(
-            f"{name}: the cotangent has shape {tuple(given.shape)}, the output {output.shape}; "
+            f"{name}: {what} has shape {tuple(given.shape)}, {whose} {tuple(x.shape)}; "
             "they must be the same"
         )
-    return astype(given, output.dtype, copy=False)
+    return astype(given, x.dtype, copy=False)
 
 
 def constant_data(x: Any) -> Any:

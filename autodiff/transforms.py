@@ -24,16 +24,14 @@ from autodiff.core import (
     Tape,
     Tensor,
     box,
-    device_of,
     home_of,
-    is_complex,
     lifted,
 )
 from autodiff.forward import Dual
 from autodiff.ops.creation import zeros_like
 from autodiff.ops.elementwise import add
-from autodiff.ops.manipulation import as_tuple, astype, broadcast_to, is_one, moveaxis
-from autodiff.reverse import constant_data, private, seed, walk
+from autodiff.ops.manipulation import as_tuple, broadcast_to, is_one, moveaxis
+from autodiff.reverse import beside, constant_data, private, seed, walk
 
 Argnums = int | Sequence[int]
 
@@ -328,6 +326,8 @@ def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = Fals
 
     Raises
     ------
+    TypeError
+        A primal that is not a floating or complex array, or a tangent on another backend.
     ValueError
         Tangents whose structure or shapes are not those of the primals.
 
@@ -359,7 +359,8 @@ def push(
     dual = Dual()
     boxes = []
     for path, x, t in zip(paths, as_primals(name, primals), given, strict=True):
-        boxes.append(enter(dual, x, tangent_for(name, path, x, t)))
+        tangent = beside(name, f"the tangent of argument {path}", t, "its primal", x)
+        boxes.append(enter(dual, x, tangent))
     result = f(*tree.unflatten(structure, boxes))
     aux = None
     if has_aux:
@@ -372,23 +373,6 @@ def push(
     out = [constant_data(t) if raw else lifted(t) for t in out]
     pair = [tree.unflatten(out_structure, [whole(v, v) for v in part]) for part in (values, out)]
     return (*pair, aux) if has_aux else tuple(pair)
-
-
-def tangent_for(name: str, path: str, x: Any, t: Any) -> Any:
-    home = home_of(x)
-    if is_complex(t) and not is_complex(x):
-        raise TypeError(
-            f"{name}: the tangent of argument {path} is complex, its primal "
-            f"{errors.describe(x)}; the imaginary part would be lost: pass the real part"
-        )
-    if not hasattr(t, "shape"):
-        t = home.asarray(t, dtype=x.dtype, device=device_of(x))
-    if tuple(t.shape) != tuple(x.shape):
-        raise ValueError(
-            f"{name}: the tangent of argument {path} has shape {tuple(t.shape)}, its primal "
-            f"{tuple(x.shape)}; they must be the same"
-        )
-    return astype(t, x.dtype, copy=False)
 
 
 def tangent_of(dual: Dual, x: Any, value: Any) -> Any:

@@ -78,6 +78,25 @@ TABLE = {
 test_the_derivative_is_the_one_of_the_table = of_table(TABLE)
 
 
+AT_THE_ORIGIN = {
+    "hypot": lambda v: ad.hypot(v[0], v[1]),
+    "abs of a complex number": lambda v: ad.abs(v[0] + 1j * v[1]),
+    "atan2": lambda v: ad.atan2(v[0], v[1]),
+    "sign of a complex number": lambda v: ad.real(ad.sign(v[0] + 1j * v[1])),
+    "vector_norm": ad.linalg.vector_norm,
+}
+
+
+@pytest.mark.parametrize("name", AT_THE_ORIGIN)
+@pytest.mark.parametrize("outer", ["forward", "reverse"])
+@pytest.mark.parametrize("inner", ["forward", "reverse"])
+def test_second_derivatives_at_the_origin_are_zero(name: str, outer: str, inner: str) -> None:
+    f = AT_THE_ORIGIN[name]
+    hessian = ad.jacobian(ad.jacobian(f, mode=inner), mode=outer)
+    for found in (hessian(np.zeros(2)), ad.jit(hessian)(np.zeros(2)), ad.vmap(hessian)(np.zeros((1, 2)))[0]):
+        assert np.array_equal(found, np.zeros((2, 2)))
+
+
 def test_logsumexp_with_an_infinite_element_has_no_finite_wrong_gradient() -> None:
     with np.errstate(all="ignore"):
         assert np.allclose(ad.grad(ad.logsumexp)(np.array([INF, 1.0])), [NAN, 0], equal_nan=True)

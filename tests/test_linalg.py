@@ -77,6 +77,39 @@ def test_the_derivative_of_a_norm_at_the_origin_is_0(name: str, dtype: str, home
     assert (host(ad.jvp(NORMS[name], (x,), (at(home, np.ones((2, 2), dtype)),))[1])[0] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_norms_of_nothing_are_numpys() -> None:
+    vectors = [((0,), ord) for ord in (None, 0, 1, 2, 3, np.inf, -1, -2)]
+    matrices = [(s, ord) for s in ((0, 0), (5, 0), (0, 5)) for ord in (None, "fro", "nuc", 1, 2, np.inf)]
+    for shape, ord in vectors + matrices:
+        x = np.zeros(shape)
+        assert ad.Tensor(np.linalg.norm(x, ord)).item() == np.linalg.norm(ad.Tensor(x), ord).item(), (shape, ord)
+        assert ad.grad(lambda x, ord=ord: np.linalg.norm(x, ord))(x).shape == shape
+    rows = np.linalg.norm(ad.Tensor(np.zeros((3, 0))), np.inf, axis=1, keepdims=True)
+    assert np.array_equal(rows.numpy(), np.zeros((3, 1)))
+    for shape, ord in (((0,), -np.inf), ((5, 0), -1), ((0, 5), -2)):
+        with pytest.raises(ValueError, match="zero-size array"):
+            np.linalg.norm(ad.Tensor(np.zeros(shape)), ord)
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (2, 4), (3, 3)])
+def test_least_squares_in_programs_and_over_stacks(shape: tuple) -> None:
+    a, b = RNG.standard_normal((2, *shape)), RNG.standard_normal((2, shape[0], 3))
+    solve = lambda a, b: np.linalg.lstsq(a, b)  # noqa: E731
+    one = [np.linalg.lstsq(*pair) for pair in zip(a, b, strict=True)]
+    stacked = [np.stack([found[i] for found in one]) for i in range(4)]
+    for way, expected, args in (
+        (ad.jit(solve), one[0], (a[0], b[0])),
+        (ad.vmap(solve), stacked, (a, b)),
+        (ad.jit(ad.vmap(solve)), stacked, (a, b)),
+    ):
+        for found, part in zip(way(*args), expected, strict=True):
+            np.testing.assert_allclose(found, part, rtol=1e-9)
+    size = lambda a, b: ad.sum(solve(a, b)[0] ** 2)  # noqa: E731
+    slopes = ad.jit(ad.vmap(ad.grad(size)))(a, b)
+    np.testing.assert_allclose(slopes, [ad.grad(size)(*pair) for pair in zip(a, b, strict=True)], rtol=1e-9)
+
+
 WHOLE = {
     "uint8": np.array([[200, 100], [50, 255]], "uint8"),
     "int8": np.array([[100, -128], [100, 0]], "int8"),

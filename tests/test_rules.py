@@ -114,6 +114,13 @@ def test_a_rule_is_a_function(rule: object) -> None:
     assert (ad.grad(sines)(X) == 1).all()
 
 
+def test_an_op_that_is_not_there_is_named_by_who_looks_for_it() -> None:
+    with pytest.raises(ValueError, match="register_gradient: there is no op 'sinn'; did you mean"):
+        G.register_gradient("sinn")
+    with pytest.raises(ValueError, match="override_gradient: there is no op 'sinn'"), G.override_gradient("sinn", abs):
+        pass
+
+
 def test_a_rule_for_any_number_of_arguments() -> None:
     total = General("total", lambda _xp, *xs: sum(xs), lambda g, _y, *_xs: (g,) * len(_xs))
     for count in (3, 1, 2, 4):

@@ -115,6 +115,25 @@ def test_numbers_among_shares_are_weak_and_arrays_are_not() -> None:
     assert ad.cov(np.stack([x, x]), dtype="float64").dtype == np.float64
 
 
+@pytest.mark.parametrize("narrow", ["float16", "float32"])
+def test_weights_are_summed_in_the_dtype_of_the_result(narrow: str) -> None:
+    x, w = np.random.default_rng(0).standard_normal((2, 70_000))
+    w = np.abs(w).astype(narrow)
+    pairs = {
+        "average": (ad.average, np.average, {"weights": w}),
+        "average and sum": (ad.average, np.average, {"weights": w, "returned": True}),
+        "cov by aweights": (ad.cov, np.cov, {"aweights": w}),
+        "cov by fweights": (ad.cov, np.cov, {"fweights": np.arange(70_000) % 3, "aweights": w}),
+    }
+    for label, (f, reference, kw) in pairs.items():
+        np.testing.assert_allclose(f(x, **kw), reference(x, **kw), rtol=1e-12, err_msg=label)
+    g = ad.grad(lambda x: ad.average(x, weights=w))(x)
+    np.testing.assert_allclose(g, w / w.sum(dtype=float), rtol=1e-12)
+    single = x.astype("float32")
+    assert ad.cov(single, aweights=w).dtype == np.float32
+    assert ad.cov(single, aweights=w.astype(float)).dtype == np.float64
+
+
 def test_correlations_stay_within_one() -> None:
     x = np.array([0.1, 0.2, 0.3])
     found = ad.corrcoef(np.stack([x, 3 * x, -7 * x]))

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import autodiff as ad
+import backends
 from autodiff import check_grads
 
 V = np.array([0.5, -1.2, 2.0])
+ELSEWHERE = backends.get("array_api_strict").from_host(V)
 
 
 def cubic(x):
@@ -272,6 +274,9 @@ BAD = [
     (lambda: ad.Tensor(1.0, requires_grad=True).backward(5j), TypeError, "backward: the cotangent is complex"),
     (lambda: ad.jvp(lambda x: x, (V,), (V + 5j,)), TypeError, r"jvp: the tangent of argument \[0\] is complex"),
     (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V + 5j,)), TypeError, "hvp: the tangent of argument .* is complex"),
+    (lambda: ad.jvp(lambda x: x * 2, (V,), (ELSEWHERE,)), TypeError, r"jvp: the tangent of argument \[0\] is on .*strict.*, its primal on .*numpy.*; move one"),
+    (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (ELSEWHERE,)), TypeError, "hvp: the tangent .* is on .*strict"),
+    (lambda: ad.vjp(lambda x: x * 2, V)[1](ELSEWHERE), TypeError, "vjp: the cotangent is on .*strict.*, the output on .*numpy"),
     (lambda: ad.hvp(lambda x: ad.sum(x), (V,), (V[:2],)), ValueError, r"hvp: the tangent .* shape \(2,\)"),
     (lambda: ad.hvp(lambda x: ad.sum(x), V, V), TypeError, "hvp: primals and tangents are tuples"),
     (lambda: ad.jvp(lambda x: x, (V,), (V,), has_aux=True), TypeError, "jvp: with has_aux"),
@@ -341,6 +346,37 @@ def test_what_is_made_under_no_grad_is_a_constant_in_both_modes() -> None:
         assert np.array_equal(ad.hessian(f)(x), ad.jacobian(ad.grad(f), mode="reverse")(x))
     with ad.no_grad():
         assert ad.jvp(lambda x: ad.sum(x * x), (x,), (np.ones(2),))[1] == 10
+
+
+PHASES = {  # of one float64 NumPy and Python's complex numbers make Python's own, which is no array
+    "times": (lambda t: 1j * t, 0.3j, 1j),
+    "plus": (lambda t: 1j + t, 0.3 + 1j, 1),
+    "minus": (lambda t: 1j - t, 1j - 0.3, -1),
+    "over": (lambda t: 1j / t, 1j / 0.3, -1j / 0.3**2),
+    "of another shape": (lambda t: ad.reshape(1j * (2 * t), (1,))[0], 0.6j, 2j),
+}
+
+
+@pytest.mark.parametrize("case", PHASES)
+def test_python_complex_numbers_beside_one_number(case: str) -> None:
+    f, value, slope = PHASES[case]
+    t = np.array(0.3)
+    ways = {
+        "forward": ad.jvp(f, (t,), (1.0,)),
+        "forward through a program": ad.jvp(ad.jit(f), (t,), (1.0,)),
+        "forward in a program": ad.jit(lambda t: ad.jvp(f, (t,), (1.0,)))(t),
+        "exactly": ad.jit(lambda t: ad.jvp(f, (t,), (1.0,)), precision="exact")(t),
+        "beside a stack": ad.jvp(lambda t: ad.vmap(lambda one: one * f(t))(np.ones(2)), (t,), (1.0,)),
+    }
+    for label, found in ways.items():
+        np.testing.assert_allclose(np.stack([np.ravel(part)[0] for part in found]), [value, slope], err_msg=label)
+    assert np.isclose(ad.vjp(f, t)[1](np.array(1 + 2j))[0], (np.conj(slope) * (1 + 2j)).real)
+
+
+def test_the_hessian_of_a_phase() -> None:
+    hessian = ad.hessian(lambda v: ad.real(ad.exp(1j * v[0] * v[1])))(np.ones(2))
+    off = -np.cos(1) - np.sin(1)
+    assert np.allclose(hessian, [[-np.cos(1), off], [off, -np.cos(1)]])
 
 
 def distances(x):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from autodiff.core import PROJECT, Node
-from autodiff.graph.ir import Constant, Equation, Program, number
+from autodiff.graph.ir import Constant, Equation, Program, kernel_of, number
 from autodiff.graph.memory import Memory, is_new, unplanned
 
 UNTOUCHED = "jit: no donated argument was written to"  # a note on an error of a run
@@ -41,7 +41,7 @@ class Interpreted:
             return lambda parts, *, index: parts[index]
         if equation.weak:
             return lambda *args, **_: number(equation, args)
-        return equation.op.kernel(self.program.backend)
+        return kernel_of(equation, self.program.backend)
 
     def run(self, values: list, see: Callable[[Equation, Any], None] | None = None) -> list:
         """`see` is shown what each equation makes."""

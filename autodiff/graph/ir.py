@@ -123,6 +123,15 @@ def number(equation: Equation, args: Sequence) -> Any:
     return np.asarray(kernel(*args, **equation.params)).item()
 
 
+def kernel_of(equation: Equation, backend: backends.Backend) -> Callable:
+    """The function that runs an equation. Where NumPy may give Python's own complex number, of one
+    and of a float64, it is the op itself, which makes an array of it."""
+    op = equation.op
+    numbers = [np.dtype(x.dtype) for x in equation.inputs if is_number(x)]
+    careful = op.name in OPERATORS and equation.shape == () and any(n.kind == "c" for n in numbers)
+    return op if careful else op.kernel(backend)
+
+
 def apply(op: Op, inputs: Sequence[Node], params: dict[str, Any], line: str) -> Equation:
     """The equation of an op's application, its shape and dtype worked out."""
     if op is PROJECT:

@@ -26,6 +26,7 @@ from autodiff.graph.ir import (
     Equation,
     Input,
     is_literal,
+    kernel_of,
     number,
 )
 from autodiff.graph.numpy_actions import selected, writes
@@ -170,7 +171,7 @@ class Lines:
         if short is not None:
             self.lines.append(f"{y} = {short}")
             return
-        kernel = self.give(f"k{i}", equation.op.kernel(self.plan.program.backend))
+        kernel = self.give(f"k{i}", kernel_of(equation, self.plan.program.backend))
         if params:
             args = [*args, f"**{self.give(f'p{i}', params)}"]
         if equation.op.name == "scan":

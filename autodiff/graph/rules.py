@@ -39,7 +39,7 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
     ... def straight_through(g, _y, _x):
     ...     return g
     """
-    found = find(op)
+    found = find("register_gradient", op)
 
     def decorate(rule: Callable) -> Callable:
         replace(found, rule)
@@ -53,7 +53,7 @@ def register_gradient(op: Any) -> Callable[[Callable], Callable]:
 def override_gradient(op: Any, rule: Callable) -> Iterator[None]:
     """Use a gradient rule inside a `with` block, and the op's former one again after it. Jitted
     functions compile anew inside the block, and after it."""
-    found = find(op)
+    found = find("override_gradient", op)
     former = dict(vars(found))
     replace(found, rule)
     forget_programs()
@@ -65,15 +65,15 @@ def override_gradient(op: Any, rule: Callable) -> Iterator[None]:
         forget_programs()
 
 
-def find(op: Any) -> KindOp:
-    """The op that is meant by an op, its name, or a public function."""
+def find(caller: str, op: Any) -> KindOp:
+    """The op that is meant, for a caller of a name, by an op, its name, or a public function."""
     if isinstance(op, KindOp):
         return op
     name = op if isinstance(op, str) else getattr(op, "__name__", repr(op))
     if name not in OPS:
         near = difflib.get_close_matches(name, OPS)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"register_gradient: there is no op {name!r}{hint}")
+        raise ValueError(f"{caller}: there is no op {name!r}{hint}")
     return OPS[name]
 
 

@@ -12,6 +12,7 @@ from autodiff.ops import decompositions, linalg, norms, ordering
 from autodiff.ops import elementwise as e
 from autodiff.ops import manipulation as m
 from autodiff.ops.extras import floating
+from autodiff.ops.indexing import has_numbers
 from autodiff.ops.reductions import max, sum
 
 # -- products ------------------------------------------------------------------------------------
@@ -187,15 +188,19 @@ def cond(x: Any, p: Any = None) -> Any:
 
 @implements("linalg.lstsq")
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, Any, Any]:
-    """By the pseudo-inverse: NumPy's answer, also where the matrix has not full rank."""
+    """By the pseudo-inverse: NumPy's answer, also where the matrix has not full rank. In `jit` and
+    `vmap`, where no shape can depend on the rank, the rank is an array and the sums of squares of
+    more equations than unknowns are there, whatever it is."""
     a, b = (floating(x) for x in arrays(a, b))
     rtol = finfo(a.dtype).eps * builtins.max(a.shape) if rcond is None else rcond
     x = linalg.matmul(decompositions.pinv(a, rtol=rtol), b)
     rank, s = decompositions.matrix_rank(a, rtol=rtol), decompositions.svdvals(a)
     left = e.square(e.abs(linalg.matmul(a, x) - b))
     squares = m.reshape(sum(left, axis=0), (-1,))
-    full = int(rank) == a.shape[1] < a.shape[0]
-    return x, squares if full else squares[:0], int(rank), s
+    if has_numbers(rank):
+        rank = int(rank)
+    full = a.shape[0] > a.shape[1] and (not isinstance(rank, int) or rank == a.shape[1])
+    return x, squares if full else squares[:0], rank, s
 
 
 @implements("linalg.norm")

@@ -200,13 +200,15 @@ logaddexp = elementwise(
 sqrt = elementwise("sqrt", d=lambda g, y, _x: g / (2 * y), singular=True)
 
 
-def _hypot_share(g: Any, y: Any, a: Any) -> Any:
-    return g * (a / where(y == 0, 1, y))
+def _over_radius(x: Any, radius: Any) -> Any:
+    """x / radius, 0 with all its derivatives where the radius is 0."""
+    origin = radius == 0
+    return where(origin, 0, x / where(origin, 1, radius))
 
 
 hypot = elementwise(
     "hypot",
-    d=(lambda g, y, a, _b: _hypot_share(g, y, a), lambda g, y, _a, b: _hypot_share(g, y, b)),
+    d=(lambda g, y, a, _b: g * _over_radius(a, y), lambda g, y, _a, b: g * _over_radius(b, y)),
 )
 
 # -- trigonometric and hyperbolic ----------------------------------------------------------------
@@ -233,8 +235,7 @@ atanh = elementwise("atanh", d=lambda g, _y, x: g / (1 - x * x), singular=True)
 
 def _over_squared_radius(g: Any, c: Any, a: Any, b: Any) -> Any:
     radius = hypot(a, b)  # the square of which may overflow
-    radius = where(radius == 0, 1, radius)
-    return g * (c / radius / radius)
+    return g * _over_radius(_over_radius(c, radius), radius)
 
 
 atan2 = elementwise(
@@ -433,9 +434,7 @@ def sign(x: Any, /) -> Any:
     """-1, 0 or 1, with derivative 0; z/|z| for complex z, 0 at 0."""
     if not is_complex(x):
         return _sign(x)
-    size = abs(x)
-    zero = size == 0
-    return where(zero, 0, x / where(zero, 1, size))
+    return _over_radius(x, abs(x))
 
 
 floor = elementwise("floor", d=None)

@@ -160,14 +160,19 @@ def selected_axes(x: Any, template: tuple, arrays: list) -> int:
     return x.ndim + plain + max(found, default=0) - sum(taken)
 
 
+def has_numbers(x: Any) -> bool:
+    """Whether a value has numbers: one that is staged, or stands for many, has none."""
+    while isinstance(x, Tensor):
+        if not x.interp.has_numbers:
+            return False
+        x = x.data
+    return True
+
+
 def is_unknown_mask(index: Any) -> bool:
     """Whether an index array is a mask without numbers: nobody knows how many elements it
     selects."""
-    known = True
-    while isinstance(index, Tensor):
-        known = known and index.interp.has_numbers
-        index = index.data
-    return not known and dtype_name(index.dtype) == "bool"
+    return not has_numbers(index) and dtype_name(index.dtype) == "bool"
 
 
 def chosen_by(mask: Any, x: Any, template: tuple, values: Any, donate: bool) -> Any:

@@ -19,6 +19,7 @@ from autodiff.ops.manipulation import (
     astype,
     broadcast_arrays,
     broadcast_shapes,
+    count,
     expand_dims,
     normalize_axis,
     one_axis,
@@ -75,7 +76,7 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
         return _norm(x, axis=axes, keepdims=keepdims)
     size = abs(x)
     if ord == math.inf:
-        return max(size, axis=axes, keepdims=keepdims)
+        return largest(size, axes, keepdims)
     if ord == -math.inf:
         return min(size, axis=axes, keepdims=keepdims)
     if ord == 0:
@@ -84,7 +85,7 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
         return sum(size, axis=axes, keepdims=keepdims)
     total = sum(size**ord, axis=axes, keepdims=keepdims)
     origin = total == 0
-    return where(origin, 0, where(origin, 1, total) ** (1 / ord))
+    return where(origin, 0 if ord > 0 else math.inf, where(origin, 1, total) ** (1 / ord))
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
@@ -97,13 +98,18 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
         return _norm(x, axis=last, keepdims=keepdims)
     if ord == "nuc" or ord in (2, -2):
         values = svdvals(x)
-        pick = {"nuc": sum, 2: max, -2: min}[ord]
-        return restored(pick(values, axis=-1), keepdims)
+        pick = {"nuc": sum, 2: largest, -2: min}[ord]
+        return restored(pick(values, axis=(-1,)), keepdims)
     if ord not in (1, -1, math.inf, -math.inf):
         known = "'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
         raise ValueError(f"matrix_norm: ord must be {known}; got {ord!r}")
     sums = sum(abs(x), axis=last[0] if math.fabs(ord) == 1 else last[1])
-    return restored((max if ord > 0 else min)(sums, axis=-1), keepdims)
+    return restored((largest if ord > 0 else min)(sums, axis=(-1,)), keepdims)
+
+
+def largest(sizes: Any, axis: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The largest size over axes, 0 if there is none."""
+    return (max if count(sizes, axis) else sum)(sizes, axis=axis, keepdims=keepdims)
 
 
 def restored(y: Any, keepdims: bool) -> Any:

@@ -213,11 +213,16 @@ def logcumsumexp(x: Any, /, *, axis: int | None = None) -> Any:
 
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Any:
     """Each element less the one before it along `axis`, n times over; of truths, whether it is
-    another. `prepend` and `append`
-    are joined to x first; a number stands for one such element."""
+    another. `prepend` and `append` are joined to x first, unless n is 0; a number stands for one
+    such element.
+
+    Raises ValueError for a negative n.
+    """
     place = one_axis("diff", x, axis)
     if n < 0:
         raise ValueError(f"diff: n must not be negative; got {n}")
+    if n == 0:
+        return x
     ends = [_end(x, part, place) for part in (prepend, append)]
     parts = [part for part in (ends[0], x, ends[1]) if part is not None]
     y = concat(parts, axis=place) if len(parts) > 1 else x

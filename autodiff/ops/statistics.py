@@ -415,8 +415,9 @@ def average(
         y = mean(a, axis=axes, keepdims=keepdims)
         return (y, full_like(y, count(a, axes))) if returned else y
     w = _aligned_weights(a, floating(weights), axis, axes)
-    total = sum(w, axis=axes, keepdims=keepdims)
-    y = sum(multiply(a, w), axis=axes, keepdims=keepdims) / total
+    weighted = multiply(a, w)
+    total = sum(astype(w, weighted.dtype, copy=False), axis=axes, keepdims=keepdims)
+    y = sum(weighted, axis=axes, keepdims=keepdims) / total
     if not returned:
         return y
     return y, broadcast_to(astype(total, y.dtype, copy=False), tuple(y.shape))
@@ -501,8 +502,12 @@ def _variables(name: str, m: Any, position: int, rowvar: bool) -> Any:
 
 
 def _observation_weights(x: Any, fweights: Any, aweights: Any) -> Any:
-    """The product of both weights, in the real dtype of x; None if there are none."""
-    w = None
+    """The product of both weights, in the real dtype of x if theirs is not wider; None if there
+    are none."""
+    if fweights is None and aweights is None:
+        return None
+    parts = real(x)
+    w = 1 + sum(slice_axis(parts, 0, 0, 0), axis=0)  # a one for each observation
     for name, each in (("fweights", fweights), ("aweights", aweights)):
         if each is None:
             continue
@@ -512,8 +517,8 @@ def _observation_weights(x: Any, fweights: Any, aweights: Any) -> Any:
                 f"({x.shape[1]},)"
             )
         if not is_inexact(each.dtype):
-            each = astype(each, real(x).dtype)
-        w = each if w is None else multiply(w, each)
+            each = astype(each, parts.dtype)
+        w = multiply(w, each)
     return w
 
 

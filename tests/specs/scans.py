@@ -69,6 +69,7 @@ SPECS: dict[str, list[Sample]] = {
     + [S("ends", lambda x, a, b: ad.diff(x, axis=0, prepend=a, append=b), (REAL, REAL[:1] * 2, REAL[::-1]), lambda x, a, b: np.diff(x, axis=0, prepend=a, append=b)),
        S("0-d ends", lambda x, a: ad.diff(x, prepend=a), (REAL, np.array(0.3)), lambda x, a: np.diff(x, prepend=a)),
        S("numbers", lambda x: ad.diff(x, prepend=0, append=1.5, n=2), (REAL,), lambda x: np.diff(x, prepend=0, append=1.5, n=2)),
+       S("none of them", lambda x: ad.diff(x, n=0, prepend=0.0), (REAL,), lambda x: np.diff(x, n=0, prepend=0.0)),
        S("complex", lambda x: ad.diff(x, axis=0), (COMPLEX,), lambda x: np.diff(x, axis=0))]
     + constants([S("integers", lambda x: ad.diff(x, append=9), (np.array([1, 4, 2]),), lambda x: np.diff(x, append=9))]),
 }  # fmt: skip

@@ -8,7 +8,17 @@ import math
 from typing import Any
 
 from autodiff.core import PROJECT
-from autodiff.graph.ir import Constant, Equation, Node, Program, apply, is_number, number, same
+from autodiff.graph.ir import (
+    Constant,
+    Equation,
+    Node,
+    Program,
+    apply,
+    is_number,
+    kernel_of,
+    number,
+    same,
+)
 from autodiff.kinds import OPS
 
 ASTYPE, BROADCAST, WHERE = OPS["astype"], OPS["broadcast_to"], OPS["where"]
@@ -26,7 +36,7 @@ def constants(program: Program) -> Program:
             args = [x.value for x in inputs]
             if equation.weak:
                 return Constant(number(equation, args))
-            return Constant(equation.op.kernel(backend)(*args, **equation.params))
+            return Constant(kernel_of(equation, backend)(*args, **equation.params))
         chosen = None
         if equation.op is WHERE:
             chosen = branch(inputs, backend)
