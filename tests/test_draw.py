@@ -344,6 +344,30 @@ def test_long_lines_are_cut_and_named_at_both_ends(grouped: bool) -> None:
     assert not ends(ET.fromstring(ad.draw(loss, *arguments(), gradient=True).svg))
 
 
+def layered(count: int) -> Drawing:
+    """A weight for each layer, which is read near and far: forward and back."""
+    weights = {f"w{i}": np.ones((2, 2)) for i in range(count)}
+
+    def f(weights: dict, x: Any) -> Any:
+        for w in weights.values():
+            x = ad.tanh(x @ w)
+        return ad.sum(x)
+
+    return ad.draw(f, weights, np.ones((3, 2)), gradient=True)
+
+
+def test_inputs_that_are_read_near_and_far_lie_beside_their_layers(grouped: bool) -> None:
+    small, large = (ET.fromstring(layered(n).svg) for n in (30, 120))
+    assert ends(large)["weights_w5"] == 2
+    tops = [sum(y < 150 for _, y, _, _ in rectangles(svg, "input")) for svg in (small, large)]
+    assert tops[0] == tops[1] < 5
+    widths = [float(svg.get("width")) for svg in (small, large)]
+    assert widths[1] < 1.5 * widths[0]
+    sizes = [len(ET.tostring(svg)) for svg in (small, large)]
+    assert sizes[1] < 5 * sizes[0]  # as the layers, not as their square
+    assert max(heights(large)) < float(large.get("height")) / 4
+
+
 def test_words_have_room_and_are_painted_over_their_halo() -> None:
     assert length("日本語", 10.0) == 2 * length("abc", 10.0) and length("é", 10.0) == length("e", 10.0)
     svg = ad.draw(lambda x: ad.tanh(x) @ x, np.ones((3, 3))).svg
