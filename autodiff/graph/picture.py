@@ -13,9 +13,9 @@ from unicodedata import east_asian_width
 
 from autodiff.graph.layout import Block, Line, arrange, levels
 
-FORWARD, GRADIENT = "forward", "gradient"
-FILLS = {FORWARD: "#e8f0fe", GRADIENT: "#fdecdf"}
-STROKES = {FORWARD: "#3b6fc4", GRADIENT: "#c8662b"}
+FORWARD, GRADIENT, UPDATE = "forward", "gradient", "update"
+FILLS = {FORWARD: "#e8f0fe", GRADIENT: "#fdecdf", UPDATE: "#e6f4e7"}
+STROKES = {FORWARD: "#3b6fc4", GRADIENT: "#c8662b", UPDATE: "#3f8a4b"}
 GROUND = "#f6f6f6"  # of groups
 DASHES = {"constant": "4 3", "random": "1 3"}
 
@@ -34,7 +34,8 @@ class Box:
 
     `kind` is input, variable, constant, random, equation or output; `name` is what the text
     calls it; `label` and `detail` are its one or two lines in a picture; `title` tells where it
-    comes from; `value` is its dtype and shape; `arguments` are boxes, and numbers as text.
+    comes from; `value` is its dtype and shape; `part` is what of a training step it belongs to;
+    `arguments` are boxes, and numbers as text.
     """
 
     kind: str
