@@ -307,6 +307,57 @@ def test_saving(tmp_path: Path) -> None:
     assert drawn._repr_svg_() == drawn.svg
 
 
+def half_square(w: Any, x: Any) -> Any:
+    return ad.sum(ad.tanh(x * w)) / 2
+
+
+def descent(w: Any, v: Any, x: Any) -> tuple:
+    value, g = ad.value_and_grad(half_square)(w, x)
+    v = 0.9 * v + g
+    return value, w - 0.1 * v, v
+
+
+def descent_in_a_graph(w: Any, v: Any, x: Any) -> Drawing:
+    with graph.Graph().as_default() as g:
+        w, x = graph.Variable(w, name="w"), graph.placeholder(x.shape, name="x")
+        graph.MomentumOptimizer(0.1, 0.9).minimize(half_square(w, x))
+    return g.draw()
+
+
+DESCENTS: dict[str, Callable[..., Drawing]] = {
+    "a function": lambda *args: ad.draw(descent, *args),
+    "lowered": lambda *args: ad.draw(ad.jit(descent).lower(*args)),
+    "a program": lambda *args: ad.draw(ad.jit(descent).lower(*args).before),
+    "a graph": descent_in_a_graph,
+}
+
+
+@pytest.mark.parametrize("how", DESCENTS)
+def test_the_parts_of_a_training_step(how: str) -> None:
+    """Where the gradient is taken inside: the loss, its gradient, and what is made of that."""
+    drawn = DESCENTS[how](np.ones(3), np.ones(3), np.ones(3))
+    parts: dict[str, list[str]] = {"forward": [], "gradient": [], "update": []}
+    for box in drawn.boxes:
+        if box.kind == "equation":
+            parts[box.part].append(box.label.partition("(")[0])
+            assert (box.part == "gradient") == box.title.endswith(", gradient")
+    assert [op for op in parts["forward"] if op in ("multiply", "tanh", "sum")] == ["multiply", "tanh", "sum"]
+    assert sorted(parts["update"]) == ["add", "multiply", "multiply", "subtract"]
+    assert drawn.text.count("∇") == len([b for b in drawn.boxes if b.part == "gradient"])
+    assert "Δ" in drawn.text and 'class="node equation update"' in drawn.svg
+
+
+def test_a_penalty_for_a_gradient_is_of_the_loss() -> None:
+    def penalized(x: Any) -> Any:
+        return ad.sum(ad.exp(ad.grad(lambda x: ad.sum(ad.sin(x)))(x)))
+
+    drawn = ad.draw(ad.grad(penalized), np.ones(3))
+    parts = {box.label: box.part for box in drawn.boxes if box.kind == "equation"}
+    assert parts["exp"] == "forward" and parts["cos"] == "gradient" and "update" not in parts.values()
+    alone = ad.draw(penalized, np.ones(3), gradient=True)
+    assert {box.label: box.part for box in alone.boxes}["cos"] == "forward"
+
+
 def deep(count: int) -> Callable:
     def f(x: Any) -> Any:
         y = x
@@ -344,6 +395,30 @@ def test_long_lines_are_cut_and_named_at_both_ends(grouped: bool) -> None:
     assert set(ends(svg)) <= {box.name for box in drawn.boxes}
     assert max(heights(svg)) < float(svg.get("height")) / 2
     assert not ends(ET.fromstring(ad.draw(loss, *arguments(), gradient=True).svg))
+
+
+def layered(count: int) -> Drawing:
+    """A weight for each layer, which is read near and far: forward and back."""
+    weights = {f"w{i}": np.ones((2, 2)) for i in range(count)}
+
+    def f(weights: dict, x: Any) -> Any:
+        for w in weights.values():
+            x = ad.tanh(x @ w)
+        return ad.sum(x)
+
+    return ad.draw(f, weights, np.ones((3, 2)), gradient=True)
+
+
+def test_inputs_that_are_read_near_and_far_lie_beside_their_layers(grouped: bool) -> None:
+    small, large = (ET.fromstring(layered(n).svg) for n in (30, 120))
+    assert ends(large)["weights_w5"] == 2
+    tops = [sum(y < 150 for _, y, _, _ in rectangles(svg, "input")) for svg in (small, large)]
+    assert tops[0] == tops[1] < 5
+    widths = [float(svg.get("width")) for svg in (small, large)]
+    assert widths[1] < 1.5 * widths[0]
+    sizes = [len(ET.tostring(svg)) for svg in (small, large)]
+    assert sizes[1] < 5 * sizes[0]  # as the layers, not as their square
+    assert max(heights(large)) < float(large.get("height")) / 4
 
 
 def test_words_have_room_and_are_painted_over_their_halo() -> None:

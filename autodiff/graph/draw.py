@@ -35,11 +35,13 @@ from autodiff.graph.picture import (
     FORWARD,
     GRADIENT,
     STROKES,
+    UPDATE,
     Box,
     Group,
     picture,
     shortened,
 )
+from autodiff.graph.places import is_gradient
 from autodiff.ops.manipulation import broadcast_to
 from autodiff.transforms import argument_numbers, chosen_arguments, positive_index, vjp
 
@@ -53,6 +55,7 @@ SHAPES = {
     "equation": 'shape=box, style="filled,rounded"',
     "output": "shape=doubleoctagon",
 }
+MARKS = {FORWARD: " ", GRADIENT: "∇", UPDATE: "Δ"}  # of the text
 
 
 class Drawing:
@@ -102,14 +105,16 @@ def draw(
     what: Any, *args: Any, gradient: bool = False, argnums: Argnums = 0, **kwargs: Any
 ) -> Drawing:
     """A drawing of what a function does with these arguments, which only lend their shapes and
-    dtypes: the program that jit would run, with what runs slice by slice in boxes.
+    dtypes: the program that jit would run, with what runs slice by slice in boxes. Gradients that
+    are taken inside of it have a colour of their own (a ∇ in the text), and so has what is made
+    of them, such as new parameters (a Δ).
 
     Parameters
     ----------
     what : a function or a model, jitted or not; a Program; what `lower` gives; a Graph, or its
         nodes, one or containers of them.
-    gradient : draw the gradient of f beside it, of the sum of its results; what only the
-        gradient needs has a colour of its own.
+    gradient : draw the gradient of f beside it, of the sum of its results; it is what has the
+        gradient's colour, no gradient inside of f.
     argnums : the positional arguments that the gradient is by, as for grad. (For the gradient
         by a model's parameters, make it an argument: `lambda model, x: model(x)`.)
 
@@ -153,7 +158,8 @@ def draw_built(what: Any) -> Drawing:
     compiled = what if isinstance(what, Compiled) else compile_program(what, passes=())
     program = compiled.after
     outputs = [f"output {i}" for i in range(len(program.outputs))]
-    return drawing(program, steps(compiled), names(program), outputs if outputs[1:] else ["output"])
+    outputs = outputs if outputs[1:] else ["output"]
+    return drawing(program, steps(compiled), names(program), outputs, taken_inside(program))
 
 
 def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | None) -> Drawing:
@@ -177,11 +183,19 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     by = sorted(owner.marked_leaves(chosen, full, {}).difference(*cells))
     gradients = [f"gradient of {labels[i]}" for i in by]
     written = [f"new {labels[cells[i][0]] if cells[i] else 'value'}" for i in entry.written]
-    first, rest = len(forward), len(forward) + len(gradients)
-    own = ordered([*program.outputs[:first], *program.outputs[rest:]])
-    apart = set(program.nodes()).difference(own)
+    if argnums is None:
+        apart = taken_inside(program)
+    else:
+        first, rest = len(forward), len(forward) + len(gradients)
+        own = ordered([*program.outputs[:first], *program.outputs[rest:]])
+        apart = set(program.nodes()).difference(own)
     outputs = [*forward, *gradients, *written]
     return drawing(program, steps(entry.compiled), names(program), outputs, apart)
+
+
+def taken_inside(program: Program) -> set[Node]:
+    """The equations of a program that stand in it for gradients."""
+    return {e for e in program.equations() if is_gradient(e.line)}
 
 
 def as_called(f: Callable, args: tuple) -> tuple[Jitted, tuple]:
@@ -239,7 +253,8 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     called = {**names(program), **graph.names}
     compiled = compile_program(program, passes=())
     variables = {v.data for v in graph.variables}
-    return drawing(program, steps(compiled), called, labels, graph.backward, variables)
+    apart = graph.backward | taken_inside(program)
+    return drawing(program, steps(compiled), called, labels, apart, variables)
 
 
 Graph.draw = draw_graph
@@ -286,9 +301,9 @@ def drawing(
     apart: Iterable[Node] = (),
     variables: Iterable[Node] = (),
 ) -> Drawing:
-    """The boxes of a program. `outputs` are labels, "" for no box; `apart` are the nodes that
-    only the gradient needs."""
-    apart, variables = set(apart), set(variables)
+    """The boxes of a program. `outputs` are labels, "" for no box; `apart` are the nodes of
+    gradients."""
+    variables = set(variables)
     boxes: dict[Node, Box] = {}
     for node in [*program.inputs, *program.nodes()]:
         if node not in boxes and not isinstance(node, Equation) and not is_literal(node):
@@ -300,8 +315,11 @@ def drawing(
         if step.group:
             members = [boxes[e] for e in step.equations]
             groups.append(Group(f"fused: {step.rows:,} rows, slice by slice", members))
-    for node in apart & boxes.keys():
+    gradients = boxes.keys() & apart
+    for node in gradients:
         boxes[node].part = GRADIENT
+    for node in made_of(gradients, program):
+        boxes[node].part = UPDATE
     results = []
     for label, node in zip(outputs, program.outputs, strict=True):
         if label:
@@ -312,6 +330,24 @@ def drawing(
             shown, value = printable(label), described(node)
             results.append(Box("output", shown, shown, "", "", value, part, tail))
     return Drawing([*boxes.values(), *results], groups, program.backend.name)
+
+
+def made_of(gradients: set[Node], program: Program) -> set[Node]:
+    """What hangs on gradients, such as a variable's new value, without being a part of one or of
+    what one is taken of, as a penalty for a gradient is; and what else nothing but that reads."""
+    equations = program.equations()
+    after: set[Node] = set()
+    for equation in equations:
+        if any(x in gradients or x in after for x in equation.inputs):
+            after.add(equation)
+    after.difference_update(ordered(gradients))
+    elsewhere = gradients.union(program.outputs)
+    for equation in reversed(equations):
+        if equation in elsewhere and equation not in after:
+            elsewhere.update(equation.inputs)
+        else:
+            after.add(equation)
+    return after
 
 
 def source_box(node: Node, called: dict[Node, str], variable: bool) -> Box:
@@ -405,7 +441,8 @@ def quoted(words: str) -> str:
 
 
 def text(drawing: Drawing) -> str:
-    """One line a box: groups between brackets, what only the gradient needs after a ∇."""
+    """One line a box: groups between brackets, gradients after a ∇, what is made of them after a
+    Δ."""
     member = {box: group for group in drawing.groups for box in group.boxes}
     rows: list[tuple[str, str, str, str]] = []
     inside: Group | None = None
@@ -416,7 +453,7 @@ def text(drawing: Drawing) -> str:
         if group is not None and group is not inside:
             rows.append((f"┌ {group.title}", "", "", ""))
         inside = group
-        mark = ("│ " if group else "  ") + ("∇ " if box.part == GRADIENT else "  ")
+        mark = f"{'│' if group else ' '} {MARKS[box.part]} "
         rows.append((mark, *line(box)))
     if inside is not None:
         rows.append(("└", "", "", ""))

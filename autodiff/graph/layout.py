@@ -72,15 +72,14 @@ class Piece:
     into: float
 
 
-def arrange(blocks: Sequence[Block], lines: Sequence[Line]) -> tuple[float, float]:
-    """Give coordinates to blocks, which come each after those it hangs on, and points to the
-    lines between them. Returns the width and the height of it all."""
-    if not blocks:
+def arrange(level: dict[Block, int], lines: Sequence[Line]) -> tuple[float, float]:
+    """Give coordinates to blocks, whose layers are known, and points to the lines between them.
+    Returns the width and the height of it all."""
+    if not level:
         return 0.0, 0.0
-    level = levels(blocks, lines)
     layers: list[list[Block]] = [[] for _ in range(max(level.values()) + 1)]
-    for block in blocks:
-        layers[level[block]].append(block)
+    for block, number in level.items():
+        layers[number].append(block)
     paths, pieces = passed(lines, level, layers)
     above: dict[Block, list[Piece]] = {b: [] for layer in layers for b in layer}
     below: dict[Block, list[Piece]] = {b: [] for layer in layers for b in layer}
@@ -97,8 +96,8 @@ def arrange(blocks: Sequence[Block], lines: Sequence[Line]) -> tuple[float, floa
 
 
 def levels(blocks: Sequence[Block], lines: Sequence[Line]) -> dict[Block, int]:
-    """The layer of each block: as high as can be, but what hangs on one value or none as low as
-    can be, next to what it is for."""
+    """The layer of each of some blocks, which come each after those it hangs on: as high as can
+    be, but what hangs on one value or none as low as can be, next to what it is for."""
     level = dict.fromkeys(blocks, 0)
     readers: dict[Block, list[Block]] = {b: [] for b in blocks}
     sources: dict[Block, list[Block]] = {b: [] for b in blocks}

@@ -13,9 +13,9 @@ from unicodedata import east_asian_width
 
 from autodiff.graph.layout import Block, Line, arrange, levels
 
-FORWARD, GRADIENT = "forward", "gradient"
-FILLS = {FORWARD: "#e8f0fe", GRADIENT: "#fdecdf"}
-STROKES = {FORWARD: "#3b6fc4", GRADIENT: "#c8662b"}
+FORWARD, GRADIENT, UPDATE = "forward", "gradient", "update"
+FILLS = {FORWARD: "#e8f0fe", GRADIENT: "#fdecdf", UPDATE: "#e6f4e7"}
+STROKES = {FORWARD: "#3b6fc4", GRADIENT: "#c8662b", UPDATE: "#3f8a4b"}
 GROUND = "#f6f6f6"  # of groups
 DASHES = {"constant": "4 3", "random": "1 3"}
 
@@ -34,7 +34,8 @@ class Box:
 
     `kind` is input, variable, constant, random, equation or output; `name` is what the text
     calls it; `label` and `detail` are its one or two lines in a picture; `title` tells where it
-    comes from; `value` is its dtype and shape; `arguments` are boxes, and numbers as text.
+    comes from; `value` is its dtype and shape; `part` is what of a training step it belongs to;
+    `arguments` are boxes, and numbers as text.
     """
 
     kind: str
@@ -100,8 +101,8 @@ def picture(boxes: Sequence[Box], groups: Sequence[Group]) -> str:
             readers[source].append(box)
     blocks = {box: block_of(box, bool(readers[box])) for box in boxes}
     frames = [framed(group, blocks, readers) for group in groups]
-    outer, lines, ends = cut(*contracted(boxes, blocks, frames))
-    width, height = arrange(outer, lines)
+    level, lines, ends = cut(*contracted(boxes, blocks, frames))
+    width, height = arrange(level, lines)
     for frame in frames:
         frame.place()
     shapes = [frame_shape(frame) for frame in frames]
@@ -163,8 +164,8 @@ def framed(group: Group, blocks: dict[Box, Block], readers: dict[Box, list[Box]]
             start = own[source] if source in inside else comes[source]
             lines.append(Line(start, 0, own[box], i, (source, box)))
     lines += [Line(own[box], 0, port, 0, (box, None)) for box, port in goes.items()]
-    every, lines, ends = cut([*comes.values(), *own.values(), *goes.values()], lines)
-    width, height = arrange(every, lines)
+    level, lines, ends = cut([*comes.values(), *own.values(), *goes.values()], lines)
+    width, height = arrange(level, lines)
     width = max(width, length(group.title, SMALL)) + 2 * PADDING
     ins = [port.x + PADDING for port in comes.values()]
     outs = [port.x + PADDING for port in goes.values()]
@@ -222,10 +223,13 @@ def in_order(nodes: Sequence[Block], lines: Sequence[Line]) -> list[Block]:
 
 def cut(
     blocks: Sequence[Block], lines: Sequence[Line]
-) -> tuple[list[Block], list[Line], list[End]]:
-    """Lines over many layers as two ends, each with the name of the value: all the layers that
-    they would pass are as many as the square of a program's length."""
+) -> tuple[dict[Block, int], list[Line], list[End]]:
+    """The layers of blocks, with lines over many of them as two ends, each with the name of the
+    value: all the layers that they would pass are as many as the square of a program's length.
+    Ends go beside the blocks that they belong to, and move none."""
     level = levels(blocks, lines)
+    above: dict[Block, int] = {}
+    below: dict[Block, int] = {}
     given: dict[tuple[Block, int], End] = {}
     read: list[End] = []
     short: list[Line] = []
@@ -237,11 +241,12 @@ def cut(
         place = (line.source, line.out)
         if place not in given:
             given[place] = end_of(source)
+            below[given[place].block] = level[line.source] + 1
             short.append(Line(*place, given[place].block, 0, (source, None)))
         read.append(end_of(source))
+        above[read[-1].block] = level[line.target] - 1
         short.append(Line(read[-1].block, 0, line.target, line.into, line.tag))
-    above, below = ([end.block for end in ends] for ends in (read, given.values()))
-    return [*above, *blocks, *below], short, [*given.values(), *read]
+    return above | level | below, short, [*given.values(), *read]
 
 
 def end_of(box: Box) -> End:
