@@ -49,7 +49,10 @@ _matmul.shape_rule = lambda s1, s2: (*broadcast(s1[:-2], s2[:-2]), s1[-2], s2[-1
 
 def matmul(x1: Any, x2: Any, /) -> Any:
     """The matrix product over the last two axes, broadcasting the others; a 1-D argument is
-    a row on the left, a column on the right."""
+    a row on the left, a column on the right.
+
+    Raises ValueError for a number or a 0-d array, and for lengths that do not fit.
+    """
     s1, s2 = getattr(x1, "shape", ()), getattr(x2, "shape", ())
     if not s1 or not s2:
         for position, x in enumerate((x1, x2), 1):
@@ -87,7 +90,10 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Any:
     """The sum of products over pairs of axes: the last `axes` of x1 with the first of x2, or
-    two lists of axes."""
+    two lists of axes.
+
+    Raises ValueError for axes of different lengths.
+    """
     x1, x2 = an_array("tensordot", x1), an_array("tensordot", x2, 2)
     if is_one(axes):
         axes = operator.index(axes)

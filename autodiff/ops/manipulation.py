@@ -108,7 +108,10 @@ _reshape = linear("reshape", adjoint=lambda g, x, **_: reshape(g, x.shape))
 
 
 def reshape(x: Any, /, shape: int | Sequence[int], *, copy: bool | None = None) -> Any:
-    """The same elements in C order in another shape; one length may be -1."""
+    """The same elements in C order in another shape; one length may be -1.
+
+    Raises ValueError for a shape of another number of elements, or more than one -1.
+    """
     shape = as_tuple(shape)
     size = math.prod(an_array("reshape", x).shape)
     if shape.count(-1) > 1:
@@ -207,7 +210,10 @@ def expand_dims(x: Any, /, axis: int | tuple[int, ...]) -> Any:
 
 
 def squeeze(x: Any, /, axis: Axis = None) -> Any:
-    """Without the axes `axis`, which must be of length 1 (None: all such)."""
+    """Without the axes `axis`, which must be of length 1 (None: all such).
+
+    Raises ValueError for an axis of another length.
+    """
     if axis is None:
         places = tuple(i for i, n in enumerate(an_array("squeeze", x).shape) if n == 1)
     else:
@@ -313,7 +319,11 @@ _split = linear(
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
-    """Arrays joined along an axis that they have (None: flattened first)."""
+    """Arrays joined along an axis that they have (None: flattened first).
+
+    Raises ValueError for no arrays, or shapes that differ along another axis, and TypeError for
+    what is no array.
+    """
     parts = sequence("concat", arrays)
     if axis is None:
         parts, axis = [reshape(p, (-1,)) for p in parts], 0
@@ -326,7 +336,10 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Any:
 
 
 def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Any:
-    """Arrays of one shape joined along a new axis."""
+    """Arrays of one shape joined along a new axis.
+
+    Raises ValueError for no arrays, or different shapes, and TypeError for what is no array.
+    """
     parts = sequence("stack", arrays)
     if len({tuple(p.shape) for p in parts}) > 1:
         shapes = ", ".join(str(tuple(p.shape)) for p in parts)
@@ -348,7 +361,10 @@ def sequence(name: str, arrays: Any) -> list:
 
 
 def split(x: Any, /, sections: int | Sequence[int], *, axis: int = 0) -> list[Any]:
-    """x cut along `axis`: into so many equal sections, or at the given places."""
+    """x cut along `axis`: into so many equal sections, or at the given places.
+
+    Raises ValueError for sections that cannot be equal, or places that do not ascend.
+    """
     place = one_axis("split", x, axis)
     length = x.shape[place]
     if is_one(sections):

@@ -65,7 +65,10 @@ _norm = general("vector_norm", impl=_norm_impl, vjp=_norm_vjp, jvp=_norm_jvp)
 def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Any:
     """sum(|x|**ord) ** (1/ord) over `axis`: 2 (Euclidean), 1, inf (largest), -inf (smallest), 0
     (how many are not zero), or any other number. Integers count as float64. The derivative at the
-    origin is 0."""
+    origin is 0.
+
+    Raises ValueError for an `ord` that is a name: those are of matrix norms.
+    """
     if isinstance(ord, str):
         raise ValueError(
             f"vector_norm: ord must be a number; got {ord!r} (matrix_norm has 'fro' and 'nuc')"

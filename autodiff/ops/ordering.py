@@ -98,7 +98,11 @@ def sort(x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = 
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements of x at `indices` along `axis`, which a 1-D x may leave out: axis `axis` of
-    x is replaced by the axes of `indices`. Indices that repeat sum in the derivative."""
+    x is replaced by the axes of `indices`. Indices that repeat sum in the derivative.
+
+    Raises ValueError for no axis where x is not 1-D, and TypeError for indices that are no
+    array of integers.
+    """
     if axis is None and an_array("take", x).ndim != 1:
         raise ValueError(
             f"take: x has shape {tuple(x.shape)}; say along which axis (axis=None is for 1-D)"
@@ -185,7 +189,10 @@ def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> An
 
 def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
     """Where in the ascending 1-D x1 the elements of x2 belong: i with x1[i-1] < x2 <= x1[i],
-    or x1[i-1] <= x2 < x1[i] for side "right". `sorter` holds the indices that sort x1."""
+    or x1[i-1] <= x2 < x1[i] for side "right". `sorter` holds the indices that sort x1.
+
+    Raises ValueError for another side, or an x1 that is not 1-D.
+    """
     if side not in ("left", "right"):
         raise ValueError(f'searchsorted: side must be "left" or "right"; got {side!r}')
     if an_array("searchsorted", x1).ndim != 1:
@@ -331,7 +338,11 @@ def compress(condition: Any, a: Any, axis: int | None = None) -> Any:
 def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     """How often each of 0, 1, 2 ... occurs in the 1-D x of integers, or the sum of `weights`
     over where it does, by which the result is differentiable. The length, the largest element
-    and one, is read from the device."""
+    and one, is read from the device.
+
+    Raises ValueError for an x that is not 1-D or has a negative element, and TypeError for one
+    that is not of integers.
+    """
     check_indices("bincount", x)
     if x.ndim != 1:
         raise ValueError(f"bincount: x must be 1-D; got shape {tuple(x.shape)}")
