@@ -14,7 +14,6 @@ What is computed again for its gradient (checkpoint) draws the same numbers agai
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -113,12 +112,7 @@ class Generator:
                 f"low={low}, high={high}"
             )
         name = backends.get("numpy").canonical(dtype).name
-
-        def draw(home: backends.Backend) -> Any:
-            unit = self.stream.unit(math.prod(size), home)
-            steps = home.astype(home.floor(unit * (high - low)), home.native("int64"))
-            return home.astype(home.reshape(steps + low, size), home.native(name))
-
+        draw = lambda home: self.stream.integers(low, high, size, home.native(name), backend=home)  # noqa: E731
         return drawn(draw, size, name, backend)
 
     def permutation(self, count: int, backend: Home = None) -> Tensor:

@@ -9,6 +9,7 @@ derivatives.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ HALVES = ("float16", "bfloat16")
 FLOATS = (*HALVES, "float32", "float64")
 REAL = {"complex64": "float32", "complex128": "float64"}  # the dtype of a complex one's parts
 COMPLEX = {parts: whole for whole, parts in REAL.items()}
+BLOCK = 4  # random numbers for each step of a stream's counter
 TRIANGLE = 64  # rows up to which a triangular matrix is solved as any other
 
 
@@ -298,8 +300,28 @@ class Backend:
         """`count` float64 numbers in [0, 1): the 53 upper bits of each draw of the
         Philox4x64-10 stream with key `seed` from `counter` on. Drawn on the host, unless the
         device has its own generator."""
-        draws = np.random.Philox(key=seed, counter=counter).random_raw(count)
-        return self.from_host((draws >> np.uint64(11)) * 2.0**-53, device=self.device)
+        unit = np.empty(count)
+        fill_unit(unit, seed, counter)
+        return self.from_host(unit, device=self.device)
+
+    def random_array(
+        self,
+        transform: Callable[[Array], Array],
+        rows: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        seed: int,
+        counter: int,
+    ) -> Array:
+        """Random numbers of a shape and dtype: row after row of `transform(unit)`, as far as they
+        go in. `unit` is the next numbers in [0, 1), in so many `rows`, one row drawn after the
+        other; the transform goes column by column, so it may be given some of the columns."""
+        count = math.prod(shape)
+        columns = -(-count // rows)
+        unit = self.random_unit(rows * columns, seed, counter)
+        made = transform(self.reshape(unit, (rows, columns)))
+        flat = self.reshape(made, (rows * columns,))
+        return self.astype(self.reshape(flat[:count], shape), dtype)
 
     def special(self, name: str) -> Callable[..., Array]:
         """The special function that SciPy calls `name`: the namespace's own, where it has some,
@@ -359,6 +381,14 @@ class Backend:
     def quiet(self) -> Iterator[None]:
         """Silence floating-point warnings: rules compute infinities that are masked later."""
         yield
+
+
+def fill_unit(unit: np.ndarray, seed: int, counter: int, first: int = 0) -> None:
+    """The numbers of a stream, see `Backend.random_unit`, into `unit`; from number `first` on."""
+    steps, before = divmod(first, BLOCK)
+    draws = np.random.Philox(key=seed, counter=counter + steps).random_raw(before + unit.size)
+    draws >>= np.uint64(11)
+    np.multiply(draws[before:], 2.0**-53, out=unit)
 
 
 def dtype_name(dtype: Any) -> str:

@@ -9,14 +9,13 @@ in array-API calls.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import backends
-from backends.base import Array, Backend, dtype_name
-
-BLOCK = 4  # numbers for each step of the counter
+from backends.base import BLOCK, Array, Backend, dtype_name
 
 
 class Generator:
@@ -39,11 +38,23 @@ class Generator:
             raise ValueError(f"Generator: the seed must be from 0 to 2**64 - 1; got {seed}")
         self.state: tuple[int, int] = (seed, 0)
 
+    def draw(
+        self,
+        transform: Callable[[Array], Array],
+        shape: tuple[int, ...],
+        dtype: Any,
+        home: Backend,
+        rows: int = 1,
+    ) -> Array:
+        """What `transform` makes of the next numbers in [0, 1), see `Backend.random_array`."""
+        seed, counter = self.state
+        columns = math.ceil(math.prod(shape) / rows)
+        self.state = (seed, counter + math.ceil(rows * columns / BLOCK))
+        return home.random_array(transform, rows, shape, dtype, seed, counter)
+
     def unit(self, count: int, home: Backend) -> Array:
         """The next `count` numbers in [0, 1)."""
-        seed, counter = self.state
-        self.state = (seed, counter + math.ceil(count / BLOCK))
-        return home.random_unit(count, seed, counter)
+        return self.draw(lambda unit: unit, (count,), "float64", home)
 
     def uniform(
         self,
@@ -56,29 +67,43 @@ class Generator:
     ) -> Array:
         """Numbers in [low, high)."""
         home = backends.get(backend)
-        unit = self.unit(math.prod(shape), home)
-        drawn = home.astype(home.reshape(unit * (high - low) + low, shape), dtype)
         kind = np.dtype(dtype_name(dtype)).type
-        return home.minimum(drawn, float(np.nextafter(kind(high), kind(low))))  # never `high`
+        last = float(np.nextafter(kind(high), kind(low)))  # never `high`, not by rounding either
+        scaled = lambda unit: home.minimum(unit * (high - low) + low, last)  # noqa: E731
+        return self.draw(scaled, shape, dtype, home)
 
     def normal(
         self, shape: tuple[int, ...], dtype: Any = "float64", *, backend: str | Backend
     ) -> Array:
         """Standard normal numbers, by the transform of Box and Muller (1958)."""
         home = backends.get(backend)
-        count = math.prod(shape)
-        half = (count + 1) // 2
-        draws = self.unit(2 * half, home)
-        radius = home.sqrt(-2 * home.log1p(-draws[:half]))
-        angle = 2 * math.pi * draws[half:]
-        both = home.concat([radius * home.cos(angle), radius * home.sin(angle)])
-        return home.astype(home.reshape(both[:count], shape), dtype)
+
+        def polar(unit: Array) -> Array:
+            radius = home.sqrt(-2 * home.log1p(-unit[0, :]))
+            angle = 2 * math.pi * unit[1, :]
+            return home.stack([radius * home.cos(angle), radius * home.sin(angle)])
+
+        return self.draw(polar, shape, dtype, home, rows=2)
 
     def bernoulli(self, p: float, shape: tuple[int, ...], backend: str | Backend) -> Array:
         """True with probability p."""
         if not 0 <= p <= 1:
             raise ValueError(f"bernoulli: p must be from 0 to 1; got {p}")
-        return self.uniform(shape, backend=backend) < p
+        return self.draw(lambda unit: unit < p, shape, "bool", backends.get(backend))
+
+    def integers(
+        self,
+        low: int,
+        high: int,
+        shape: tuple[int, ...],
+        dtype: Any = "int64",
+        *,
+        backend: str | Backend,
+    ) -> Array:
+        """Whole numbers from low to high - 1; at most 2**53 different ones."""
+        home = backends.get(backend)
+        whole = lambda unit: home.astype(home.floor(unit * (high - low)), "int64") + low  # noqa: E731
+        return self.draw(whole, shape, dtype, home)
 
     def permutation(self, count: int, backend: str | Backend) -> Array:
         """The numbers from 0 to count - 1 in random order, int64."""

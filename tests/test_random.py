@@ -3,6 +3,7 @@ stream on every home; what is refused. And the warning of large constants."""
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ import autodiff as ad
 import backends
 from autodiff import jit
 from autodiff import random as rnd
+from backends.numpy import DRAWN
 from homes import HOMES
 
 
@@ -197,6 +199,68 @@ def test_state_goes_back() -> None:
     state, first = g.state, host(g.normal((4,)))
     g.state = state
     assert (host(g.normal((4,))) == first).all() and sorted(host(g.permutation(9))) == list(range(9))
+
+
+# Each kind in NumPy's words: of how many numbers in [0, 1) it is made, and how.
+PLAIN = {
+    "uniform": (
+        lambda g, n, dtype: g.uniform(n, -1.0, 2.0, dtype=dtype),
+        lambda u, n, dtype: np.minimum((u[:n] * 3.0 - 1.0).astype(dtype), np.nextafter(dtype(2), dtype(-1))),
+    ),
+    "normal": (lambda g, n, dtype: g.normal(n, dtype=dtype), lambda u, n, dtype: box_muller(u)[:n].astype(dtype)),
+    "bernoulli": (lambda g, n, _: g.bernoulli(0.3, n), lambda u, n, _: u[:n] < 0.3),
+    "integers": (
+        lambda g, n, _: g.integers(-3, 9, n, dtype="int32"),
+        lambda u, n, _: (np.floor(u[:n] * 12) - 3).astype("int32"),
+    ),
+    "permutation": (lambda g, n, _: g.permutation(n), lambda u, n, _: np.argsort(u[:n], stable=True)),
+}
+
+
+def box_muller(u: np.ndarray) -> np.ndarray:
+    first, second = np.split(u, 2)
+    radius, angle = np.sqrt(-2 * np.log1p(-first)), 2 * np.pi * second
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", PLAIN)
+def test_many_numbers_are_those_of_the_definition(kind: str, dtype: type) -> None:
+    """Sizes around those up to which NumPy's are made at once."""
+    draw, define = PLAIN[kind]
+    g, counter = rnd.Generator(11), 2**64 - 3
+    g.state = (11, counter)
+    for n in (0, 1, 3, DRAWN - 1, DRAWN, DRAWN + 1, 2 * DRAWN + 5, 3 * DRAWN + 7):
+        count = n + n % 2 if kind == "normal" else n
+        raw = np.random.Philox(key=11, counter=counter).random_raw(count)
+        want = define((raw >> np.uint64(11)) * 2.0**-53, n, dtype)
+        got = host(draw(g, n, dtype))
+        assert got.dtype == want.dtype and got.tobytes() == want.tobytes()
+        counter += -(-count // 4)
+        assert g.state == (11, counter)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PLAIN if kind != "permutation"])
+def test_draws_take_little_memory_beside_the_result(kind: str) -> None:
+    draw = lambda n: PLAIN[kind][0](rnd.default, n, np.float32)  # noqa: E731
+    draw(2 * DRAWN)
+    tracemalloc.start()
+    result = host(draw(300_000)).nbytes
+    tracemalloc.reset_peak()
+    held, _ = tracemalloc.get_traced_memory()
+    draw(300_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak - held < result + 1e6
+
+
+def test_numbers_of_many_axes_lie_in_order() -> None:
+    shape = (3, DRAWN, 2)
+    for kind in ("uniform", "normal"):
+        rnd.seed(2)
+        flat = host(getattr(rnd, kind)(6 * DRAWN))
+        rnd.seed(2)
+        assert np.array_equal(host(getattr(rnd, kind)(shape)), flat.reshape(shape))
 
 
 REFUSED = {

@@ -207,8 +207,8 @@ class Jitted:
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
         """What a run would take at its peak, in bytes, before running; and who holds it. What a
-        single call of the backend takes for itself while it runs (a sort's copy, the bits of random
-        numbers) is not among it."""
+        single call of the backend takes for itself while it runs (a sort's copy; on other backends
+        than NumPy, the bits of random numbers) is not among it."""
         return self.lower(*args, **kwargs).memory()
 
     def cache_info(self) -> CacheInfo:

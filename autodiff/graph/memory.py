@@ -2,7 +2,8 @@
 
 Counted are the values of a program, as its plan places them or, where there is none, as they come
 and go; at a branch or a loop those of its routines, too. What a single call of the backend takes
-for itself while it runs (a sort's copy, the bits of random numbers) is not known before.
+for itself while it runs (a sort's copy; on other backends than NumPy, the bits of random numbers)
+is not known before.
 """
 
 from __future__ import annotations
