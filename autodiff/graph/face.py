@@ -149,6 +149,8 @@ class Update:
         self.graph = graph
         self.pairs = tuple((v, value.data) for v, value in pairs)
         self.name = name
+        if any(node is not v.start for v, node in self.pairs):  # else an initializer
+            graph.updates.append(self)
 
     @property
     def inputs(self) -> tuple[Symbol, ...]:
@@ -197,6 +199,7 @@ class Graph(Stage):
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}  # up to which each name has numbered ones
         self.variables: list[Variable] = []
+        self.updates: list[Update] = []  # but for initializers
         self.backward: set[Node] = set()  # what `gradients` added
 
     @contextmanager
@@ -218,7 +221,7 @@ class Graph(Stage):
 
     def __str__(self) -> str:
         nodes = topological(map(self.symbol, list(self.symbols)))
-        return "\n".join(map(self.line, nodes))
+        return "\n".join([*map(self.line, nodes), *map(self.update_line, self.updates)])
 
     def __repr__(self) -> str:
         return f"<graph of {len(self.symbols)} nodes on {self.backend.name}>"
@@ -228,7 +231,12 @@ class Graph(Stage):
         if isinstance(node, Equation):
             numbers = {n: repr(n.value) for n in node.inputs if is_literal(n)}
             return equation_text(node, {**self.names, **numbers})
-        return f"{symbol.name}: {described(node)} = {symbol.kind}"
+        start = f"(initial={symbol.initial.name})" if isinstance(symbol, Variable) else ""
+        return f"{symbol.name}: {described(node)} = {symbol.kind}{start}"
+
+    def update_line(self, update: Update) -> str:
+        pairs = ", ".join(f"{v.name}={self.names[node]}" for v, node in update.pairs)
+        return f"{update.name}: update({pairs})"
 
     # -- entering nodes ----------------------------------------------------------------------
 
