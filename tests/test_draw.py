@@ -260,6 +260,24 @@ def test_graphs() -> None:
             wrong()
 
 
+def test_a_whole_graph_shows_what_is_assigned() -> None:
+    with graph.Graph().as_default() as g:
+        x = graph.placeholder((3,), name="x")
+        w = graph.Variable(np.ones(3), name="w")
+        v = graph.Variable(w.initial * 2, name="v", trainable=False)
+        train = graph.MomentumOptimizer(0.1, 0.9).minimize(ad.sum((w * x - v) ** 2), name="train")
+        count = v.assign_add(1.0)
+        graph.Session().run(g.initializer())
+    given = [(b.label, b.detail, b.part) for b in g.draw().boxes if b.kind == "output"]
+    updates = [("new w", "train", "update"), ("new w/velocity", "train", "update"), ("new v", count.name, "update")]
+    assert given == [("initial v", "", "forward"), *updates]
+    assert [(b.label, b.detail, b.part) for b in g.draw([train, count]).boxes if b.kind == "output"] == updates
+    assert "-> new w = subtract" in g.draw().text and g.draw().text.count("  train\n") == 2
+    lines = str(g).splitlines()
+    assert lines[-2].startswith("train: update(w=subtract_") and lines[-1] == "assign_add_v: update(v=add_1)"
+    assert "v: float64[3] = variable(initial=multiply)" in lines
+
+
 def test_where_there_is_nothing_to_draw() -> None:
     for what in (graph.variables_initializer([]), graph.Graph()):
         drawn = ad.draw(what)

@@ -302,11 +302,12 @@ def test_names_and_printing(graph: Graph) -> None:
     assert str(graph).splitlines() == [
         "x: float32[2,3] = placeholder",
         "constant: float32[3] = constant",
-        "w: float32[3] = variable",
+        "w: float32[3] = variable(initial=constant)",
         "x_1: float64[] = placeholder",
         "multiply: float32[2,3] = multiply(x, w)",
         "add: float32[2,3] = add(multiply, 1)",
         "add_1: float32[3] = add(w, 2)",
+        "assign_w: update(w=add_1)",
     ]
     assert repr(graph) == "<graph of 7 nodes on numpy>"
 

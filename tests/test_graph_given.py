@@ -204,7 +204,41 @@ def test_wrong_pairs_and_losses(optimizer: str, row: str) -> None:
         act(Case(optimizer))
 
 
+RATES: dict[str, tuple[type, str, Any]] = {
+    "None": (TypeError, "must be a number; got None", None),
+    "text": (TypeError, "must be a number; got 'a'", "a"),
+    "an array": (TypeError, r"must be a number; got numpy float64 \(2,\)", A),
+    "a function": (TypeError, "must be a number; got <function", lambda step: 0.1),
+    "negative": (ValueError, "must be 0 or more; got -0.1", -0.1),
+    "NaN": (ValueError, "must be finite; got nan", float("nan")),
+}
+
+
+@pytest.mark.parametrize("row", RATES)
+def test_rates_of_optimizers(row: str) -> None:
+    kind, message, rate = RATES[row]
+    with pytest.raises(kind, match=f"GradientDescentOptimizer: learning_rate {message}"):
+        G.GradientDescentOptimizer(rate)
+    with pytest.raises(kind, match=f"MomentumOptimizer: momentum {message}"):
+        G.MomentumOptimizer(0.1, rate)
+
+
+@pytest.mark.parametrize("make", [float, np.asarray, ad.Tensor, constant, lambda x: Variable(x, trainable=False)])
+def test_rates_are_numbers_or_nodes(make: Callable) -> None:
+    w = Variable(A, name="w")
+    step = G.MomentumOptimizer(make(0.5), make(0.0)).minimize(ad.sum(w * w) / 2)
+    session = Session()
+    session.run(initializer())
+    session.run(step)
+    assert session.run(w).tolist() == [0.5, 1.0]
+
+
 # -- what is refused -----------------------------------------------------------------------------
+
+
+def fed_integers(value: Any) -> np.ndarray:
+    n = placeholder((2,), "int64", "n")
+    return Session().run(n * 1, {n: value})
 
 
 REFUSED: dict[str, tuple[type, str, Callable]] = {
@@ -218,6 +252,17 @@ REFUSED: dict[str, tuple[type, str, Callable]] = {
     "no ys": (ValueError, "gradients: there are no ys", lambda x, w: gradients([], x)),
     "length True": (ValueError, "the shape is True", lambda x, w: placeholder(True)),
     "length -1": (ValueError, r"the shape is \(-1,\)", lambda x, w: placeholder((-1,))),
+    "length 2.0": (ValueError, r"the shape is \(2.0,\), but a shape is a tuple of integers", lambda x, w: placeholder((2.0,))),
+    "dtype first": (ValueError, "^placeholder: the shape is 'float32', but a shape is a tuple of integers", lambda x, w: placeholder("float32", (3,))),
+    "shape as text": (ValueError, "^placeholder p: the shape is '3', but a shape is a tuple of integers", lambda x, w: placeholder("3", name="p")),
+    "length None": (ValueError, r"^placeholder: the shape is \(None, 3\), but each length must be known", lambda x, w: placeholder((None, 3))),
+    "ragged": (ValueError, "^Variable: .*inhomogeneous", lambda x, w: Variable([[1, 2], [3]])),
+    "ragged, named": (ValueError, "^Variable v: .*inhomogeneous", lambda x, w: Variable([[1, 2], [3]], name="v")),
+    "initially None": (TypeError, "^Variable v: None: object is no dtype of numbers", lambda x, w: Variable(None, name="v")),
+    "trainable integers": (TypeError, "^Variable: int64 has no derivative", lambda x, w: Variable([1, 2])),
+    "initially too large": (OverflowError, "Variable: 1180591620717411303424 does not fit", lambda x, w: Variable(2**70)),
+    "fed too large": (OverflowError, r"'n' was fed \[1180591620717411303424, 1\].* does not fit", lambda x, w: fed_integers([2**70, 1])),
+    "fed much": (TypeError, r"was fed \[None, None, None, None, None, None, \.\.\.\]: ", lambda x, w: fed_integers([None] * 1000)),
     "no dtype": (TypeError, "placeholder p: it needs a dtype", lambda x, w: placeholder((), None, "p")),
     "dtype object": (TypeError, "'p': object is no dtype of numbers", lambda x, w: placeholder((), object, "p")),
     "dtype str": (TypeError, "'p': <U0 is no dtype of numbers", lambda x, w: placeholder((), str, "p")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -157,9 +157,9 @@ def draw_built(what: Any) -> Drawing:
         return draw_graph(nodes[0].graph if nodes else default_graph(), what)
     compiled = what if isinstance(what, Compiled) else compile_program(what, passes=())
     program = compiled.after
-    outputs = [f"output {i}" for i in range(len(program.outputs))]
-    outputs = outputs if outputs[1:] else ["output"]
-    return drawing(program, steps(compiled), names(program), outputs, taken_inside(program))
+    results = [Result(f"output {i}") for i in range(len(program.outputs))]
+    results = results if results[1:] else [Result("output")]
+    return drawing(program, steps(compiled), names(program), results, taken_inside(program))
 
 
 def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | None) -> Drawing:
@@ -178,19 +178,21 @@ def draw_function(f: Callable, args: tuple, kwargs: dict, argnums: Argnums | Non
     for place, node in zip(entry.places, entry.compiled.before.inputs, strict=True):
         node.name = labels[place]
     results = tree.unflatten(entry.structure, [np.empty(()) for _ in range(entry.structure.count)])
-    forward = tree.paths(results if argnums is None else results[0], "output")
+    paths = tree.paths(results if argnums is None else results[0], "output")
+    forward = [Result(path) for path in paths]
     cells = cell_places(tree.flatten((full, kwargs))[1])
     by = sorted(owner.marked_leaves(chosen, full, {}).difference(*cells))
-    gradients = [f"gradient of {labels[i]}" for i in by]
-    written = [f"new {labels[cells[i][0]] if cells[i] else 'value'}" for i in entry.written]
+    gradients = [Result(f"gradient of {labels[i]}", GRADIENT) for i in by]
+    places = [labels[cells[i][0]] if cells[i] else "value" for i in entry.written]
+    written = [Result(f"new {place}") for place in places]
     if argnums is None:
         apart = taken_inside(program)
     else:
         first, rest = len(forward), len(forward) + len(gradients)
         own = ordered([*program.outputs[:first], *program.outputs[rest:]])
         apart = set(program.nodes()).difference(own)
-    outputs = [*forward, *gradients, *written]
-    return drawing(program, steps(entry.compiled), names(program), outputs, apart)
+    every = [*forward, *gradients, *written]
+    return drawing(program, steps(entry.compiled), names(program), every, apart)
 
 
 def taken_inside(program: Program) -> set[Node]:
@@ -238,26 +240,42 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     """A graph as it was written: all of it, or what fetches need. Groups are those that its
     equations would make as they stand."""
     if fetches is None:
-        read = {source for node in graph.symbols for source in node.inputs}
-        starts = {v.start for v in graph.variables if isinstance(v.start, Constant)}
-        outputs = [node for node in graph.symbols if node not in read and node not in starts]
-        labels = [""] * len(outputs)
+        found = everything(graph)
     else:
         leaves = tree.flatten(fetches)[0]
         for leaf in leaves:
             check_of(graph, leaf)
-        labels = [label for leaf in leaves for label in output_labels(leaf)]
-        outputs = [x.data for leaf in leaves for x in fetched(leaf)]
+        found = [pair for leaf in leaves for pair in shown(leaf)]
+    results, outputs = [result for result, _ in found], [node for _, node in found]
     inputs = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
     program = Program(inputs, outputs, graph.backend)
     called = {**names(program), **graph.names}
     compiled = compile_program(program, passes=())
-    variables = {v.data for v in graph.variables}
     apart = graph.backward | taken_inside(program)
-    return drawing(program, steps(compiled), called, labels, apart, variables)
+    variables = {v.data for v in graph.variables}
+    return drawing(program, steps(compiled), called, results, apart, variables)
 
 
 Graph.draw = draw_graph
+
+
+def everything(graph: Graph) -> list[tuple[Result, Node]]:
+    """What is made of all that a graph has: the nodes that nothing reads, and the new and the
+    initial values of variables, but for constants."""
+    starts = [(Result(f"initial {v.name}"), v.start) for v in graph.variables]
+    updates = [pair for update in graph.updates for pair in shown(update)]
+    used = {source for node in graph.symbols for source in node.inputs}
+    used.update(node for _, node in [*starts, *updates])
+    unread = [(Result(""), node) for node in graph.symbols if node not in used]
+    computed = [(result, node) for result, node in starts if not isinstance(node, Constant)]
+    return [*unread, *computed, *updates]
+
+
+def shown(leaf: Symbol | Update) -> list[tuple[Result, Node]]:
+    """What a fetch gives: a node's value, or the new ones of variables."""
+    if isinstance(leaf, Symbol):
+        return [(Result(leaf.name), leaf.data)]
+    return [(Result(f"new {v.name}", UPDATE, leaf.name), node) for v, node in leaf.pairs]
 
 
 def fetched(leaf: Any) -> Sequence[Symbol]:
@@ -277,12 +295,6 @@ def check_of(graph: Graph, leaf: Any) -> None:
             )
 
 
-def output_labels(leaf: Any) -> list[str]:
-    if isinstance(leaf, Update):
-        return [f"new {variable.name}" for variable, _ in leaf.pairs]
-    return [x.name for x in fetched(leaf)]
-
-
 def steps(compiled: Compiled) -> list[Step]:
     """What runs together, in order, if the backend's way of running has groups."""
     plan = getattr(compiled.plan, "plan", None)
@@ -293,15 +305,24 @@ def steps(compiled: Compiled) -> list[Step]:
 # -- from a program to boxes -----------------------------------------------------------------------
 
 
+class Result(NamedTuple):
+    """What is said of a value that comes out of a program: nothing and no box for ""; `part` is by
+    default that of the value."""
+
+    label: str
+    part: str | None = None
+    detail: str = ""
+
+
 def drawing(
     program: Program,
     schedule: Sequence[Step],
     called: dict[Node, str],
-    outputs: Sequence[str],
+    results: Sequence[Result],
     apart: Iterable[Node] = (),
     variables: Iterable[Node] = (),
 ) -> Drawing:
-    """The boxes of a program. `outputs` are labels, "" for no box; `apart` are the nodes of
+    """The boxes of a program. `results` tell of its outputs; `apart` are the nodes of
     gradients."""
     variables = set(variables)
     boxes: dict[Node, Box] = {}
@@ -320,16 +341,11 @@ def drawing(
         boxes[node].part = GRADIENT
     for node in made_of(gradients, program):
         boxes[node].part = UPDATE
-    results = []
-    for label, node in zip(outputs, program.outputs, strict=True):
-        if label:
-            source = boxes.get(node)
-            part = FORWARD if source is None else source.part
-            part = GRADIENT if label.startswith("gradient of ") else part
-            tail = [repr(node.value)] if source is None else [source]
-            shown, value = printable(label), described(node)
-            results.append(Box("output", shown, shown, "", "", value, part, tail))
-    return Drawing([*boxes.values(), *results], groups, program.backend.name)
+    outputs = []
+    for result, node in zip(results, program.outputs, strict=True):
+        if result.label:
+            outputs.append(output_box(result, node, boxes.get(node)))
+    return Drawing([*boxes.values(), *outputs], groups, program.backend.name)
 
 
 def made_of(gradients: set[Node], program: Program) -> set[Node]:
@@ -392,6 +408,14 @@ def equation_box(equation: Equation, called: dict[Node, str], boxes: dict[Node, 
         described(equation),
         arguments=arguments,
     )
+
+
+def output_box(result: Result, node: Node, source: Box | None) -> Box:
+    """A box for what comes out of another, or is a number."""
+    part = result.part or (FORWARD if source is None else source.part)
+    tail = [repr(node.value)] if source is None else [source]
+    label, detail = printable(result.label), printable(result.detail)
+    return Box("output", label, label, detail, "", described(node), part, tail)
 
 
 def printable(words: str) -> str:
@@ -469,7 +493,8 @@ def text(drawing: Drawing) -> str:
 def line(box: Box) -> tuple[str, str, str]:
     """(what it is, dtype and shape, kind or place)."""
     if box.kind == "output":
-        return f"-> {box.label}" + "".join(f" = {x.name}" for x in box.sources), box.value, "output"
+        tail = "".join(f" = {x.name}" for x in box.sources)
+        return f"-> {box.label}{tail}", box.value, box.detail or "output"
     if box.kind != "equation":
         shown = box.name if box.name == box.label else f"{box.name} = {box.label}"
         return shown, box.value, box.kind

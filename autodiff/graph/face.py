@@ -96,11 +96,15 @@ class Variable(Symbol):
         self, initial: Any, trainable: bool = True, name: str | None = None, dtype: Any = None
     ) -> None:
         graph = initial.graph if isinstance(initial, Symbol) else default_graph()
+        what = named("Variable", name)
         self.trainable = trainable
-        self.start = start = graph.node(initial, dtype).data
+        try:
+            self.start = start = graph.node(initial, dtype).data
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f"{what}: {error}") from error
         if trainable and not graph.backend.is_inexact(start.dtype):
             raise TypeError(
-                f"Variable {name or ''}: {start.dtype} has no derivative and cannot be "
+                f"{what}: {start.dtype} has no derivative and cannot be "
                 "trained; pass dtype='float64' (or another), or trainable=False"
             )
         node = Input("variable", start.shape, start.dtype, device=start.device)
@@ -149,6 +153,8 @@ class Update:
         self.graph = graph
         self.pairs = tuple((v, value.data) for v, value in pairs)
         self.name = name
+        if any(node is not v.start for v, node in self.pairs):  # else an initializer
+            graph.updates.append(self)
 
     @property
     def inputs(self) -> tuple[Symbol, ...]:
@@ -197,6 +203,7 @@ class Graph(Stage):
         self.taken: set[str] = set()
         self.numbers: dict[str, int] = {}  # up to which each name has numbered ones
         self.variables: list[Variable] = []
+        self.updates: list[Update] = []  # but for initializers
         self.backward: set[Node] = set()  # what `gradients` added
 
     @contextmanager
@@ -218,7 +225,7 @@ class Graph(Stage):
 
     def __str__(self) -> str:
         nodes = topological(map(self.symbol, list(self.symbols)))
-        return "\n".join(map(self.line, nodes))
+        return "\n".join([*map(self.line, nodes), *map(self.update_line, self.updates)])
 
     def __repr__(self) -> str:
         return f"<graph of {len(self.symbols)} nodes on {self.backend.name}>"
@@ -228,7 +235,12 @@ class Graph(Stage):
         if isinstance(node, Equation):
             numbers = {n: repr(n.value) for n in node.inputs if is_literal(n)}
             return equation_text(node, {**self.names, **numbers})
-        return f"{symbol.name}: {described(node)} = {symbol.kind}"
+        start = f"(initial={symbol.initial.name})" if isinstance(symbol, Variable) else ""
+        return f"{symbol.name}: {described(node)} = {symbol.kind}{start}"
+
+    def update_line(self, update: Update) -> str:
+        pairs = ", ".join(f"{v.name}={self.names[node]}" for v, node in update.pairs)
+        return f"{update.name}: update({pairs})"
 
     # -- entering nodes ----------------------------------------------------------------------
 
@@ -354,6 +366,11 @@ class Graph(Stage):
         return tuple(map(self.symbol, self.parts[equation]))
 
 
+def named(kind: str, name: str | None) -> str:
+    """What errors call a node, which may have no name yet."""
+    return kind if name is None else f"{kind} {name}"
+
+
 def plain_number(x: Any) -> Any:
     """NumPy's scalars as Python's numbers, which decide no dtype; anything else as it is."""
     return x.item() if isinstance(x, np.generic) else x
@@ -361,13 +378,24 @@ def plain_number(x: Any) -> Any:
 
 def number_dtype(dtype: Any, what: Any) -> np.dtype:
     """A dtype of numbers, in the byte order that is computed with. Raises TypeError for text,
-    objects (None is one) and the like."""
+    objects (None is one) and the like, OverflowError for integers that are no more than objects."""
     found = backends.get("numpy").canonical(dtype)
     if found.kind not in KINDS and not is_inexact(found):
+        if found.kind == "O" and is_too_large(what):
+            raise OverflowError(
+                f"{reprlib.repr(what)} does not fit: no dtype holds an integer of more than 64 "
+                "bits; give it as a float"
+            )
         raise TypeError(
             f"{reprlib.repr(what)}: {found} is no dtype of numbers; a graph holds nothing else"
         )
     return found if found.isnative else found.newbyteorder("=")
+
+
+def is_too_large(x: Any) -> bool:
+    """Whether x is or has an integer that no dtype holds."""
+    numbers = np.asarray(x, dtype=object).flat
+    return any(isinstance(n, int) and not -(2**63) <= n < 2**64 for n in numbers)
 
 
 def check_unmasked(whose: str, x: Any) -> None:
@@ -407,17 +435,23 @@ def leave_default() -> None:
 def placeholder(shape: Any = (), dtype: Any = "float64", name: str | None = None) -> Symbol:
     """A node whose value is given to each run, in its feed_dict.
 
-    Raises ValueError for a shape with unknown lengths: programs are planned for shapes. Raises
-    TypeError for a dtype that is none of numbers.
+    Raises ValueError for what is no shape, and for a shape with unknown lengths: programs are
+    planned for shapes. Raises TypeError for a dtype that is none of numbers.
     """
+    what = named("placeholder", name)
     lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
-    if not all(map(is_length, lengths)):
+    if not all(n is None or is_length(n) for n in lengths):
         raise ValueError(
-            f"placeholder {name or ''}: the shape is {shape!r}, but each length must be known, "
-            "since the program is planned for it; make one graph for each batch size"
+            f"{what}: the shape is {shape!r}, but a shape is a tuple of integers that are 0 or "
+            "more; it comes first: placeholder((3, 2), 'float64')"
+        )
+    if None in lengths:
+        raise ValueError(
+            f"{what}: the shape is {shape!r}, but each length must be known, since the program is "
+            "planned for it; make one graph for each batch size"
         )
     if dtype is None:
-        raise TypeError(f"placeholder {name or ''}: it needs a dtype, such as 'float64'; got None")
+        raise TypeError(f"{what}: it needs a dtype, such as 'float64'; got None")
     graph = default_graph()
     chosen = number_dtype(dtype, name or "placeholder")
     node = Input("placeholder", tuple(map(int, lengths)), chosen, device=graph.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from autodiff.checks import AT_LEAST_ZERO, real
 from autodiff.graph.differentiate import gradients
 from autodiff.graph.face import Symbol, Update, Variable, variables_of
 from autodiff.graph.ir import described
@@ -110,6 +111,10 @@ class Optimizer(Minimizer):
     def update(self, w: Any, g: Any, *state: Any) -> tuple:
         raise NotImplementedError
 
+    def checked(self, name: str, x: Any) -> Any:
+        """A number that is not negative, or a 0-d node, for a subclass to take."""
+        return real(type(self).__name__, name, x, AT_LEAST_ZERO)
+
     def applied(self, pairs: list[tuple[Symbol, Variable]], name: str | None) -> Update:
         stored: list[tuple[Variable, Symbol]] = []
         for g, w in pairs:
@@ -125,10 +130,10 @@ class Optimizer(Minimizer):
 
 
 class GradientDescentOptimizer(Optimizer):
-    """w - learning_rate * g; the learning rate is a number or a node."""
+    """w - learning_rate * g; the learning rate is a number or a 0-d node."""
 
     def __init__(self, learning_rate: Any) -> None:
-        self.learning_rate = learning_rate
+        self.learning_rate = self.checked("learning_rate", learning_rate)
 
     def update(self, w: Any, g: Any) -> tuple:
         return (w - self.learning_rate * g,)
@@ -141,8 +146,8 @@ class MomentumOptimizer(Optimizer):
     slots = ("velocity",)
 
     def __init__(self, learning_rate: Any, momentum: Any, use_nesterov: bool = False) -> None:
-        self.learning_rate = learning_rate
-        self.momentum = momentum
+        self.learning_rate = self.checked("learning_rate", learning_rate)
+        self.momentum = self.checked("momentum", momentum)
         self.use_nesterov = use_nesterov
 
     def update(self, w: Any, g: Any, v: Any) -> tuple:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from threading import RLock
 from typing import Any
@@ -247,4 +248,5 @@ def from_python(graph: Graph, x: Symbol, value: Any) -> Any:
     try:
         return graph.literal(value, x.data.dtype)
     except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"run: placeholder {x.name!r} was fed {value!r}: {error}") from error
+        shown = reprlib.repr(value)
+        raise type(error)(f"run: placeholder {x.name!r} was fed {shown}: {error}") from error
