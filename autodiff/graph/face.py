@@ -303,7 +303,6 @@ class Graph(Stage):
                     "a graph keeps constants; this Tensor is being differentiated: detach it"
                 )
             x = x.data
-        check_unmasked("a graph", x)
         x = self.arrived(x)
         home = backends.of(x)
         if home is not None and home is not self.backend:
@@ -368,14 +367,6 @@ def number_dtype(dtype: Any, what: Any) -> np.dtype:
             f"{reprlib.repr(what)}: {found} is no dtype of numbers; a graph holds nothing else"
         )
     return found if found.isnative else found.newbyteorder("=")
-
-
-def check_unmasked(whose: str, x: Any) -> None:
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
-            f"{whose} has no masks, and was given a masked array of shape {x.shape}: fill it, "
-            "x.filled(value), and use autodiff.where with the mask as another array"
-        )
 
 
 _defaults: ContextVar[tuple[Graph, ...]] = ContextVar("autodiff_graphs", default=())
