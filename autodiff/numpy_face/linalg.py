@@ -130,11 +130,15 @@ def lower(a: Any, UPLO: str) -> Any:
 
 @implements("linalg.eigh")
 def eigh(a: Any, UPLO: str = "L") -> Any:
+    """Of the triangle UPLO. For "U" the eigenvectors may differ from NumPy's in their signs, which
+    are free. The gradient is the Hermitian one, half of it in each triangle: what changes the
+    matrix has to keep it Hermitian."""
     return decompositions.eigh(lower(a, UPLO))
 
 
 @implements("linalg.eigvalsh")
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
+    """Of the triangle UPLO. The gradient is the Hermitian one, as that of eigh."""
     return decompositions.eigvalsh(lower(a, UPLO))
 
 
