@@ -44,7 +44,7 @@ from autodiff.graph.ir import (
 )
 from autodiff.graph.places import Places
 from autodiff.modes import holding, noting_writes, recording
-from autodiff.ops.elementwise import stop_gradient
+from autodiff.ops.elementwise import _stop_gradient
 from autodiff.ops.indexing import HOLE, INSTEAD
 from autodiff.tree import Held
 from backends.base import is_inexact
@@ -294,7 +294,7 @@ class Stage(Interpreter):
         whoever differentiates the program."""
         made = isinstance(node, Equation) and not node.weak and is_inexact(node.dtype)
         if made and not recording(self):
-            node = apply(stop_gradient, (node,), {}, node.line)
+            node = apply(_stop_gradient, (node,), {}, node.line)
         return box(node, self, self.backend, None)
 
 
