@@ -9,6 +9,7 @@ down with the rest (autodiff.graph.ways_back).
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -16,7 +17,8 @@ from typing import Any
 
 import backends
 from autodiff import random, tree
-from autodiff.core import Op, Tape, Tensor, bottom, box, lifted
+from autodiff.core import Op, Tape, Tensor, bottom, box, home_of, lifted
+from autodiff.errors import describe
 from autodiff.graph.cells import watched, with_cells, write, writing_once
 from autodiff.graph.control import in_program
 from autodiff.graph.flow import chosen, floating, spread
@@ -203,14 +205,18 @@ class custom_vjp:
     >>> clipped.defvjp(lambda x: (x, None), lambda _, g: (ad.clip(g, -1.0, 1.0),))
 
     `fwd(*args)` returns (output, residuals); `bwd(residuals, g)` returns a tuple with a
-    cotangent for each argument (a tree like it, or None for zero). Forward mode works too,
-    if `bwd` is linear in g. `fwd` may call the function, which is the plain one there.
+    cotangent for each argument (a tree like it, or None for zero). Both have them in the order
+    of the function's signature, those that were given by name or left to their defaults, too.
+    Forward mode works too, if `bwd` is linear in g. `fwd` may call the function, which is the
+    plain one there.
     """
 
     def __init__(self, f: Callable) -> None:
         check_function("custom_vjp", f)
         functools.update_wrapper(self, f)
         self.f = f
+        self.name = f"custom_vjp:{getattr(f, '__name__', f)}"
+        self.signature = signature_of(f)
         self.fwd: Callable | None = None
         self.bwd: Callable | None = None
 
@@ -220,17 +226,38 @@ class custom_vjp:
             check_function("custom_vjp.defvjp", rule, what)
         self.fwd, self.bwd = fwd, bwd
 
-    def __call__(self, *args: Any) -> Any:
-        if self.fwd is None or self.bwd is None:
-            raise RuntimeError(
-                f"custom_vjp: {self.f.__name__} has no rule yet; call .defvjp(fwd, bwd)"
+    def positional(self, args: tuple, kwargs: dict) -> tuple:
+        """All arguments by position, as the rules have them."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        bound.apply_defaults()
+        unplaced = [name for name in kwargs if name in bound.kwargs]
+        if unplaced:
+            raise TypeError(
+                f"{self.name}: {', '.join(unplaced)} can be given by name only, and a rule has its "
+                "arguments by position: make it a positional parameter"
             )
+        return bound.args
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fwd is None or self.bwd is None:
+            raise RuntimeError(f"{self.name} has no rule yet; call .defvjp(fwd, bwd)")
         if self in _running.get():
-            return self.f(*args)
-        call = RuledCall(self, args)
+            return self.f(*args, **kwargs)
+        call = RuledCall(self, self.positional(args, kwargs))
         if in_program(call.arrays):
             return call.result(call.write_down(self.bwd))
         return call.result(call.op(self.bwd)(*call.arrays))
+
+
+def signature_of(f: Callable) -> inspect.Signature:
+    """A function's signature; any arguments by position for one that does not tell."""
+    try:
+        return inspect.signature(f)
+    except ValueError:
+        return inspect.signature(lambda *_args: None)
 
 
 _running: ContextVar[tuple[custom_vjp, ...]] = ContextVar("autodiff_running_fwd", default=())
@@ -246,12 +273,17 @@ class RuledCall(Call):
     """One call of a function's fwd, which returns (output, residuals)."""
 
     def __init__(self, ruled: custom_vjp, args: tuple) -> None:
-        super().__init__(f"custom_vjp:{ruled.f.__name__}", ruled.fwd, args, {})
+        super().__init__(ruled.name, ruled.fwd, args, {})
         self.ruled = ruled
 
     def run(self, *arrays: Any) -> tuple[Any, list]:
         with running(self.ruled):
-            return super().run(*arrays)
+            result, written = super().run(*arrays)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(
+                f"{self.name}: fwd must return a tuple (output, residuals); got {describe(result)}"
+            )
+        return result, written
 
     def op(self, bwd: Callable) -> RuledOp:
         """The call as an op."""
@@ -338,6 +370,11 @@ def settled(x: Any) -> Any:
 def bare(name: str, position: int, x: Any, ct: Any) -> Any:
     if ct is None:
         return None
+    if home_of(ct) is None:
+        raise TypeError(
+            f"{name}: cotangent {position} has {describe(ct)} for {describe(x)}; bwd returns "
+            "arrays of the arguments' shapes, or None for zero"
+        )
     if tuple(ct.shape) != tuple(x.shape):
         raise ValueError(
             f"{name}: cotangent {position} has shape {tuple(ct.shape)}, its argument "

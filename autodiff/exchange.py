@@ -30,6 +30,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
         raise TypeError(
             f"from_dlpack: a {type(x).__name__} has no __dlpack__; use autodiff.asarray"
         )
+    backends.check_unmasked("from_dlpack", x)
     home = holder(x)
     asked = {"device": home.find_device(device), "copy": copy}
     given = {key: value for key, value in asked.items() if value is not None}

@@ -18,12 +18,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 from backends.base import Backend, BackendUnavailable
 
 __all__ = [
     "Backend",
     "BackendUnavailable",
     "available",
+    "check_unmasked",
     "current",
     "get",
     "of",
@@ -124,7 +127,10 @@ def use(name: str | Backend) -> Iterator[Backend]:
 
 
 def of(array: Any) -> Backend | None:
-    """The backend to which a raw array belongs, by its type; None if it is no array."""
+    """The backend to which a raw array belongs, by its type; None if it is no array.
+
+    Raises TypeError for a masked array: what computes here would lose its mask.
+    """
     kind = type(array)
     backend = by_type.get(kind)
     if backend is None:
@@ -135,6 +141,7 @@ def of(array: Any) -> Backend | None:
 
 
 def _find(array: Any) -> Backend | None:
+    check_unmasked("autodiff", array)
     if not hasattr(array, "dtype"):
         return None
     for name, backend in list(_loaded.items()):
@@ -145,6 +152,16 @@ def _find(array: Any) -> Backend | None:
         backend = get(home)
         return backend if isinstance(array, backend.array_types) else None
     return None
+
+
+def check_unmasked(whose: str, x: Any) -> None:
+    """Refuse a masked array, which is a NumPy array by its type."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{whose} has no masks, and was given a masked array of shape {x.shape} and dtype "
+            f"{x.dtype}: fill it, x.filled(value), and use autodiff.where with the mask as another "
+            "array"
+        )
 
 
 def _numpy(device: str | None) -> Backend:

@@ -316,6 +316,50 @@ def test_without_a_driver_or_a_device_the_error_says_which(driver: int, words: s
     assert re.search(words, what)
 
 
+# -- masks --------------------------------------------------------------------------------------
+
+MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
+MASKED_PLACES = np.ma.array([0, 1], mask=[False, True])
+
+
+def written(key: object) -> None:
+    x = ad.Tensor(A[0, 0, :2])
+    x[key] = MASKED
+
+
+GIVEN_A_MASK = {
+    "Tensor": lambda: ad.Tensor(MASKED),
+    "asarray": lambda: ad.asarray(MASKED),
+    "from_dlpack": lambda: ad.from_dlpack(MASKED),
+    "ops of raw arrays": lambda: ad.sum(MASKED),
+    "the masked number": lambda: ad.exp(np.ma.masked),
+    "ops of Tensors": lambda: ad.Tensor([1.0, 2.0]) * MASKED,
+    "NumPy's functions": lambda: np.where(MASKED > 1, ad.Tensor([1.0, 2.0]), 0.0),
+    "an index": lambda: ad.Tensor([1.0, 2.0])[MASKED_PLACES],
+    "written at a slice": lambda: written(slice(None)),
+    "written at places": lambda: written([0, 1]),
+    "grad": lambda: ad.value_and_grad(np.mean)(MASKED),
+    "grad of a dict": lambda: ad.grad(lambda p: np.mean(p["a"]))({"a": MASKED}),
+    "grad, closed over": lambda: ad.grad(lambda x: np.mean(x * MASKED))(A[0, 0, :2]),
+    "a cotangent": lambda: ad.vjp(lambda x: x, A[0, 0, :2])[1](MASKED),
+    "a tangent": lambda: ad.jvp(lambda x: x, (A[0, 0, :2],), (MASKED,)),
+    "vmap": lambda: ad.vmap(lambda x: x * 2)(MASKED),
+    "jit": lambda: ad.jit(lambda x: x * 2)(MASKED),
+    "jit, by name": lambda: ad.jit(lambda x: x * 2)(x=MASKED),
+    "jit, closed over": lambda: ad.jit(lambda x: x * MASKED)(A[0, 0, :2]),
+    "jit, returned": lambda: ad.jit(lambda x: MASKED)(A[0, 0, :2]),
+    "scan": lambda: ad.scan(lambda c, x: (c + x, None), 0.0, MASKED),
+    "checkpoint": lambda: ad.checkpoint(lambda x: x)(MASKED),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN_A_MASK)
+def test_masked_arrays_are_refused_by_name(name: str) -> None:
+    for _ in range(2):  # not only when their type is met for the first time
+        with pytest.raises(TypeError, match=r"no masks, .* masked array of shape \(\d?,?\) and dtype .*filled"):
+            GIVEN_A_MASK[name]()
+
+
 # -- CuPy's manners -----------------------------------------------------------------------------
 
 

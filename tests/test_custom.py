@@ -552,6 +552,57 @@ def test_a_rule_that_returns_other_than_a_cotangent_for_each_argument(given: Cal
             g(np.ones(3), np.ones(3))
 
 
+@ad.custom_vjp
+def powered(x, n, k=1.0, *, offset=0.0):
+    return x * n * k + offset
+
+
+powered.defvjp(lambda x, n, k: (x * n * k, (n, k)), lambda kept, g: (g * kept[0] * kept[1] * 10, None, None))
+
+CALLS = {
+    "all by position": lambda x: powered(x, 3, 2.0),
+    "by name": lambda x: powered(x, n=3, k=2.0),
+    "in any order": lambda x: powered(k=2.0, n=3, x=x),
+    "an array by name": lambda x: powered(x, 3, k=x * 0 + 2),
+    "a default left out": lambda x: powered(x, 3) * 2,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_by_name_and_defaults(name: str) -> None:
+    f = lambda x: ad.sum(CALLS[name](x))  # noqa: E731
+    for run in (ad.value_and_grad(f), jit(ad.value_and_grad(f)), ad.value_and_grad(jit(f))):
+        value, gradient = run(X)
+        assert np.allclose(value, 6 * X.sum()) and np.allclose(gradient, 60)
+    assert np.allclose(ad.vmap(CALLS[name])(X), 6 * X)
+
+
+def ruled(fwd: Callable, bwd: Callable = lambda kept, g: (g, None)) -> Callable:
+    f = ad.custom_vjp(lambda x, n=1: x * n)
+    f.defvjp(fwd, bwd)
+    return lambda x: ad.sum(f(x))
+
+
+WRONG = {
+    "unknown name": (lambda x: powered(x, 3, p=1), TypeError, "custom_vjp:powered: got an unexpected keyword argument 'p'"),
+    "too few": (lambda x: powered(x), TypeError, "custom_vjp:powered: missing a required argument: 'n'"),
+    "twice": (lambda x: powered(x, 3, n=3), TypeError, "custom_vjp:powered: multiple values for argument 'n'"),
+    "name only": (lambda x: powered(x, 3, offset=1.0), TypeError, "custom_vjp:powered: offset can be given by name only"),
+    "no residuals": (ruled(lambda x, n: x * n), TypeError, r"custom_vjp:<lambda>: fwd must return a tuple \(output, residuals\); got "),
+    "three": (ruled(lambda x, n: (x, x, x)), TypeError, r"fwd must return a tuple \(output, residuals\); got \("),
+    "text": (ruled(lambda x, n: (x, None), lambda _, g: ("a", None)), TypeError, r"cotangent 1 has 'a' for numpy float64 \(2,\); bwd returns arrays"),
+    "a number": (ruled(lambda x, n: (x, None), lambda _, g: (0.0, None)), TypeError, r"cotangent 1 has 0.0 for numpy float64 \(2,\); bwd returns arrays"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_a_call_or_a_rule_gives_is_checked(name: str) -> None:
+    f, error, words = WRONG[name]
+    for g in (ad.grad(f), jit(ad.grad(f)), ad.grad(jit(f))):
+        with pytest.raises(error, match=words):
+            g(X[:2])
+
+
 def test_an_error_of_a_rule_in_a_program_tells_where_it_was_and_keeps_nothing() -> None:
     def rule(_residuals: object, _g: object) -> tuple:
         raise KeyError("no rule")

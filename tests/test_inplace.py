@@ -50,6 +50,9 @@ def spare_axes_at_pairs(x, v): x[at(x, [[0], [2]]), at(x, [1, 2])] = v[None, Non
 def spare_axes_at_a_mask(x, v): x[at(x, [True, False, True, False])] = v[None, None]
 def indices(x, v): x[at(x, [0, 2])] = v
 def repeated(x, v): x[at(x, [1, 1, 3]), at(x, [0, 0, 2])] = v
+def indices_in_tuples(x, v): x[(0, 2), (1, 2)] = v[:2]
+def indices_in_a_range(x, v): x[range(1, 3)] = v
+def mask_in_a_tuple(x, v): x[(True, False, True, False),] += v
 def mask(x, v): x[x > 0.6] = v[0]
 def row_mask(x, v): x[at(x, [True, False, True, False])] = v
 def masked_add(x, v): x[x > 0.6] += v[1]
@@ -72,9 +75,9 @@ def scatter(x, v): (add_at if isinstance(x, Tensor) else np.add.at)(x, at(x, [1,
 
 
 WRITES = [row, number, slices, backwards, everything, column, broadcast_row, spare_axes, spare_axes_of_a_row,
-          spare_axes_of_a_column, spare_axes_at_indices, spare_axes_at_pairs, spare_axes_at_a_mask, indices, repeated, mask, row_mask,
-          masked_add, add_row, times_itself, twice, from_itself, constant, add, subtract, multiply, divide, power,
-          multiply_itself, scatter]  # fmt: skip
+          spare_axes_of_a_column, spare_axes_at_indices, spare_axes_at_pairs, spare_axes_at_a_mask, indices, repeated,
+          indices_in_tuples, indices_in_a_range, mask_in_a_tuple, mask, row_mask, masked_add, add_row, times_itself, twice,
+          from_itself, constant, add, subtract, multiply, divide, power, multiply_itself, scatter]  # fmt: skip
 
 
 def pure(write: Callable) -> Callable:

@@ -3,6 +3,7 @@ and static arguments, what is refused, what is printed."""
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import warnings
@@ -316,6 +317,18 @@ def test_what_is_printed() -> None:
 
 
 LEAK: list = []
+def generator(x):
+    yield x
+
+
+async def coroutine(x):
+    return x
+
+
+async def async_generator(x):
+    yield x
+
+
 REFUSED = {
     "branch": (lambda: jit(lambda x: x if x > 0 else -x)(np.array(1.0)), TypeError, r"test_jit.py:\d+.*where"),
     "float": (lambda: jit(lambda x: x * float(x))(np.array(1.0)), TypeError, "no number yet"),
@@ -325,6 +338,10 @@ REFUSED = {
     "size": (lambda: jit(lambda n: ad.eye(n))(np.array(2)), TypeError, r"test_jit.py:\d+: "),
     "numpy's": (lambda: jit(lambda x: np.vectorize(lambda v: v)(x))(np.ones(2)), TypeError, r"test_jit.py:\d+: "),
     "data's": (lambda: jit(lambda n: one_hot(n, 3))(np.array([1])), TypeError, r"test_jit.py:\d+: "),
+    "generator": (lambda: jit(generator), TypeError, "jit: generator is a generator function; return a tuple"),
+    "generator of a partial": (lambda: jit(functools.partial(generator)), TypeError, "is a generator function"),
+    "async": (lambda: jit(coroutine), TypeError, "jit: coroutine is an async function; make it a plain one"),
+    "async generator": (lambda: jit(async_generator), TypeError, "jit: async_generator is an async function"),
     "number": (lambda: jit(3), TypeError, "jit: the first argument must be a function; got 3"),
     "backward": (lambda: jit(lambda x: x.backward())(np.array(1.0)), RuntimeError, "backward: this value has no number yet.*grad or vjp"),
     "leak": (lambda: (jit(lambda x: LEAK.append(x) or x)(np.array(1.0)), LEAK[0] + 1), RuntimeError, "used after it"),

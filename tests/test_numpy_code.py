@@ -116,6 +116,7 @@ CHOICES = """
 LINALG = """
     np.dot(x, m); np.dot(v, w); np.dot(c, x[0, 0] * m[0, 0] * np.ones(4)); np.dot(m, c); np.dot(x, 2.0); np.dot(t, x); np.dot(K, m); np.vdot(z, z * 2); np.inner(x, y); np.inner(v, w); np.outer(v, w); np.kron(x, m)
     np.tensordot(c, x, axes=([0, 1], [0, 1])); np.tensordot(x, m, axes=1); np.tensordot(x, m, axes=(1, 0)); np.einsum("ij,jk->ik", x, m); np.einsum("ii", m); np.einsum(x, [0, 1], y, [0, 1], [0]); np.einsum("ij,kj", x, y, optimize=True)
+    np.einsum("ij,ij", x[:1], y); np.einsum("ij,ij->ij", x[:, :1], y[:1]); np.einsum("ij,jk->ik", x[:, :1], m); np.einsum("ii,i->i", m, v[:1]); np.einsum(x[:1], [0, 1], y, [0, 1], [1]); np.einsum(",ij->j", 2.0, x); np.einsum("...i,...i->...i", c[:1], c[:, :, :1])
     np.cross(x, y); np.cross(x.T, y.T, axis=0); np.linalg.cross(x, y); np.linalg.multi_dot([x, m, n, v[:3]]); np.linalg.inv(m); np.linalg.det(m); np.linalg.slogdet(s)[1]; np.linalg.slogdet(m).logabsdet; np.linalg.solve(m, x.T)
     np.linalg.solve(m, x[0]); np.linalg.cholesky(s + s.T); np.linalg.cholesky(s + s.T, upper=True); np.linalg.qr(m)[0]; np.linalg.qr(m, mode="r"); np.linalg.svd(x, full_matrices=False)[1]; np.linalg.svd(x, compute_uv=False); np.linalg.svdvals(x)
     np.linalg.eigh(s + s.T)[0]; np.linalg.eigh(s + s.T, "U").eigenvalues; np.abs(np.linalg.eigh(s + s.T).eigenvectors); np.linalg.eigvalsh(s + s.T); np.linalg.eigvalsh(s + s.T, UPLO="U"); np.linalg.pinv(x); np.linalg.matrix_power(m, 3); np.linalg.norm(x); np.linalg.norm(x, axis=1)
@@ -324,12 +325,23 @@ def test_like_makes_arrays_where_a_tensor_is() -> None:
         assert x.grad[1, 1] == 2
 
 
+def test_the_path_of_einsum_is_numpys() -> None:
+    for given in (("ij,jk,kl->il", X, X.T, X), ("ij,ij", X[:1], X), (X, [0, 1], X, [0, 1], [1])):
+        expected = np.einsum_path(*given, optimize="optimal")
+        made = [Tensor(x, requires_grad=True) if isinstance(x, np.ndarray) else x for x in given]
+        assert np.einsum_path(*made, optimize="optimal") == expected
+        assert np.einsum_path(*made) == np.einsum_path(*given)
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 LEAF = Tensor(X, requires_grad=True)
 BAD = [
     (lambda: np.apply_along_axis(np.sum, 0, LEAF), TypeError, "numpy.apply_along_axis has no derivative rule.*custom_vjp.*detach"),
     (lambda: np.histogram(LEAF), TypeError, "numpy.histogram has no derivative rule"),
+    (lambda: np.einsum("ij,ij", LEAF, np.ones((3, 2))), ValueError, "axis 'i' of 'ij,ij' is 2 and 3 long"),
+    (lambda: np.einsum("ij,ij", LEAF), ValueError, "names 2 operands, but 1 are given"),
+    (lambda: np.einsum("ii", LEAF[:1]), ValueError, "axis 'i' of 'ii' is 1 and 3 long"),
     (lambda: np.linalg.qr(LEAF, mode="raw"), TypeError, "mode='raw' is not supported"),
     (lambda: np.spacing(LEAF), TypeError, "the ufunc 'spacing' has no derivative rule"),
     (lambda: scipy.special.mathieu_a(1, LEAF), TypeError, "the ufunc 'mathieu_a' has no derivative rule"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import autodiff as ad
 import backends
-from autodiff import check_grads
+from autodiff import check_grads, nn, tree
 
 V = np.array([0.5, -1.2, 2.0])
 ELSEWHERE = backends.get("array_api_strict").from_host(V)
@@ -396,3 +397,29 @@ QUIET = {
 @pytest.mark.parametrize("case", QUIET)
 def test_what_is_masked_later_and_stand_ins_warn_of_nothing(case: str) -> None:
     QUIET[case]()
+
+
+# -- constants -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [lambda f: f, ad.jit], ids=["", "jit"])
+def test_stop_gradient_takes_trees_and_models(run: Callable) -> None:
+    def squared(params: dict) -> ad.Tensor:
+        kept = ad.stop_gradient(params)
+        return ad.sum(params["w"] * kept["w"]) + params["b"][0] * kept["b"][0]
+
+    found = run(ad.grad(squared))({"w": np.array([1.0, 2.0]), "b": (3.0, None)})
+    assert found["w"].tolist() == [1, 2] and found["b"][0] == 3
+
+    model, x = nn.Linear(3, 2), np.ones((4, 3), np.float32)
+    target = lambda m: ad.sum(m(x) * ad.stop_gradient(m)(x))  # noqa: E731
+    constant = model(x).numpy()
+    expected = ad.grad(lambda m: ad.sum(m(x) * constant))(model)
+    for a, b in zip(tree.flatten(run(ad.grad(target))(model))[0], tree.flatten(expected)[0], strict=True):
+        assert np.allclose(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("given", ["text", {"w": "text"}, [print]])
+def test_stop_gradient_of_what_is_no_array(given: object) -> None:
+    with pytest.raises(TypeError, match=r"stop_gradient: argument 1 is a .*, not an array or a number"):
+        ad.stop_gradient(given)

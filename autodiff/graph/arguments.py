@@ -29,6 +29,15 @@ def positional(f: Callable) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD)
 
 
+def check_plain(f: Callable) -> None:
+    """Refuse a function that has not run yet when it returns."""
+    own = getattr(f, "__name__", f)
+    if inspect.isgeneratorfunction(f):
+        raise TypeError(f"jit: {own} is a generator function; return a tuple or a list, no yield")
+    if inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f):
+        raise TypeError(f"jit: {own} is an async function; make it a plain one, called by that")
+
+
 def check_positions(f: Callable, static: Sequence[int], donate: Sequence[int]) -> None:
     """Refuse positions of arguments that f cannot be given, and those that are both."""
     try:

@@ -315,7 +315,6 @@ class Graph(Stage):
                     "a graph keeps constants; this Tensor is being differentiated: detach it"
                 )
             x = x.data
-        check_unmasked("a graph", x)
         x = self.arrived(x)
         home = backends.of(x)
         if home is not None and home is not self.backend:
@@ -396,14 +395,6 @@ def is_too_large(x: Any) -> bool:
     """Whether x is or has an integer that no dtype holds."""
     numbers = np.asarray(x, dtype=object).flat
     return any(isinstance(n, int) and not -(2**63) <= n < 2**64 for n in numbers)
-
-
-def check_unmasked(whose: str, x: Any) -> None:
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
-            f"{whose} has no masks, and was given a masked array of shape {x.shape}: fill it, "
-            "x.filled(value), and use autodiff.where with the mask as another array"
-        )
 
 
 _defaults: ContextVar[tuple[Graph, ...]] = ContextVar("autodiff_graphs", default=())

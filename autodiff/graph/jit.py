@@ -19,6 +19,7 @@ from autodiff.graph.arguments import (
     TAPED,
     TRACED,
     argument_names,
+    check_plain,
     check_positions,
     fingerprint,
     input_for,
@@ -406,7 +407,7 @@ def jit(
         or that is named both static and donated.
     TypeError
         A Python `if`, `float()` and the like of a value that has no number yet; an argument
-        that is neither an array nor hashable.
+        that is neither an array nor hashable; a generator or async function.
 
     Example
     -------
@@ -421,6 +422,7 @@ def jit(
             precision=precision,
         )
     check_function("jit", f)
+    check_plain(f)
     _, static = argument_numbers("jit", static_argnums, "static_argnums")
     _, donate = argument_numbers("jit", donate_argnums, "donate_argnums")
     if precision is not None and precision not in PRECISIONS:

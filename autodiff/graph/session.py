@@ -16,7 +16,6 @@ from autodiff.graph.face import (
     Symbol,
     Update,
     Variable,
-    check_unmasked,
     default_graph,
     enter_default,
     leave_default,
@@ -216,7 +215,7 @@ def feed(graph: Graph, x: Symbol, value: Any) -> Any:
     value = plain_number(value)
     if isinstance(value, Tensor) and is_constant(value):
         value = value.data
-    check_unmasked(f"run: placeholder {x.name!r}", value)
+    backends.check_unmasked(f"run: placeholder {x.name!r}", value)
     value = graph.arrived(value)
     home = backends.of(value)
     if home is None:

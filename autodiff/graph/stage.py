@@ -45,7 +45,7 @@ from autodiff.graph.ir import (
 from autodiff.graph.places import Places
 from autodiff.kinds import Nondiff
 from autodiff.modes import holding, noting_writes, recording
-from autodiff.ops.elementwise import stop_gradient
+from autodiff.ops.elementwise import _stop_gradient
 from autodiff.ops.indexing import HOLE, INSTEAD
 from autodiff.tree import Held
 from backends.base import is_inexact
@@ -296,7 +296,7 @@ class Stage(Interpreter):
         whoever differentiates the program."""
         made = isinstance(node, Equation) and is_inexact(node.dtype)
         if made and not recording(self):
-            stop = constant_number if node.weak else stop_gradient
+            stop = constant_number if node.weak else _stop_gradient
             node = apply(stop, (node,), {}, node.line)
         return box(node, self, self.backend, None)
 

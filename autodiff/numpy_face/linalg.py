@@ -6,6 +6,9 @@ import builtins
 import string
 from typing import Any
 
+import numpy as np
+
+from autodiff.core import Tensor
 from autodiff.dtypes import finfo
 from autodiff.numpy_face.lifting import arrays, implements, into, sequence
 from autodiff.ops import decompositions, linalg, norms, ordering
@@ -53,7 +56,35 @@ def outer(a: Any, b: Any, out: Any = None) -> Any:
 def einsum(*operands: Any, out: Any = None, optimize: Any = False) -> Any:
     if not isinstance(operands[0], str):
         operands = lettered(operands)
-    return into("einsum", out, linalg.einsum(operands[0], *arrays(*operands[1:])))
+    subscripts, *given = operands
+    return into("einsum", out, linalg.einsum(subscripts, *stretched(subscripts, sequence(given))))
+
+
+@implements("einsum_path")
+def einsum_path(*operands: Any, optimize: Any = "greedy", einsum_call: bool = False) -> Any:
+    """The order of the products, which depends on the shapes alone."""
+    outlines = [np.broadcast_to(0, x.shape) if isinstance(x, Tensor) else x for x in operands]
+    return np.einsum_path(*outlines, optimize=optimize, einsum_call=einsum_call)
+
+
+def stretched(subscripts: str, operands: list) -> list:
+    """Operands whose axes of length 1 are as long as others of the same letter."""
+    terms = subscripts.replace(" ", "").partition("->")[0].split(",")
+    if len(terms) != len(operands):
+        return operands  # which is refused
+    labels = [linalg._labels(t, x.ndim, subscripts) for t, x in zip(terms, operands, strict=True)]
+    lengths: dict[str, int] = {}
+    for term, x in zip(labels, operands, strict=True):
+        for label, n in zip(term, x.shape, strict=True):
+            lengths[label] = n if lengths.get(label, 1) == 1 else lengths[label]
+
+    def stretch(term: list[str], x: Any) -> Any:
+        alone = [term.count(label) == 1 and label.isalpha() for label in term]
+        pairs = zip(term, x.shape, alone, strict=True)
+        shape = tuple(lengths[c] if n == 1 and free else n for c, n, free in pairs)
+        return x if shape == tuple(x.shape) else m.broadcast_to(x, shape)
+
+    return [stretch(term, x) for term, x in zip(labels, operands, strict=True)]
 
 
 def lettered(operands: tuple) -> tuple:
@@ -131,11 +162,15 @@ def lower(a: Any, UPLO: str) -> Any:
 
 @implements("linalg.eigh")
 def eigh(a: Any, UPLO: str = "L") -> Any:
+    """Of the triangle UPLO. For "U" the eigenvectors may differ from NumPy's in their signs, which
+    are free. The gradient is the Hermitian one, half of it in each triangle: what changes the
+    matrix has to keep it Hermitian."""
     return decompositions.eigh(lower(a, UPLO))
 
 
 @implements("linalg.eigvalsh")
 def eigvalsh(a: Any, UPLO: str = "L") -> Any:
+    """Of the triangle UPLO. The gradient is the Hermitian one, as that of eigh."""
     return decompositions.eigvalsh(lower(a, UPLO))
 
 

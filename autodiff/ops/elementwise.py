@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from autodiff.core import NUMBERS, is_complex
+from autodiff import tree
+from autodiff.core import NUMBERS, Tensor, is_complex
 from autodiff.kinds import elementwise, linear, nondiff
 from autodiff.ops.manipulation import an_array, an_operand, astype
 from backends.base import HALVES, dtype_name, is_inexact
@@ -493,4 +494,9 @@ bitwise_right_shift = nondiff("bitwise_right_shift")
 isnan = nondiff("isnan")
 isinf = nondiff("isinf")
 isfinite = nondiff("isfinite")
-stop_gradient = nondiff("stop_gradient", impl=lambda _xp, x: x)
+_stop_gradient = nondiff("stop_gradient", impl=lambda _xp, x: x)
+
+
+def stop_gradient(x: Any, /) -> Any:
+    """The same array, or tree of arrays (a model), as a constant: no derivative goes through it."""
+    return _stop_gradient(x) if isinstance(x, Tensor) else tree.map(_stop_gradient, x)

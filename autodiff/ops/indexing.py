@@ -12,6 +12,7 @@ import operator
 from typing import Any
 
 from autodiff.core import NUMBERS, Tensor, device_of, home_of
+from autodiff.errors import SEQUENCES
 from autodiff.kinds import linear
 from autodiff.ops.elementwise import equal, positive, where
 from autodiff.ops.manipulation import astype, reshape
@@ -108,7 +109,8 @@ _index_update.rewrites = _index_update.overwrites = True
 
 def getitem(x: Any, key: Any) -> Any:
     """x[key] with NumPy's meaning: integers, slices, None, Ellipsis, integer and boolean
-    arrays or lists. Repeated indices sum in the derivative.
+    arrays or sequences (lists, and within a key tuples, too). Repeated indices sum in the
+    derivative.
 
     Raises IndexError for a float index or one out of range (on a device, integer arrays
     are not checked: that would wait for it).
@@ -238,7 +240,7 @@ def _part(x: Any, part: Any) -> Any:
     """One entry of a key: an array for array-likes, a plain number or slice for the rest."""
     if type(part) in _PLAIN:
         return part
-    if isinstance(part, (list, bool)):
+    if isinstance(part, (*SEQUENCES, bool)):
         home = home_of(x)
         part = home.asarray(part, device=device_of(x))
         if part.shape == (0,):
@@ -247,7 +249,10 @@ def _part(x: Any, part: Any) -> Any:
         try:
             return operator.index(part)
         except TypeError:
-            raise IndexError(f"getitem: cannot index with {type(part).__name__} {part!r}") from None
+            raise IndexError(
+                f"getitem: cannot index with {type(part).__name__} {part!r}; an index is an "
+                "integer, a slice, None, Ellipsis, or an array or a list of integers or booleans"
+            ) from None
     home = home_of(part)
     if home is None or home.is_inexact(part.dtype):
         raise IndexError(

@@ -268,6 +268,7 @@ SPECS: dict[str, list[Sample]] = {
         1, -1, slice(None, None, -1), Ellipsis, None, (slice(None), 1), (Ellipsis, None, 0), (0, 1, 1),
         (slice(1, 1),), [0, 1, 0], (slice(None), [0, 2, 2]), ([0, 1], slice(None), [1, 0]),
         ([[0, 1], [1, 1]],), ([True, False],), (slice(None), [True, False, True], 0), ([],),
+        ((0, 1), (1, 2)), (slice(None), (0, 2)), (((0, 1), (1, 1)), [0, 1]), ((True, False),), ((),), range(2), (0, range(2, -1, -1)),
     )] + [S("mask of values", lambda x: ad.asarray(x, copy=False)[ad.asarray(x, copy=False) > 0], (CUBE,), lambda x: x[x > 0], ragged=True)],
     **{name: [written(name, key, label, values) for label, (key, values) in WRITES.items()] for name in ("index_update", "index_add")},
     "scatter_add": [S("rows", scatter, (RNG.standard_normal((3, 3)),), scatter_reference)],
