@@ -353,6 +353,8 @@ REFUSED = {
     "argument": (lambda: jit(lambda x: 1.0)(object.__new__(Unhashable)), TypeError, "Unhashable"),
     "shapes": (lambda: jit(lambda x: x + np.ones(2))(np.ones(3)), ValueError, r"broadcasting: \(3,\), \(2,\)"),
     "closure": (lambda: jit(lambda x: ad.sum(x * ad.Tensor(np.ones(2), requires_grad=True)))(np.ones(2)), ValueError, "make it an argument"),
+    "single mask": (lambda: jit(lambda x: x[True, 0])(np.ones(2)), TypeError, r"getitem: at .*test_jit.py:\d+: a single boolean .* write x\[None\]"),
+    "written at a single mask": (lambda: jit(lambda x: ad.index_update(x, np.array(False), 1.0))(np.ones(2)), TypeError, "index_update: .* a single boolean"),
     "backend": (lambda: jit(lambda x, y: x + y)(np.ones(2), ad.Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
 }
 
