@@ -264,8 +264,8 @@ def is_zero(op: KindOp, position: int, count: int) -> bool:
 
 
 def check_cotangent(rule: str, position: int, ct: Any, x: Aval, others: bool) -> None:
-    """Refuse what is no array of the shape of input x. Where the op may have broadcast x to the
-    shape of `others`, the engine sums a cotangent of that shape."""
+    """Refuse what is no array of the shape of input x. Where there are `others`, to whose shape the
+    op may have broadcast x, the engine sums a cotangent of such a shape."""
     own = tuple(x.shape)
     shape = shape_of(rule, ct, f"input {position}", own)
     stretched = others and reaches(own, shape)

@@ -1,7 +1,7 @@
 """What went wrong, said well: the op, the argument, shapes and dtypes, and what to do.
 
-Called only once something has failed (but for `kinds`), so that it costs a working program
-nothing.
+Called only once something has failed (but for `broadcastable` and `kinds`), so that it costs a
+working program nothing.
 """
 
 from __future__ import annotations

@@ -99,6 +99,27 @@ def test_sums_are_added_up_as_arrays_lie(name: str) -> None:
         assert exact.plan.in_order in ((planned,) if given.base is None and given.flags.c_contiguous else (None, planned))
 
 
+SINGLES = {  # of complex numbers, whose products NumPy rounds in one way as scalars, in another as arrays
+    "product": lambda z: z * ad.conj(z),
+    "over arguments": lambda z: z * 3.3 * z * (z + 0.1),
+    "sum": lambda z: ad.sum(z * z) * z * z,
+    "power": lambda z: 2.5**z * z,
+    "loop": lambda z: ad.scan(lambda c, _: (c * z * 1.1, c * c), z, None, 3)[0],
+}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", SINGLES)
+def test_single_complex_numbers_are_those_of_eager_tensors_to_the_last_bit(name: str, shape: tuple) -> None:
+    f, rng = SINGLES[name], np.random.default_rng(5)
+    for g in (f, lambda z: ad.vjp(f, z)[1](z)[0]):
+        for _ in range(8):
+            z = np.asarray(rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+            exact, expected = jit(g, precision="exact"), g(ad.Tensor(z)).numpy()
+            for _ in range(2):
+                np.testing.assert_array_equal(exact(z), expected)
+
+
 @pytest.mark.parametrize("passes", [(), *[(p,) for p in PASSES], PASSES[::-1]], ids=lambda ps: "+".join(p.__name__ for p in ps) or "none")
 def test_each_pass_alone_is_right(passes: tuple) -> None:
     for seed in range(0, 80, 4):
@@ -349,6 +370,8 @@ REFUSED = {
     "argument": (lambda: jit(lambda x: 1.0)(object.__new__(Unhashable)), TypeError, "Unhashable"),
     "shapes": (lambda: jit(lambda x: x + np.ones(2))(np.ones(3)), ValueError, r"broadcasting: \(3,\), \(2,\)"),
     "closure": (lambda: jit(lambda x: ad.sum(x * ad.Tensor(np.ones(2), requires_grad=True)))(np.ones(2)), ValueError, "make it an argument"),
+    "single mask": (lambda: jit(lambda x: x[True, 0])(np.ones(2)), TypeError, r"getitem: at .*test_jit.py:\d+: a single boolean .* write x\[None\]"),
+    "written at a single mask": (lambda: jit(lambda x: ad.index_update(x, np.array(False), 1.0))(np.ones(2)), TypeError, "index_update: .* a single boolean"),
     "backend": (lambda: jit(lambda x, y: x + y)(np.ones(2), ad.Tensor(1.0, backend="fake_cupy")), TypeError, "different backends"),
 }
 

@@ -105,7 +105,7 @@ def test_cheap_values_are_made_again_behind_a_product():
 
     program = ad.jit(f).lower(WIDE, WIDE)
     assert agrees(f, WIDE / 30, WIDE)
-    without = ad.graph.compile.compile_program(program.before, (), [p for p in PASSES if p is not recompute])
+    without = ad.graph.compile.Compiled(program.before, (), [p for p in PASSES if p is not recompute])
     again = Counter(e.op.name for e in program.after.equations())
     assert again["multiply"] > Counter(e.op.name for e in without.after.equations())["multiply"]
     assert program.memory().peak < without.memory().peak
@@ -128,7 +128,7 @@ def test_what_a_product_gave_is_kept_in_place_of_what_is_made_of_it():
         assert agrees(f, WIDE / 300, WIDE)
         before = ad.jit(f).lower(WIDE, WIDE).before
         with_it, without = (
-            ad.graph.compile.compile_program(before, (), [p for p in PASSES if p is not left_out])
+            ad.graph.compile.Compiled(before, (), [p for p in PASSES if p is not left_out])
             for left_out in (None, recompute)
         )
         names = [Counter(e.op.name for e in p.after.equations()) for p in (with_it, without)]

@@ -4,8 +4,8 @@ which a person writes down node by node and runs in a Session.
 `jit` is the way in for functions, shortcut the one that most calls take, calls what a tape sees of
 them, ways_back what checkpoint and custom_vjp are in them. The parts: stage (an interpreter that
 writes down), ir (equations and programs), passes (rewrites), plan (memory), numpy_program (running
-on NumPy), kernels and the rooms cupy_* (running on CuPy), compile (all of it). Graphs stand on the
-same parts: face (nodes), session (running them), differentiate and optimizers (gradients and
+on NumPy), kernels and the modules cupy_* (running on CuPy), compile (all of it). Graphs stand on
+the same parts: face (nodes), session (running them), differentiate and optimizers (gradients and
 updates as nodes), rules (a user's own gradients).
 To see what there is: draw and profile.
 """

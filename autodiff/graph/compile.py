@@ -21,8 +21,9 @@ PRECISIONS = (EXACT, "fp32", "tf32", "bf16")
 
 class Compiled:
     """A program ready to run: `compiled(values)` gives a list of raw arrays for a list of raw
-    arrays and numbers. With `rows` the last so many results are not in the list: a run, where
-    the backend can, writes them into arrays that it is given.
+    arrays and numbers. `donated` are the numbers of the inputs whose buffers are free,
+    `precision` is that of its numbers (see jit). With `rows` the last so many results are not in
+    the list: a run, where the backend can, writes them into arrays that it is given.
 
     `before` and `after` are the program as it was staged and as it is run; `plan` tells how
     it is run: on NumPy where each value lives, by its name in `after`, and the code.
@@ -31,8 +32,8 @@ class Compiled:
     def __init__(
         self,
         program: Program,
-        donated: Sequence[int],
-        passes: Sequence,
+        donated: Sequence[int] = (),
+        passes: Sequence = PASSES,
         precision: str | None = None,
         rows: int = 0,
     ) -> None:
@@ -55,18 +56,6 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<compiled: {len(self.after.equations())} equations>"
-
-
-def compile_program(
-    program: Program,
-    donated: Sequence[int] = (),
-    passes: Sequence = PASSES,
-    precision: str | None = None,
-    rows: int = 0,
-) -> Compiled:
-    """A program compiled; `donated` are the numbers of the inputs whose buffers are free,
-    `precision` that of its numbers (see jit)."""
-    return Compiled(program, donated, passes, precision, rows)
 
 
 def build(program: Program, donated: Sequence[int], precision: str | None, rows: int) -> Any:

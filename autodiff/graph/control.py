@@ -20,7 +20,7 @@ from autodiff.batch import Batch
 from autodiff.core import NUMBERS, Tensor, bottom, device_of, home_of, is_complex, layers
 from autodiff.dtypes import result_type
 from autodiff.graph.cells import with_cells, writing_no_cell
-from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, concrete, home, scan_inputs
+from autodiff.graph.control_ops import bind_cond, bind_scan, bind_while, home, scan_inputs, truth
 from autodiff.graph.ir import Program, described
 from autodiff.graph.routine import as_array, is_staged, is_weak, trace
 from autodiff.graph.stage import innermost
@@ -145,7 +145,7 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
         outputs, (structure, _) = with_cells(bind, functions, given.tensors)
         return given.result(structure, outputs)
     if not is_batched(pred):
-        return (true_fn if concrete(pred) else false_fn)(*renamed(operands))
+        return (true_fn if truth(pred) else false_fn)(*renamed(operands))
     results = [tree.flatten(f(*renamed(operands))) for f in (true_fn, false_fn)]
     (yes, structure), (no, other) = results
     same_structure("cond", "true_fn", structure, "false_fn", other)
@@ -240,27 +240,11 @@ def while_loop(
         if outputs is not None:
             return given.result(structure, outputs)
     test = writing_no_cell("while_loop: cond_fn", test)
-    if max_steps is not None:
-
-        def step(xs: list) -> tuple[list, None]:
-            return list(cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs)), None
-
-        def bind_steps(functions: Sequence, state: list) -> tuple:
-            return saved(*functions, state, [], max_steps, reverse=False)
-
-        outputs, _ = with_cells(bind_steps, [step], given.tensors)
-        return given.result(structure, outputs)
-
-    def staged_test(xs: list) -> tuple[list, None]:
-        go_on = given.arrays("while_loop: the result of cond_fn", [test(xs)])
-        return [boolean(x) for x in go_on], None
-
-    def bind(functions: Sequence, state: list) -> tuple:
-        go_on, step = functions
-        return bind_while([lambda xs: (go_on(xs)[0][-1:], None), step], state)
-
-    functions = [staged_test, lambda xs: (body(xs), None)]
-    return given.result(structure, with_cells(bind, functions, given.tensors)[0])
+    if max_steps is None:
+        outputs = unlimited(test, body, given)
+    else:
+        outputs = limited(test, body, given.tensors, max_steps)
+    return given.result(structure, outputs)
 
 
 def looped(test: Callable, body: Callable, state: list, limit: int | None) -> list | None:
@@ -271,7 +255,7 @@ def looped(test: Callable, body: Callable, state: list, limit: int | None) -> li
         if is_staged(go_on):
             return None
         if not is_batched(go_on):
-            if not concrete(go_on):
+            if not truth(go_on):
                 break
             state = body(state)
         else:
@@ -282,6 +266,33 @@ def looped(test: Callable, body: Callable, state: list, limit: int | None) -> li
             state = [where(go_on, a, b) for a, b in zip(new, state, strict=True)]
         steps += 1
     return state
+
+
+def limited(test: Callable, body: Callable, state: list, limit: int) -> list:
+    """The loop as a scan, whose steps do nothing once the test fails."""
+
+    def step(xs: list) -> tuple[list, None]:
+        return list(cond(test(xs), lambda *a: tuple(body(a)), lambda *a: a, *xs)), None
+
+    def bind(functions: Sequence, state: list) -> tuple:
+        return saved(*functions, state, [], limit, reverse=False)
+
+    return with_cells(bind, [step], state)[0]
+
+
+def unlimited(test: Callable, body: Callable, given: Leaves) -> list:
+    """The loop as one equation."""
+
+    def staged_test(xs: list) -> tuple[list, None]:
+        go_on = given.arrays("while_loop: the result of cond_fn", [test(xs)])
+        return [boolean(x) for x in go_on], None
+
+    def bind(functions: Sequence, state: list) -> tuple:
+        go_on, step = functions
+        return bind_while([lambda xs: (go_on(xs)[0][-1:], None), step], state)
+
+    functions = [staged_test, lambda xs: (body(xs), None)]
+    return with_cells(bind, functions, given.tensors)[0]
 
 
 # -- scan ----------------------------------------------------------------------------------------

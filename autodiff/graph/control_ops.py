@@ -163,8 +163,8 @@ class Scan(Flow):
     def keeping(self, params: dict[str, Any], args: Sequence, wanted: Sequence[int]) -> dict:
         """The parameters with which it is ready to be differentiated by some arguments."""
         step, n = params["step"], params["carries"]
-        chosen = sorted({*wanted, *(i for i in floating(args) if i < n)})
-        kept = step.residuals(chosen) if params["save"] else ()
+        places = sorted({*wanted, *(i for i in floating(args) if i < n)})
+        kept = step.residuals(places) if params["save"] else ()
         return {**params, "step": step.keeping(n, kept), "keep": True}
 
     def aval(self, *_args: Any, step: Routine, carries: int, length: int, **_: Any) -> tuple:
@@ -282,13 +282,13 @@ class Scan(Flow):
 def spreading(step: Routine, mine: Sequence[bool], n: int) -> list[bool]:
     """Which arguments of a loop are stacks, if some are when it begins: a carry that follows from
     one becomes one."""
-    spread = list(mine)
+    stacks = list(mine)
     while True:
-        pairs = zip(spread[:n], step.reached(spread)[:n], strict=True)
+        pairs = zip(stacks[:n], step.reached(stacks)[:n], strict=True)
         carries = [was or found for was, found in pairs]
-        if carries == spread[:n]:
-            return spread
-        spread[:n] = carries
+        if carries == stacks[:n]:
+            return stacks
+        stacks[:n] = carries
 
 
 def as_stacks(values: Sequence, mine: Sequence[bool], size: int) -> tuple:
@@ -482,6 +482,6 @@ def bind_while(functions: Sequence, init: list) -> tuple:
     return WHILE(*init, *outer, test=test, body=body, carries=len(init)), extras
 
 
-def concrete(x: Any) -> bool:
+def truth(x: Any) -> bool:
     """The truth of a value that has a number."""
     return bool(lowest(x))

@@ -15,7 +15,7 @@ import numpy as np
 from autodiff import tree
 from autodiff.core import PROJECT, Node, device_of, home_of
 from autodiff.graph.arguments import argument_names
-from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.compile import Compiled
 from autodiff.graph.face import Graph, Symbol, Update, default_graph
 from autodiff.graph.groups import Step
 from autodiff.graph.ir import (
@@ -29,7 +29,7 @@ from autodiff.graph.ir import (
     names,
     ordered,
 )
-from autodiff.graph.jit import Argnums, Entry, Jitted, JittedTree, jit
+from autodiff.graph.jit import Entry, Jitted, JittedTree, jit
 from autodiff.graph.picture import (
     FILLS,
     FORWARD,
@@ -43,7 +43,7 @@ from autodiff.graph.picture import (
 )
 from autodiff.graph.places import is_gradient
 from autodiff.ops.manipulation import broadcast_to
-from autodiff.transforms import argument_numbers, chosen_arguments, positive_index, vjp
+from autodiff.transforms import Argnums, argument_numbers, chosen_arguments, positive_index, vjp
 
 LONGEST = 34  # characters of an op's parameters that are shown
 # Of Graphviz, for each kind of box.
@@ -155,7 +155,7 @@ def draw_built(what: Any) -> Drawing:
     if are_nodes(what):
         nodes = [x for leaf in tree.flatten(what)[0] for x in fetched(leaf)]
         return draw_graph(nodes[0].graph if nodes else default_graph(), what)
-    compiled = what if isinstance(what, Compiled) else compile_program(what, passes=())
+    compiled = what if isinstance(what, Compiled) else Compiled(what, passes=())
     program = compiled.after
     results = [Result(f"output {i}") for i in range(len(program.outputs))]
     results = results if results[1:] else [Result("output")]
@@ -250,7 +250,7 @@ def draw_graph(graph: Graph, fetches: Any = None) -> Drawing:
     inputs = [n for n in ordered(outputs) if isinstance(n, Input) and n.draw is None]
     program = Program(inputs, outputs, graph.backend)
     called = {**names(program), **graph.names}
-    compiled = compile_program(program, passes=())
+    compiled = Compiled(program, passes=())
     apart = graph.backward | taken_inside(program)
     variables = {v.data for v in graph.variables}
     return drawing(program, steps(compiled), called, results, apart, variables)

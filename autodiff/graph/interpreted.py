@@ -53,6 +53,7 @@ class Interpreted:
             raise
 
     def results(self, values: list, see: Callable | None) -> list:
+        backend = self.program.backend
         slots: list[Any] = [None] * len(self.slots)
         for node, slot in self.slots.items():
             if isinstance(node, Constant):
@@ -60,8 +61,8 @@ class Interpreted:
         for node in self.draws:
             slots[self.slots[node]] = node.draw()
         for node, value in zip(self.program.inputs, values, strict=True):
-            if node in self.slots:
-                slots[self.slots[node]] = value
+            if node in self.slots:  # as Tensors hold it: NumPy's scalars round otherwise
+                slots[self.slots[node]] = value if node.weak else backend.hold(value)
         for slot, equation, kernel, dead in self.steps:
             args = [slots[self.slots[source]] for source in equation.inputs]
             slots[slot] = kernel(*args, **equation.params)
@@ -69,7 +70,6 @@ class Interpreted:
                 see(equation, slots[slot])
             for place in dead:
                 slots[place] = None
-        backend = self.program.backend
         results = []
         for node in self.program.outputs:
             copy = None if is_new(node, self.program.outputs) else True

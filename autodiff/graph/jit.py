@@ -30,7 +30,7 @@ from autodiff.graph.arguments import (
 )
 from autodiff.graph.calls import RUN, callee
 from autodiff.graph.cells import watched, write
-from autodiff.graph.compile import PRECISIONS, Compiled, compile_program
+from autodiff.graph.compile import PRECISIONS, Compiled
 from autodiff.graph.flow import drawing_before
 from autodiff.graph.ir import Program, described
 from autodiff.graph.routine import replaced
@@ -207,9 +207,10 @@ class Jitted:
         return (entry or Entry(self, args, kwargs)).compiled
 
     def memory(self, *args: Any, **kwargs: Any) -> Any:
-        """What a run would take at its peak, in bytes, before running; and who holds it. What a
-        single call of the backend takes for itself while it runs (a sort's copy; on other backends
-        than NumPy, the bits of random numbers) is not among it."""
+        """What a run would take at its peak, in bytes, before running; and who holds it (on CuPy
+        how much its captured graphs do). What a single call of the backend takes for itself while
+        it runs (a sort's copy; on other backends than NumPy, the bits of random numbers) is not
+        among it."""
         return self.lower(*args, **kwargs).memory()
 
     def cache_info(self) -> CacheInfo:
@@ -298,7 +299,7 @@ class Entry(Staged):
         super().__init__(owner, args, kwargs)
         donated = owner.marked_leaves(owner.donate, args, kwargs)
         gone = [i for i, place in enumerate(self.places) if place in donated]
-        self.compiled = compile_program(self.program, gone, precision=owner.precision)
+        self.compiled = Compiled(self.program, gone, precision=owner.precision)
         if self.has_arrays and not (kwargs or self.written or self.turned):
             run = self.compiled.plan.run
             alone = innermost if self.draws_numbers else None

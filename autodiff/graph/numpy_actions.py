@@ -202,8 +202,17 @@ def weaver(plan: Plan, actions: Actions) -> Weaver:
         rows = equation.shape[0]
         return rows if ROWS.goes(equation, rows, ()) else None
 
-    told = (cut, is_view, plan.roots, actions.layout, plan.donated, plan.over, small, alone)
-    return Weaver(POOL.size, *told)
+    return Weaver(
+        POOL.size,
+        by_rows=cut,
+        is_view=is_view,
+        roots=plan.roots,
+        layout=actions.layout,
+        donated=plan.donated,
+        over=plan.over,
+        small=small,
+        alone=alone,
+    )
 
 
 def side_by_side(steps: list[Step], plan: Plan, *, actions: Actions) -> list[Phase]:

@@ -50,23 +50,11 @@ class Writer(Lines):
         sums: list[str] = []
         lanes = max(busy(step) for step in phase.steps if step.cuts)
         for step in phase.steps:
-            if not step.rows:
-                if step.cuts:
-                    self.write_alone(step, body, found)
-                continue
-            cuts = shares(step)
-            name = self.share_names.setdefault(cuts, f"u{len(self.share_names)}")
-            self.cuts = self.give(name, cuts)
-            self.lines = []
-            if step.group:
-                sums += self.add_totals(step, lanes)
-                self.write_group(step)
-                body += self.lines
-                continue
-            self.write_share(step.equations[0])
-            body.append(f"lo, hi = {self.cuts}[lane]")
-            some = any(lo == hi for lo, hi in cuts[:lanes])
-            body += [block("if lo < hi:", self.lines)] if some else self.lines
+            if step.rows:
+                sums += self.add_totals(step, lanes) if step.group else []
+                self.write_step(step, body, lanes)
+            elif step.cuts:
+                self.write_alone(step, body, found)
         self.lines = before
         if found:
             self.lines.append(f"{' = '.join(found)} = None")
@@ -74,6 +62,21 @@ class Writer(Lines):
         self.lines.append(block(f"def h{self.phases}(lane):", body))
         self.lines.append(f"together(h{self.phases}, {lanes})")
         self.lines += sums
+
+    def write_step(self, step: Step, body: list[str], lanes: int) -> None:
+        """What each thread does in a step on its share of the rows."""
+        cuts = shares(step)
+        name = self.share_names.setdefault(cuts, f"u{len(self.share_names)}")
+        self.cuts = self.give(name, cuts)
+        self.lines = []
+        if step.group:
+            self.write_group(step)
+            body += self.lines
+            return
+        self.write_share(step.equations[0])
+        body.append(f"lo, hi = {self.cuts}[lane]")
+        some = any(lo == hi for lo, hi in cuts[:lanes])
+        body += [block("if lo < hi:", self.lines)] if some else self.lines
 
     def write_lone(self, equation: Equation, single: bool) -> None:
         """An equation that no threads share, whose product may be for a `single` one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -47,10 +48,11 @@ class NumpyProgram:
         weave: Callable = side_by_side,
         cuts: Rows = ROWS,
         rows: int = 0,
+        over: Callable = in_place,
     ) -> None:
         actions = Actions()
         weave = partial(weave, actions=actions)
-        self.plan = Plan(program, donated, cuts.schedule, actions, in_place, weave)
+        self.plan = Plan(program, donated, cuts.schedule, actions, over, weave)
         self.rows = rows
         self.writer = self.new_writer()
         self.code = self.writer.source()
@@ -192,7 +194,7 @@ class ExactProgram(NumpyProgram):
     def __init__(
         self, program: Program, donated: Sequence[int], plain: Interpreted, rows: int
     ) -> None:
-        super().__init__(program, donated, one_by_one, WHOLE_SUMS, rows)
+        super().__init__(program, donated, one_by_one, WHOLE_SUMS, rows, over_several)
         self.plain = plain
         self.in_order: bool | None = None  # what the program makes; None as long as nobody knows
         self.by_elements = all(e.op.name in BY_ELEMENTS for e in program.equations())
@@ -214,6 +216,12 @@ class ExactProgram(NumpyProgram):
 
     def memory(self) -> Memory:
         return self.plain.memory() if self.in_order is False else super().memory()
+
+
+def over_several(equation: Equation) -> Sequence[Node]:
+    """The arguments over which an equation may write and round as into new memory: of a single
+    element NumPy then takes another way, which rounds products of complex numbers otherwise."""
+    return () if math.prod(equation.shape) == 1 else in_place(equation)
 
 
 def is_in_order(x: np.ndarray) -> bool:

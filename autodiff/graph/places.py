@@ -35,9 +35,8 @@ class Places:
     def __init__(self) -> None:
         self.serials: list[int] = []
         self.lines: list[str] = []
-        self.paths: dict[
-            int, tuple[Any, dict[int, str]]
-        ] = {}  # of the layers of models, which stay
+        # Of the layers of each model, by its identity; the model stays.
+        self.paths: dict[int, tuple[Any, dict[int, str]]] = {}
 
     def note(self, node: Node, line: str) -> None:
         self.serials.append(node.serial)

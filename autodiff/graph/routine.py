@@ -27,7 +27,7 @@ from autodiff.core import (
     is_constant,
     layers,
 )
-from autodiff.graph.compile import Compiled, compile_program, writes_rows
+from autodiff.graph.compile import Compiled, writes_rows
 from autodiff.graph.ir import ASARRAY, Constant, Equation, Input, Node, Program, is_number, is_view
 from autodiff.graph.ir import routines as runs_routines
 from autodiff.graph.memory import Memory
@@ -93,7 +93,7 @@ class Routine:
         """The compiled form, which writes the last so many results into arrays it is given."""
         if rows not in self.compiled:
             program, precision = self.program, self.precision
-            self.compiled[rows] = compile_program(program, precision=precision, rows=rows)
+            self.compiled[rows] = Compiled(program, precision=precision, rows=rows)
         return self.compiled[rows]
 
     def memory(self, rows: int) -> Memory:
@@ -327,10 +327,8 @@ def inputs_like(values: Sequence) -> list[Input]:
 
 
 def is_weak(x: Any) -> bool:
-    bottom = lowest(x)
-    return (
-        isinstance(bottom, Tensor) and isinstance(bottom.interp, Stage) and is_number(bottom.data)
-    )
+    found = lowest(x)
+    return isinstance(found, Tensor) and isinstance(found.interp, Stage) and is_number(found.data)
 
 
 def lowest(x: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import backends
 from autodiff import errors, tree
 from autodiff.core import Node, Tensor, is_constant
-from autodiff.graph.compile import Compiled, compile_program
+from autodiff.graph.compile import Compiled
 from autodiff.graph.face import (
     Graph,
     Symbol,
@@ -21,8 +21,8 @@ from autodiff.graph.face import (
     leave_default,
     plain_number,
 )
+from autodiff.graph.interpreted import UNTOUCHED
 from autodiff.graph.ir import Input, Program, described, ordered
-from autodiff.graph.numpy_program import UNTOUCHED
 from backends.base import same_dtype
 
 
@@ -141,7 +141,7 @@ class Runner:
         donated = [i for i, x in enumerate(self.sources) if x in pairs]
         self.donated = [self.sources[i] for i in donated]
         program = Program(needed, outputs, graph.backend)
-        self.compiled = compile_program(program, donated)
+        self.compiled = Compiled(program, donated)
 
     def inputs(self, fed: dict[Input, Any], stored: dict[Variable, Any]) -> list:
         """The values of all inputs, or an error that names the one without."""

@@ -28,14 +28,14 @@ def shortcut(
     places: Collection[int],
     run: Callable,
     results: Structure,
-    surroundings: Callable | None = None,
+    innermost: Callable | None,
 ) -> Callable | None:
     """`f(*args)` by way of `run`, which takes the leaves at `places` and gives those of the
-    results; MISSED if the arguments are others, or if there are `surroundings()`; None where there
-    is no shortcut."""
+    results; MISSED if the arguments are others, or where `innermost()`, if that is given, tells of
+    a stage that is writing down; None where there is no shortcut."""
     writer = Writer(set(places))
-    if surroundings is not None:
-        writer.check(f"{writer.constant(surroundings)}() is not None")
+    if innermost is not None:
+        writer.check(f"{writer.constant(innermost)}() is not None")
     try:
         writer.open(args, "args")
         built = writer.build(results)

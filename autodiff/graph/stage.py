@@ -225,6 +225,12 @@ class Stage(Interpreter):
                     f"{op.name}: at {user_line()}: a mask decides the shape of what it selects, "
                     f"and its values are not there yet: {INSTEAD}"
                 )
+            if index.shape == ():
+                raise TypeError(
+                    f"{op.name}: at {user_line()}: a single boolean in a key gives the result an "
+                    "axis of one row or of none, which a program has no indices for: write x[None] "
+                    "in place of x[True], x[None][:0] in place of x[False]"
+                )
             found = [Constant(places) for places in self.backend.nonzero(index.value)]
             key += [HOLE] * len(found)
             arrays += found
