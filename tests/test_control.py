@@ -3,6 +3,7 @@ derivative, on every home, at once and compiled; programs do not grow with the n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -464,6 +465,13 @@ def test_a_number_is_carried_where_the_rows_are(home: str) -> None:
     f = lambda x: ad.scan(lambda c, r: (c + r, c), 0.0, x)[0]  # noqa: E731
     for y in (f(rows), jit(f)(rows)):
         assert y.backend is rows.backend and y.item() == 6
+
+
+def test_a_branch_that_no_element_takes_says_nothing() -> None:
+    f = lambda x: ad.cond(x > 0, ad.sqrt, lambda x: -x, x)  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(ad.vmap(f)(np.array([-1.0, 4.0])), [1.0, 2.0])
 
 
 def test_backward_through_a_scan() -> None:

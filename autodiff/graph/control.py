@@ -146,7 +146,8 @@ def cond(pred: Any, true_fn: Callable, false_fn: Callable, *operands: Any) -> An
         return given.result(structure, outputs)
     if not is_batched(pred):
         return (true_fn if truth(pred) else false_fn)(*renamed(operands))
-    results = [tree.flatten(f(*renamed(operands))) for f in (true_fn, false_fn)]
+    with home_of(pred).quiet():  # what is not chosen may be NaN
+        results = [tree.flatten(f(*renamed(operands))) for f in (true_fn, false_fn)]
     (yes, structure), (no, other) = results
     same_structure("cond", "true_fn", structure, "false_fn", other)
     return tree.unflatten(structure, [where(pred, a, b) for a, b in zip(yes, no, strict=True)])
