@@ -103,6 +103,13 @@ def fits_rows(x: Node, shape: tuple[int, ...]) -> bool:
     return len(own) <= len(shape) and own[:-1] == whole[:-1] and own[-1] in (1, whole[-1])
 
 
+def parameters(leaves: Sequence[Node], outputs: Sequence[Node]) -> str:
+    """The arguments and the results of a kernel as its source has them."""
+    ins = [f"const {type_of(x)}* X{i}" for i, x in enumerate(leaves)]
+    outs = [f"{type_of(y)}* Y{i}" for i, y in enumerate(outputs)]
+    return ", ".join([*ins, *outs])
+
+
 class RowKernel(Kernel):
     """The equations of a group, reductions along the rows of `shape` among them, as one kernel.
 
@@ -208,9 +215,7 @@ class RowKernel(Kernel):
     def source(self, name: str) -> str:
         """A function of the number of rows, their length, arguments and results, to which
         ON_DEVICE belongs."""
-        ins = [f"const {type_of(x)}* X{i}" for i, x in enumerate(self.leaves)]
-        outs = [f"{type_of(y)}* Y{i}" for i, y in enumerate(self.outputs)]
-        head = f"AUTODIFF_ROWS({name}, {', '.join([*ins, *outs])})"
+        head = f"AUTODIFF_ROWS({name}, {parameters(self.leaves, self.outputs)})"
         return f"{head} {{\nAUTODIFF_EACH_ROW {{\n{self.body}\n}}\n}}\n"
 
     def threads(self) -> tuple[int, int]:
@@ -239,11 +244,10 @@ class Parts:
 
     def source(self, name: str) -> str:
         """A function of the arguments and the results."""
-        ins = [f"const {type_of(x)}* X{i}" for i, x in enumerate(self.leaves)]
-        outs = [f"{type_of(y)}* Y{i}" for i, y in enumerate(self.outputs)]
         bounds = itertools.pairwise(self.blocks)
         parts = "".join(map(self.part, self.kernels, bounds))
-        return f"AUTODIFF_PARTS({name}, {', '.join([*ins, *outs])}) {{\n{parts}}}\n"
+        given = parameters(self.leaves, self.outputs)
+        return f"AUTODIFF_PARTS({name}, {given}) {{\n{parts}}}\n"
 
     def part(self, kernel: Kernel, bounds: tuple[int, int]) -> str:
         lines = []

@@ -35,6 +35,8 @@ TYPES = {
 
 # {a} {b} {c}: arguments, names or numbers; {f}: what follows the names of functions and numbers
 # of float32.
+GREATER = "({a} > {b} || {a} != {a}) ? {a} : {b}"
+SMALLER = "({a} < {b} || {a} != {a}) ? {a} : {b}"
 ARITHMETIC = {
     "add": "{a} + {b}",
     "subtract": "{a} - {b}",
@@ -43,10 +45,10 @@ ARITHMETIC = {
     "positive": "{a}",
     "stop_gradient": "{a}",
     "square": "{a} * {a}",
-    "maximum": "({a} > {b} || {a} != {a}) ? {a} : {b}",
-    "minimum": "({a} < {b} || {a} != {a}) ? {a} : {b}",
-    "clip_min": "({a} > {b} || {a} != {a}) ? {a} : {b}",
-    "clip_max": "({a} < {b} || {a} != {a}) ? {a} : {b}",
+    "maximum": GREATER,
+    "minimum": SMALLER,
+    "clip_min": GREATER,
+    "clip_max": SMALLER,
     "relu": "({a} > 0 || {a} != {a}) ? {a} : 0",
     "zeros_kept": "({a} != {a} && {b} == 0) ? 0 : {a}",
     "sign": "{a} > 0 ? 1 : ({a} < 0 ? -1 : ({a} == 0 ? 0 : {a}))",
