@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import backends
 from autodiff.core import Tape, layers
 from autodiff.graph.flow import Control, chosen, floating, like, spread, undrawn
 from autodiff.graph.ir import Node, Program
@@ -74,7 +75,7 @@ class Run(Control):
         y = super().__call__(*args, routine=routine.keeping_for(wanted))
         return y[: len(routine.program.outputs)]
 
-    def launch(self, _backend: Any, *args: Any, routine: Callee) -> tuple:
+    def launch(self, _backend: backends.Backend, *args: Any, routine: Callee) -> tuple:
         return tuple(routine.run(args))
 
     def vjp(self, g: Any, saved: list, inputs: Any, params: dict[str, Any]) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import backends
 from autodiff.graph import cupy_program, numpy_program
 from autodiff.graph.interpreted import Interpreted
 from autodiff.graph.ir import Program
@@ -74,7 +75,7 @@ def build(program: Program, donated: Sequence[int], precision: str | None, rows:
     return BUILDERS.get(kind, Interpreted)(program, donated, precision)
 
 
-def writes_rows(backend: Any) -> bool:
+def writes_rows(backend: backends.Backend) -> bool:
     """Whether programs can write results into arrays that a run is given."""
     return type(backend) in WRITERS
 

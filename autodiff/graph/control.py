@@ -187,7 +187,9 @@ def check_branches(yes: Program, no: Program, structures: Sequence) -> None:
             )
 
 
-def check_carry(name: str, structure: tree.Structure, found: Any, old: Sequence, new: Sequence):
+def check_carry(
+    name: str, structure: tree.Structure, found: Any, old: Sequence, new: Sequence
+) -> None:
     """A carry must go on as it is: structure, shapes and dtypes."""
     same_structure(name, "the carry", structure, "what follows it", found)
     paths = tree.paths(tree.unflatten(structure, list(old)))

@@ -51,7 +51,7 @@ class Cond(Flow):
     def aval(self, *_args: Any, branches: tuple[Routine, Routine]) -> tuple[Aval, ...]:
         return avals(branches[0].program.outputs)
 
-    def launch(self, _backend: Any, pred: Any, *args: Any, branches: tuple) -> tuple:
+    def launch(self, _backend: backends.Backend, pred: Any, *args: Any, branches: tuple) -> tuple:
         return tuple(branches[0 if bool(pred) else 1].run(args))
 
     def drawing_before(self, count: int, params: dict) -> tuple[int, list[Input], dict]:
@@ -111,7 +111,9 @@ def cond_of(pred: Any, functions: Sequence[Callable], operands: list) -> tuple:
     return bind_cond(pred, [lambda xs, f=f: (f(*xs), None) for f in functions], operands)[0]
 
 
-def bind_cond(pred: Any, functions: Sequence, operands: list, check: Callable | None = None):
+def bind_cond(
+    pred: Any, functions: Sequence, operands: list, check: Callable | None = None
+) -> tuple[tuple, list]:
     """The outputs of a cond, and what each function returned beside its outputs. `check` is
     given the two programs and those things before anything runs."""
     backend = home(pred, operands)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph.ir import OWN_MEMORY, Equation, is_literal, is_number, is_view, operand
 from autodiff.graph.joint_kernels import (
@@ -171,7 +172,7 @@ def in_lines(arrays: list, size: int) -> list:
 class Call:
     """An equation that a function of CuPy computes."""
 
-    def __init__(self, equation: Equation, backend: Any) -> None:
+    def __init__(self, equation: Equation, backend: backends.Backend) -> None:
         self.equation = equation
         self.equations: tuple[Equation, ...] = (equation,)
         self.inputs = equation.inputs

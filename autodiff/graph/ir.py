@@ -219,7 +219,9 @@ def is_view(node: Node) -> bool:
 class Program:
     """Inputs, equations in order, outputs."""
 
-    def __init__(self, inputs: Sequence[Input], outputs: Sequence[Node], backend: Any) -> None:
+    def __init__(
+        self, inputs: Sequence[Input], outputs: Sequence[Node], backend: backends.Backend
+    ) -> None:
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.backend = backend

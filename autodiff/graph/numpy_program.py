@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+import backends
 from autodiff.core import PROJECT, Node
 from autodiff.graph import numpy_actions
 from autodiff.graph.groups import Rows
@@ -174,7 +175,7 @@ def placed(arena: np.ndarray, buffer: Buffer, equation: Equation) -> np.ndarray:
     return piece.view(equation.dtype).reshape(shape)
 
 
-def look(view: Equation, arrays: dict[Node, Any], backend: Any) -> Any:
+def look(view: Equation, arrays: dict[Node, Any], backend: backends.Backend) -> Any:
     """A view of a buffer."""
     (source,) = view.inputs
     if view.op is PROJECT:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+import backends
 from autodiff import tree
 from autodiff.core import PROJECT, Node, Tensor
 from autodiff.graph.compile import EXACT
@@ -211,7 +212,7 @@ def reached(row: Row, rows: Sequence[Row]) -> Limits:
 # -- clocks ----------------------------------------------------------------------------------------
 
 
-def timed(backend: Any, call: Callable) -> float:
+def timed(backend: backends.Backend, call: Callable) -> float:
     """Seconds that a call takes on its device."""
     backend.synchronize()
     start = backend.event()
@@ -401,7 +402,7 @@ def limits_for(program: Program, node: Node) -> Limits:
 _measured: dict[tuple, float] = {}
 
 
-def remembered(measure: Callable, backend: Any, device: Any, *rest: Any) -> float:
+def remembered(measure: Callable, backend: backends.Backend, device: Any, *rest: Any) -> float:
     """What was measured once. (Not functools.cache: CuPy's devices cannot be hashed.)"""
     key = (measure, backend, str(device), *rest)
     if key not in _measured:
@@ -409,7 +410,7 @@ def remembered(measure: Callable, backend: Any, device: Any, *rest: Any) -> floa
     return _measured[key]
 
 
-def measured_copy(backend: Any, device: Any) -> float:
+def measured_copy(backend: backends.Backend, device: Any) -> float:
     """Bytes per second, the best of a few copies; NumPy's by all threads."""
     x = backend.create("ones", (COPIED,), dtype="float64", device=device)
     out = backend.create("ones", (COPIED,), dtype="float64", device=device)
@@ -428,7 +429,7 @@ def measured_copy(backend: Any, device: Any) -> float:
     return 16 * COPIED / min(timed(backend, call) for _ in range(6))
 
 
-def measured_products(backend: Any, device: Any, dtype: str) -> float:
+def measured_products(backend: backends.Backend, device: Any, dtype: str) -> float:
     """Operations per second, the best of a few products of matrices large enough to tell."""
     size, seconds, begun = 256, 0.0, time.perf_counter()
     while seconds < 0.01 and size < 8192 and time.perf_counter() - begun < 0.3:

@@ -259,7 +259,7 @@ def trace(
     inputs: Sequence[Input],
     backend: backends.Backend,
     branches: bool = False,
-):
+) -> tuple[list[Routine], list, list[Tensor]]:
     """Routines of functions that all take `inputs`, what each function returned beside its
     outputs, and the outside values that are their further arguments. What is done with outside
     values alone is part of branches; else it is done where it can be, before."""
@@ -274,7 +274,9 @@ def trace(
     return routines, [extra for _, extra in traced], captures.tensors
 
 
-def trace_loop(functions: Sequence[Callable], inputs: Sequence[Input], backend: backends.Backend):
+def trace_loop(
+    functions: Sequence[Callable], inputs: Sequence[Input], backend: backends.Backend
+) -> tuple[list[Routine], list, list]:
     """The same for what a loop runs. What is done with outside values belongs to the steps while
     they are staged; then what is the same in each of them is moved in front of the loop."""
     routines, extras, outer = trace(functions, inputs, backend, branches=True)

@@ -78,7 +78,7 @@ def body_of(op: Op, backend: backends.Backend) -> Callable | None:
 
 
 def expanded(
-    body: Callable, equation: Equation, inputs: tuple[Node, ...], backend: Any
+    body: Callable, equation: Equation, inputs: tuple[Node, ...], backend: backends.Backend
 ) -> list[Node] | None:
     """The body of an equation's op as equations that give its outputs; None if it calls what is no
     op, or what only an array can do."""
@@ -95,7 +95,7 @@ def expanded(
     return found if [(y.shape, y.dtype) for y in found] == parts_of(equation) else None
 
 
-def operand(x: Node, interp: Stage, backend: Any) -> Any:
+def operand(x: Node, interp: Stage, backend: backends.Backend) -> Any:
     if is_literal(x):
         return x.value
     return box(x, interp, backend, None)

@@ -3,8 +3,7 @@ constant that repeats one number that number, where their other arguments give t
 
 from __future__ import annotations
 
-from typing import Any
-
+import backends
 from autodiff.graph.ir import Constant, Equation, Node, Program, same
 from autodiff.graph.passes.constants import element
 from autodiff.kinds import Elementwise
@@ -20,7 +19,9 @@ def broadcasts(program: Program) -> Program:
     return program.rebuild(change)
 
 
-def shrunk(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> tuple[Node, ...]:
+def shrunk(
+    equation: Equation, inputs: tuple[Node, ...], backend: backends.Backend
+) -> tuple[Node, ...]:
     result = list(inputs)
     for i, x in enumerate(inputs):
         source = unrepeated(x, backend)
@@ -30,7 +31,7 @@ def shrunk(equation: Equation, inputs: tuple[Node, ...], backend: Any) -> tuple[
     return tuple(result)
 
 
-def unrepeated(x: Node, backend: Any) -> Node | None:
+def unrepeated(x: Node, backend: backends.Backend) -> Node | None:
     """What a value repeats."""
     if isinstance(x, Equation) and x.op.name == "broadcast_to":
         return x.inputs[0]

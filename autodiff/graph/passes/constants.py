@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import backends
 from autodiff.core import PROJECT
 from autodiff.graph.ir import (
     Constant,
@@ -49,7 +50,7 @@ def constants(program: Program) -> Program:
     return program.rebuild(change)
 
 
-def branch(inputs: tuple[Node, ...], backend: Any) -> Node | None:
+def branch(inputs: tuple[Node, ...], backend: backends.Backend) -> Node | None:
     """The one branch that a selection takes, if a constant decides; none that is a number, of which
     the selection makes an array."""
     condition, yes, no = inputs
@@ -61,7 +62,7 @@ def branch(inputs: tuple[Node, ...], backend: Any) -> Node | None:
     return None if everywhere != somewhere or is_number(chosen) else chosen
 
 
-def is_nowhere_zero(x: Node, backend: Any) -> bool:
+def is_nowhere_zero(x: Node, backend: backends.Backend) -> bool:
     return isinstance(x, Constant) and not bool(backend.any(backend.equal(x.value, 0)))
 
 
